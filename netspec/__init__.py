@@ -1,0 +1,1 @@
+"""netspec: a declarative compiler from YAML to PyTorch."""

@@ -1,0 +1,100 @@
+"""What a catalog entry is: one definition from which schema, completion, inference, emission and docs derive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from netspec.shapes import ListType, Problem, Size, TensorType
+
+Category = Literal[
+    "layer", "function", "loss", "initializer", "optimizer", "scheduler", "transform", "source", "metric"
+]
+Role = Literal["", "activation", "norm", "dropout", "pool", "conv", "linear", "reshape", "merge"]
+
+
+class _Required:
+    def __repr__(self) -> str:
+        return "REQUIRED"
+
+
+REQUIRED: Final = _Required()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Argument:
+    """One argument of a catalog entry, by torch's name.
+
+    `kind` is a small vocabulary that `catalog.kinds` defines once (what JSON Schema it has, what values it accepts, how it
+    is described): "int", "float", "bool", "str", "size1|size2|size3" (an int or that many ints), "ints", "floats",
+    "dtype", "choice", "any", "layer" … A kind may end in "?" where null is allowed.
+    """
+
+    name: str
+    kind: str
+    default: Any = REQUIRED
+    doc: str = ""
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    inferred: bool = False
+    """True where the graph gives the value (`in_channels`): it may be left out, and the rule returns it."""
+
+    @property
+    def required(self) -> bool:
+        return self.default is REQUIRED and not self.inferred
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """A tensor that an entry takes, by torch's argument name (`input`, `query`, `target`)."""
+
+    name: str
+    optional: bool = False
+    variadic: bool = False
+    """True for `tensors` of `cat`: takes a list of tensors."""
+
+
+TypeLike = TensorType | ListType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inferred:
+    """What a rule answers: the outputs by port name in order, and the arguments that the inputs determine."""
+
+    outputs: Mapping[str, TypeLike]
+    arguments: Mapping[str, Size] | None = None
+
+
+Rule = Callable[[Mapping[str, Any], Mapping[str, Any]], Inferred | Problem]
+"""rule(arguments, inputs): all arguments by name with defaults filled in (inferred ones that the spec left out are absent),
+the inputs by port name (a tuple of types for a variadic port)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    name: str
+    category: Category
+    target: str
+    """The dotted Python name: `torch.nn.Conv2d`, `torch.nn.functional.relu`, `torch.cat`, `torch.Tensor.flatten`."""
+    arguments: tuple[Argument, ...] = ()
+    """In the order of torch's signature, tensors left out."""
+    inputs: tuple[Port, ...] = (Port(name="input"),)
+    rule: Rule | None = None
+    parameters: Callable[[Mapping[str, Any]], Mapping[str, tuple[int, ...]]] | None = None
+    """parameters(arguments) -> the shapes of its weights by name in torch's order of registration, absent ones left out.
+    `arguments` has inferred ones filled in. None: it has none."""
+    buffers: Callable[[Mapping[str, Any]], Mapping[str, tuple[int, ...]]] | None = None
+    flops: Callable[[Mapping[str, Any], Mapping[str, Any], Inferred], Size] | None = None
+    """Counted as torch.utils.flop_counter counts (2 per multiply-add; only matmuls, convolutions and attention)."""
+    role: Role = ""
+    training: bool = False
+    """A function that takes `training=` (dropout): both doors pass `self.training`."""
+    doc: str = ""
+    """One line, ours: goes into `explain`, hover texts and the reference."""
+    ancestors: tuple[str, ...] = ()
+    """Names of the catalog classes that it is a subclass of (`isinstance` in `initialize: match`)."""
+
+    def argument(self, name: str) -> Argument | None:
+        return next((a for a in self.arguments if a.name == name), None)
