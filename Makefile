@@ -1,0 +1,67 @@
+# `make demo` trains a network on real data; `make test` runs the tests. Both need Python 3.11 or newer, pip and make, and
+# set up everything else in .venv, once: after that they start at once until pyproject.toml or requirements.lock changes.
+
+PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3.14 python; do \
+	if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo "$$python"; break; fi; done)
+JOBS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.netspec-installed
+RUN := runs/demo
+
+.PHONY: help setup demo test test-long lint clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo       train LeNet on 1,797 handwritten digits (nothing to download but Python packages)"
+	@echo "make test       run the tests"
+	@echo "make test-long  run the tests that take minutes"
+	@echo "make lint       ruff, mypy, and the drift check of generated/"
+	@echo "make clean      remove .venv and caches"
+
+setup: $(STAMP)
+
+# A distribution's Python may come without ensurepip: then its own pip fills the environment.
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "netspec needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3"; exit 1; }
+	@echo "==> making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV) && $(PYTHON) -m venv --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+
+$(STAMP): pyproject.toml requirements.lock | $(BIN)/python
+	@echo "==> installing netspec and what it needs into $(VENV) (PyTorch is large: the first time takes minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock uv || \
+		echo "    uv cannot be had here; pip does it too, more slowly"
+	@if $(BIN)/python -m uv --version >/dev/null 2>&1 && \
+		$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[data,dev]'; \
+	then :; else \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[data,dev]'; \
+	fi
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	@echo "==> training specs/digits.yaml"
+	@$(BIN)/netspec train specs/digits.yaml
+
+test: $(STAMP)
+	@echo "==> testing"
+	@$(BIN)/python -m pytest -n $(JOBS)
+
+test-long: $(STAMP)
+	@echo "==> testing what takes minutes"
+	@$(BIN)/python -m pytest -m long
+
+lint: $(STAMP)
+	@echo "==> ruff, mypy, drift of generated/"
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/python -m ruff check --isolated --target-version py311 generated
+	@$(BIN)/python -m ruff format --isolated --target-version py311 --check generated
+	@$(BIN)/python -m mypy netspec generated
+	@$(BIN)/netspec build --check specs
+
+clean:
+	@echo "==> removing .venv and caches (runs/ stays)"
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
