@@ -55,6 +55,8 @@ class Diagnostics:
     """Collects diagnostics in any order; iterating gives them sorted by place, each once."""
 
     found: list[Diagnostic] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
+    """The text of every file that was read, by the name that spans use: the renderer's frames come from it."""
 
     def error(
         self,

@@ -1,0 +1,1 @@
+"""The parts of reading YAML; `netspec.document` is their face."""

@@ -1,0 +1,219 @@
+"""Expressions that YAML cuts because nobody quoted them, and how they are mended.
+
+`{a: $(max(1, b))}` is to YAML a mapping of `a` to `$(max(1` and of `b))` to nothing. Such an expression is reported as
+what it is, and the text is read again as if it had been quoted, so that nothing else is blamed.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import Any
+
+from netspec.diagnostics import Diagnostics
+from netspec.text.source import SourceText
+
+_FLOW = ",[]{}"
+_LONGEST_LINE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Accident:
+    """All places are indices in the original text."""
+
+    start: int
+    """Where the plain scalar begins that has to be quoted, and where it ends."""
+    end: int
+    opening: int
+    """The expression's `$(`, and the end of its `)`."""
+    closing: int
+    cut: str
+    """What cut it: a character of flow style, `: ` or ` #`."""
+    flow: bool
+
+
+class Repair:
+    """The text with quotes put in, and the way back from its indices to those of the original."""
+
+    def __init__(self, text: str, start: int) -> None:
+        self._text = text
+        self._start = start
+        self._inserted: list[tuple[int, str]] = []
+        self._places: list[int] = []
+        self._mended: list[tuple[int, int]] = []
+        self.text = text[start:]
+
+    def original(self, index: int) -> int:
+        return index - bisect_left(self._places, index) + self._start
+
+    def covers(self, accident: Accident) -> bool:
+        return any(start < accident.end and accident.start < end for start, end in self._mended)
+
+    def add(self, accident: Accident) -> None:
+        if self.covers(accident):
+            return
+        self._mended.append((accident.start, accident.end))
+        for index, character in _quotes(self._text, accident):
+            self._inserted.append((index, character))
+        self._inserted.sort(key=lambda one: one[0])
+        self._places = [index - self._start + number for number, (index, _) in enumerate(self._inserted)]
+        pieces, last = [], self._start
+        for index, character in self._inserted:
+            pieces += [self._text[last:index], character]
+            last = index
+        self.text = "".join([*pieces, self._text[last:]])
+
+
+def _quotes(text: str, accident: Accident) -> list[tuple[int, str]]:
+    """What to insert where: double quotes, or single ones (doubled inside) where the expression has others already."""
+    inside = text[accident.start : accident.end]
+    if '"' not in inside and "\\" not in inside:
+        return [(accident.start, '"'), (accident.end, '"')]
+    doubled = [(accident.start + index, "'") for index, one in enumerate(inside) if one == "'"]
+    return [(accident.start, "'"), *doubled, (accident.end, "'")]
+
+
+def report(accident: Accident, source: SourceText, diagnostics: Diagnostics) -> None:
+    where = "inside `{…}` and `[…]` YAML ends a value" if accident.flow else "YAML ends an unquoted value"
+    diagnostics.error(
+        "NS019",
+        f"{where} at `{accident.cut}`: this expression has to be quoted",
+        source.span(accident.opening, accident.closing),
+        help=f"quote it: `{_mended_line(accident, source)}`",
+    )
+
+
+def _mended_line(accident: Accident, source: SourceText) -> str:
+    start, end = source.line_bounds(accident.start)
+    insertions = _quotes(source.text, accident)
+    if accident.end <= end and end - start <= _LONGEST_LINE:
+        return _with(source.text, start, end, insertions).strip()
+    return " ".join(_with(source.text, accident.start, accident.end, insertions).split())
+
+
+def _with(text: str, start: int, end: int, insertions: list[tuple[int, str]]) -> str:
+    for index, character in reversed(insertions):
+        text = text[:index] + character + text[index:]
+    return text[start : end + len(insertions)]
+
+
+def accident_in(source: SourceText, start: int, end: int, flow: bool) -> Accident | None:
+    """The accident of the plain scalar that YAML saw at `start:end`, if one of its expressions does not end in it."""
+    accident = _walk_plain(source, start, flow)[1]
+    return accident if accident and accident.closing > end else None
+
+
+def accidents_near(source: SourceText, error: Any, repair: Repair) -> list[Accident]:
+    """Expressions that explain the parser's error: on its line, or on the lines of what it was inside of."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return []
+    context = getattr(error, "context_mark", None)
+    flow = "flow" in (error.context or "")
+    last = repair.original(mark.index)
+    first = repair.original(context.index) if context is not None and flow else last
+    found: list[Accident] = []
+    start, end = source.line_bounds(first)
+    depth = 0
+    for _ in range(20):
+        accidents, depth = _walk_line(source, start, end, depth)
+        found += [one for one in accidents if not repair.covers(one)]
+        following = source.next_line(end)
+        if end >= last or following is None:
+            break
+        start, end = following
+    return found[:1]
+
+
+def _walk_line(source: SourceText, index: int, end: int, depth: int) -> tuple[list[Accident], int]:
+    text = source.text
+    found: list[Accident] = []
+    while index < end:
+        character = text[index]
+        if character in " \t,:-?" or (character in "]}" and depth):
+            depth -= character in "]}"
+            index += 1
+        elif character in "[{":
+            depth += 1
+            index += 1
+        elif character in "\"'":
+            closing = text.find(character, index + 1, end)
+            index = end if closing < 0 else closing + 1
+        elif character == "#":
+            break
+        else:
+            index, accident = _walk_plain(source, index, depth > 0)
+            if accident:
+                found.append(accident)
+    return found, depth
+
+
+def _walk_plain(source: SourceText, start: int, flow: bool) -> tuple[int, Accident | None]:
+    """Where a plain scalar would end if its expressions were whole, and what cuts the first that is not."""
+    text = source.text
+    _, end = source.line_bounds(start)
+    index, first = start, None
+    while index < end:
+        if text.startswith("$$", index):
+            index += 2
+        elif text.startswith("$(", index):
+            closing = _closing(source, index, flow)
+            if closing is None:
+                index += 2
+                continue
+            cut = _cut(text, index, closing, flow)
+            if cut and first is None:
+                first = (index, closing, cut)
+            index = closing
+            end = max(end, source.line_bounds(index - 1)[1])
+        elif (flow and text[index] in _FLOW) or _separates(text, index):
+            break
+        else:
+            index += 1
+    while index > start and text[index - 1] in " \t":
+        index -= 1
+    index = max(index, start + 1)
+    if first is None:
+        return index, None
+    return index, Accident(start, index, *first, flow)
+
+
+def _closing(source: SourceText, index: int, flow: bool) -> int | None:
+    """The end of the `)` for the `$(` at `index`: on its line, in flow style up to two lines further down."""
+    text = source.text
+    end = source.line_bounds(index)[1]
+    for _ in range(2 if flow else 0):
+        following = source.next_line(end)
+        if following is None or ": " in text[following[0] : following[1]]:
+            break
+        end = following[1]
+    depth, quote = 0, ""
+    for place in range(index + 1, end):
+        character = text[place]
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "\"'":
+            quote = character
+        elif character == "(":
+            depth += 1
+        elif character == ")":
+            depth -= 1
+            if depth == 0:
+                return place + 1
+    return None
+
+
+def _cut(text: str, start: int, end: int, flow: bool) -> str:
+    for index in range(start, end):
+        if flow and text[index] in _FLOW:
+            return text[index]
+        if _separates(text, index):
+            return ": " if text[index] == ":" else " #"
+    return ""
+
+
+def _separates(text: str, index: int) -> bool:
+    after = text[index + 1 : index + 2]
+    if text[index] == ":":
+        return after in " \t\n\r"
+    return text[index] in " \t" and after == "#"
