@@ -1,0 +1,21 @@
+"""What a spec may name.
+
+`lookup` finds an entry, `names` lists them, `suggest` mends a misspelt one, `register` adds one.
+"""
+
+from netspec.catalog.entry import REQUIRED, Argument, Category, Entry, Inferred, Port, Rule
+from netspec.catalog.registry import lookup, names, register, suggest
+
+__all__ = [
+    "REQUIRED",
+    "Argument",
+    "Category",
+    "Entry",
+    "Inferred",
+    "Port",
+    "Rule",
+    "lookup",
+    "names",
+    "register",
+    "suggest",
+]

@@ -26,9 +26,9 @@ REQUIRED: Final = _Required()
 class Argument:
     """One argument of a catalog entry, by torch's name.
 
-    `kind` is a small vocabulary that `catalog.kinds` defines once (what JSON Schema it has, what values it accepts, how it
-    is described): "int", "float", "bool", "str", "size1|size2|size3" (an int or that many ints), "ints", "floats",
-    "dtype", "choice", "any", "layer" … A kind may end in "?" where null is allowed.
+    `kind` is a small vocabulary that `catalog.kinds` defines once (what JSON Schema it has, what values it accepts,
+    how it is described): "int", "float", "bool", "str", "size2" (an int or 2 ints), "ints", "floats", "dtype",
+    "choice", "any", "layer" … Alternatives are joined by "|" ("int|ints"); a kind may end in "?" where null is allowed.
     """
 
     name: str
@@ -40,6 +40,10 @@ class Argument:
     maximum: float | None = None
     inferred: bool = False
     """True where the graph gives the value (`in_channels`): it may be left out, and the rule returns it."""
+    positional: bool = False
+    """True where people write the value without its name: `nn.Linear(512, 10)`, `x.flatten(1)`."""
+    unpacked: bool = False
+    """True where a list is written as separate values: `x.permute(0, 2, 1)`."""
 
     @property
     def required(self) -> bool:
@@ -68,8 +72,8 @@ class Inferred:
 
 
 Rule = Callable[[Mapping[str, Any], Mapping[str, Any]], Inferred | Problem]
-"""rule(arguments, inputs): all arguments by name with defaults filled in (inferred ones that the spec left out are absent),
-the inputs by port name (a tuple of types for a variadic port)."""
+"""rule(arguments, inputs): all arguments by name with defaults filled in (inferred ones that the spec left out are
+absent), the inputs by port name (a tuple of types for a variadic port, unconnected optional ones absent)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +87,8 @@ class Entry:
     inputs: tuple[Port, ...] = (Port(name="input"),)
     rule: Rule | None = None
     parameters: Callable[[Mapping[str, Any]], Mapping[str, tuple[int, ...]]] | None = None
-    """parameters(arguments) -> the shapes of its weights by name in torch's order of registration, absent ones left out.
-    `arguments` has inferred ones filled in. None: it has none."""
+    """parameters(arguments) -> the shapes of its weights by name in torch's order of registration, absent ones left
+    out. `arguments` has inferred ones filled in. None: it has none."""
     buffers: Callable[[Mapping[str, Any]], Mapping[str, tuple[int, ...]]] | None = None
     flops: Callable[[Mapping[str, Any], Mapping[str, Any], Inferred], Size] | None = None
     """Counted as torch.utils.flop_counter counts (2 per multiply-add; only matmuls, convolutions and attention)."""

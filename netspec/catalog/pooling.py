@@ -1,0 +1,207 @@
+"""Pooling: the modules of torch.nn and the functions with the same arguments."""
+
+from __future__ import annotations
+
+from netspec.catalog.conv import images
+from netspec.catalog.entry import Argument, Entry, Inferred, Rule
+from netspec.catalog.rules import (
+    FLOATING,
+    NUMBERS,
+    Arguments,
+    Inputs,
+    accepting,
+    one,
+    refuse,
+    rule,
+    spread,
+    surely_below,
+    tensor,
+)
+from netspec.shapes import Dim, Size, TensorType, provably_less
+
+_OVER = {1: "sequences", 2: "images", 3: "volumes"}
+
+
+def _some(name: str, x: TensorType, count: int) -> None:
+    if any(not isinstance(size, Dim) and size == 0 for size in x.shape[-count - 1 :]):
+        refuse(f"{name} takes sizes above zero, and got {x}")
+
+
+def _windows(name: str, arguments: Arguments, x: TensorType, count: int) -> list[Size]:
+    """The number of windows along each axis."""
+    kernel = spread(arguments["kernel_size"], count)
+    stride = kernel if arguments["stride"] is None else spread(arguments["stride"], count)
+    padding = spread(arguments.get("padding", 0), count)
+    dilation = spread(arguments.get("dilation", 1), count)
+    sizes: list[Size] = []
+    for size, k, s, p, d in zip(x.shape[-count:], kernel, stride, padding, dilation, strict=True):
+        window = d * (k - 1) + 1
+        if 2 * p > window:
+            refuse(
+                f"{name}: padding {p} is more than half of the kernel {k}"
+                + (f" with dilation {d} (spanning {window})" if d != 1 else ""),
+                help=f"pad by at most {window // 2}",
+                argument="padding",
+                code="NS404",
+            )
+        room = size + 2 * p - window
+        if surely_below(room, 0) and not arguments["ceil_mode"]:
+            refuse(
+                f"{name}: kernel {k} is larger than the padded input {size + 2 * p}, which came from {x}",
+                help="make the kernel smaller, or reduce the image less before this layer",
+                argument="kernel_size",
+            )
+        if arguments["ceil_mode"]:
+            windows = (room + s - 1) // s + 1
+            # The last window has to begin inside the input or its left padding.
+            if provably_less((windows - 1) * s, size + p):
+                sizes.append(windows)
+            elif isinstance(windows, Dim):
+                sizes.append(windows if s == 1 else _undecided(name, arguments, x))
+            else:
+                sizes.append(windows - 1)
+        else:
+            sizes.append(room // s + 1)
+        if surely_below(sizes[-1], 1):
+            refuse(f"{name}: kernel {k} leaves nothing of {x}", argument="kernel_size")
+    return sizes
+
+
+def _undecided(name: str, arguments: Arguments, x: TensorType) -> Size:
+    refuse(
+        f"{name} with ceil_mode cannot be counted for {x}, whose size is not known",
+        help="give the input that size as a number, or leave ceil_mode out",
+        argument="ceil_mode",
+    )
+
+
+def _pool(name: str, count: int, dtypes: tuple[str, ...]) -> Rule:
+    @rule
+    def infer(arguments: Arguments, inputs: Inputs) -> Inferred:
+        x = tensor(inputs, name)
+        images(name, x, count)
+        accepting(name, x, dtypes)
+        _some(name, x, count)
+        return one((*x.shape[:-count], *_windows(name, arguments, x, count)), x.dtype)
+
+    return infer
+
+
+def _adaptive(name: str, count: int) -> Rule:
+    @rule
+    def infer(arguments: Arguments, inputs: Inputs) -> Inferred:
+        x = tensor(inputs, name)
+        images(name, x, count)
+        accepting(name, x, FLOATING)
+        _some(name, x, count)
+        wanted = spread(arguments["output_size"], count)
+        sizes = [size if want is None else want for size, want in zip(x.shape[-count:], wanted, strict=True)]
+        return one((*x.shape[:-count], *sizes), x.dtype)
+
+    return infer
+
+
+def _kernel(count: int) -> Argument:
+    return Argument(name="kernel_size", kind=f"size{count}", minimum=1, doc="extent of the window")
+
+
+def _stride(count: int) -> Argument:
+    return Argument(
+        name="stride",
+        kind=f"size{count}?",
+        default=None,
+        minimum=1,
+        doc="step of the window; null: the kernel's extent",
+    )
+
+
+def _padding(count: int, what: str) -> Argument:
+    return Argument(name="padding", kind=f"size{count}", default=0, minimum=0, doc=f"rows of {what} added at each edge")
+
+
+_CEIL = Argument(name="ceil_mode", kind="bool", default=False, doc="whether a last window may reach beyond the edge")
+
+
+def _both(
+    name: str, function: str, arguments: tuple[Argument, ...], count: int, dtypes: tuple[str, ...], doc: str
+) -> tuple[Entry, Entry]:
+    adaptive = "Adaptive" in name
+    return (
+        Entry(
+            name=name,
+            category="layer",
+            target=f"torch.nn.{name}",
+            arguments=arguments,
+            rule=_adaptive(name, count) if adaptive else _pool(name, count, dtypes),
+            role="pool",
+            doc=doc,
+        ),
+        Entry(
+            name=function,
+            category="function",
+            target=f"torch.nn.functional.{function}",
+            arguments=arguments,
+            rule=_adaptive(function, count) if adaptive else _pool(function, count, dtypes),
+            role="pool",
+            doc=doc,
+        ),
+    )
+
+
+def _max(count: int) -> tuple[Entry, Entry]:
+    arguments = (
+        _kernel(count),
+        _stride(count),
+        _padding(count, "nothing"),
+        Argument(
+            name="dilation", kind=f"size{count}", default=1, minimum=1, doc="distance between the window's points"
+        ),
+        _CEIL,
+    )
+    doc = f"Keeps the largest value of each window over {_OVER[count]}."
+    dtypes = FLOATING if count == 1 else NUMBERS
+    return _both(f"MaxPool{count}d", f"max_pool{count}d", arguments, count, dtypes, doc)
+
+
+def _average(count: int) -> tuple[Entry, Entry]:
+    arguments = [
+        _kernel(count),
+        _stride(count),
+        _padding(count, "zeros"),
+        _CEIL,
+        Argument(name="count_include_pad", kind="bool", default=True, doc="whether padded zeros count in the mean"),
+    ]
+    if count > 1:
+        arguments.append(
+            Argument(name="divisor_override", kind="int?", default=None, minimum=1, doc="divides by this instead")
+        )
+    doc = f"Averages each window over {_OVER[count]}."
+    dtypes = (*FLOATING, "int64") if count < 3 else ("float32", "float64", "int64")
+    return _both(f"AvgPool{count}d", f"avg_pool{count}d", tuple(arguments), count, dtypes, doc)
+
+
+def _adapting(count: int, how: str) -> tuple[Entry, Entry]:
+    output = Argument(
+        name="output_size",
+        kind=f"output{count}",
+        minimum=1,
+        positional=True,
+        doc="the size that is wanted whatever the input's is; null keeps the input's",
+    )
+    word = "Averages" if how == "Avg" else "Keeps the largest value of"
+    return _both(
+        f"Adaptive{how}Pool{count}d",
+        f"adaptive_{how.lower()}_pool{count}d",
+        (output,),
+        count,
+        FLOATING,
+        f"{word} windows that are cut so that the output has a given size.",
+    )
+
+
+ENTRIES: tuple[Entry, ...] = tuple(
+    entry
+    for count in (1, 2, 3)
+    for pair in (_max(count), _average(count), _adapting(count, "Avg"), _adapting(count, "Max"))
+    for entry in pair
+)
