@@ -109,6 +109,7 @@ def _load(source: SourceText, start: int, diagnostics: Diagnostics) -> tuple[Nod
         except (yaml.YAMLError, UnicodeEncodeError) as error:
             found = accidents_near(source, error, repair)
             if not found:
+                report(repair.accidents, source, diagnostics)
                 diagnostics.found.extend(findings.found)
                 explain(error, source, repair.original, builder.quotes, diagnostics)
                 return None, False
@@ -117,8 +118,7 @@ def _load(source: SourceText, start: int, diagnostics: Diagnostics) -> tuple[Nod
         found = [a for a in found if not repair.covers(a)] if not builder.stopped else []
         if not found:
             break
-        for accident in found:
-            report(accident, source, diagnostics)
-            repair.add(accident)
+        repair.add(found)
+    report(repair.accidents, source, diagnostics)
     diagnostics.found.extend(findings.found)
     return builder.root, not builder.damaged

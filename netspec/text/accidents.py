@@ -7,6 +7,7 @@ what it is, and the text is read again as if it had been quoted, so that nothing
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,21 +41,20 @@ class Repair:
         self._start = start
         self._inserted: list[tuple[int, str]] = []
         self._places: list[int] = []
-        self._mended: list[tuple[int, int]] = []
+        self.accidents: list[Accident] = []
         self.text = text[start:]
 
     def original(self, index: int) -> int:
         return index - bisect_left(self._places, index) + self._start
 
     def covers(self, accident: Accident) -> bool:
-        return any(start < accident.end and accident.start < end for start, end in self._mended)
+        return any(one.start < accident.end and accident.start < one.end for one in self.accidents)
 
-    def add(self, accident: Accident) -> None:
-        if self.covers(accident):
-            return
-        self._mended.append((accident.start, accident.end))
-        for index, character in _quotes(self._text, accident):
-            self._inserted.append((index, character))
+    def add(self, accidents: Iterable[Accident]) -> None:
+        for accident in accidents:
+            if not self.covers(accident):
+                self.accidents.append(accident)
+                self._inserted += _quotes(self._text, accident)
         self._inserted.sort(key=lambda one: one[0])
         self._places = [index - self._start + number for number, (index, _) in enumerate(self._inserted)]
         pieces, last = [], self._start
@@ -73,22 +73,25 @@ def _quotes(text: str, accident: Accident) -> list[tuple[int, str]]:
     return [(accident.start, "'"), *doubled, (accident.end, "'")]
 
 
-def report(accident: Accident, source: SourceText, diagnostics: Diagnostics) -> None:
-    where = "inside `{…}` and `[…]` YAML ends a value" if accident.flow else "YAML ends an unquoted value"
-    diagnostics.error(
-        "NS019",
-        f"{where} at `{accident.cut}`: this expression has to be quoted",
-        source.span(accident.opening, accident.closing),
-        help=f"quote it: `{_mended_line(accident, source)}`",
-    )
+def report(accidents: Sequence[Accident], source: SourceText, diagnostics: Diagnostics) -> None:
+    for accident in accidents:
+        where = "inside `{…}` and `[…]` YAML ends a value" if accident.flow else "YAML ends an unquoted value"
+        diagnostics.error(
+            "NS019",
+            f"{where} at `{accident.cut}`: this expression has to be quoted",
+            source.span(accident.opening, accident.closing),
+            help=f"quote it: `{_mended_line(accident, accidents, source)}`",
+        )
 
 
-def _mended_line(accident: Accident, source: SourceText) -> str:
+def _mended_line(accident: Accident, accidents: Sequence[Accident], source: SourceText) -> str:
+    """The line as it has to be, with all its expressions quoted; of a long line only this value."""
     start, end = source.line_bounds(accident.start)
-    insertions = _quotes(source.text, accident)
-    if accident.end <= end and end - start <= _LONGEST_LINE:
-        return _with(source.text, start, end, insertions).strip()
-    return " ".join(_with(source.text, accident.start, accident.end, insertions).split())
+    if end - start > _LONGEST_LINE or accident.end > end:
+        return " ".join(_with(source.text, accident.start, accident.end, _quotes(source.text, accident)).split())
+    here = [one for one in accidents if start <= one.start and one.end <= end]
+    insertions = sorted((place for one in here for place in _quotes(source.text, one)), key=lambda place: place[0])
+    return _with(source.text, start, end, insertions).strip()
 
 
 def _with(text: str, start: int, end: int, insertions: list[tuple[int, str]]) -> str:
@@ -181,12 +184,10 @@ def _walk_plain(source: SourceText, start: int, flow: bool) -> tuple[int, Accide
 def _closing(source: SourceText, index: int, flow: bool) -> int | None:
     """The end of the `)` for the `$(` at `index`: on its line, in flow style up to two lines further down."""
     text = source.text
-    end = source.line_bounds(index)[1]
+    first = end = source.line_bounds(index)[1]
     for _ in range(2 if flow else 0):
         following = source.next_line(end)
-        if following is None or ": " in text[following[0] : following[1]]:
-            break
-        end = following[1]
+        end = following[1] if following else end
     depth, quote = 0, ""
     for place in range(index + 1, end):
         character = text[place]
@@ -198,8 +199,8 @@ def _closing(source: SourceText, index: int, flow: bool) -> int | None:
             depth += 1
         elif character == ")":
             depth -= 1
-            if depth == 0:
-                return place + 1
+            if depth == 0:  # further down, behind another key, it is not ours
+                return None if ": " in text[first:place] else place + 1
     return None
 
 

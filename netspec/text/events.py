@@ -8,7 +8,7 @@ from typing import Any
 
 from netspec.diagnostics import Diagnostics, Label, Span
 from netspec.suggest import suggest
-from netspec.text.nodes import Mapping, Node, Scalar, Sequence
+from netspec.text.nodes import Mapping, Node, Scalar, Sequence, plain
 from netspec.text.scalars import NumberTooLarge, resolve
 from netspec.text.source import SourceText
 
@@ -47,6 +47,8 @@ class _Open:
     merged: set[str] = field(default_factory=set)
     """Keys that so far only a `<<` has given."""
     merges: bool = False
+    cut: bool = False
+    """One of its values is an expression that ends too early."""
     values: int = 1
     height: int = 1
     end: int = 0
@@ -142,7 +144,10 @@ class Builder:
         span = self.source.span(start, end)
         self._count(span)
         if not quoted and "$(" in text:
-            self.suspects.append((start, end, bool(self._stack and self._stack[-1].flow)))
+            flow = bool(self._stack) and self._stack[-1].flow
+            self.suspects.append((start, end, flow))
+            if flow and text.count("(") > text.count(")"):
+                self._stack[-1].cut = True
         if quoted and "\n" in text and event.style in ("'", '"'):
             self.quotes.append((start, end))
         value: str | int | float | bool | None = event.value
@@ -150,9 +155,7 @@ class Builder:
             try:
                 value = resolve(event.value)
             except NumberTooLarge as problem:
-                self._error(
-                    "NS026", f"this is {problem}", span, help="write `.inf` for infinity, or quote it to make it text"
-                )
+                self._error("NS026", str(problem), span, help="quote it to make it text; infinity is `.inf`")
         node = Scalar(value, span, text, quoted)
         if event.tag is not None and event.tag != "!":
             node = self._tagged(event, node)
@@ -313,6 +316,8 @@ class Builder:
                 help="remove one of the two, or give it another name",
             )
         else:
+            if parent.cut and key.text.count(")") > key.text.count("(") and plain(value) is None:
+                return  # the rest of an expression that YAML cut: its beginning is reported
             parent.merged.discard(name)
             parent.entries[name] = value
             parent.key_spans[name] = key.span

@@ -34,12 +34,12 @@ def resolve(text: str) -> str | int | float | bool | None:
         return text
     if _INTEGER.fullmatch(text):
         if len(text) > MAX_DIGITS:
-            raise NumberTooLarge(f"an integer of {len(text)} characters")
+            raise NumberTooLarge(f"an integer of {len(text):,} characters is too long, {MAX_DIGITS:,} are allowed")
         base = {"0x": 16, "0o": 8}.get(text[:2], 10)
         return int(text, base)
     if _FLOAT.fullmatch(text):
         value = float(text)
         if value in (float("inf"), float("-inf")):
-            raise NumberTooLarge("a number beyond 1.8e308")
+            raise NumberTooLarge(f"`{text}` is beyond 1.8e308, the largest float")
         return value
     return text

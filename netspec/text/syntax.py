@@ -141,6 +141,9 @@ def _bracket(c: _Complaint) -> bool:
         if c.character and c.character in "]}":
             message = f"`{c.character}` closes what `{opener}` opened"
             c.error("NS013", message, c.span(c.index), help=f"write `{closer}`", labels=[here])
+        elif c.character == ":" and re.search(r":\s[^,{}\[\]]*$", c.before):
+            help = "quote the value if the colon belongs to it, or part the entries with a comma"
+            c.error("NS015", "a second `: ` in one entry", c.span(c.index), help=help)
         elif c.source.place(c.index)[0] != c.source.place(c.opened)[0] or not c.character:
             c.error(
                 "NS013", f"this `{opener}` is never closed", c.span(c.opened), help=f"write `{closer}` where it ends"
@@ -160,10 +163,10 @@ def _start_character(c: _Complaint) -> bool:
         return False
     start, end = c.index, c.source.line_bounds(c.index)[1]
     rest = re.split(r"\s#|[,\]}]", c.source.text[start:end])[0].rstrip()
-    message = f"a value cannot start with `{c.character}` in YAML"
-    c.error(
-        "NS016", message, c.span(start), help=f'quote it: `"{rest}"`' if '"' not in rest else f"quote it: `'{rest}'`"
-    )
+    name = "a backtick" if c.character == "`" else f"`{c.character}`"
+    quote = "'" if '"' in rest else '"'
+    help = "put it in quotes" if "`" in rest else f"quote it: `{quote}{rest}{quote}`"
+    c.error("NS016", f"a value cannot start with {name} in YAML", c.span(start), help=help)
     return True
 
 
@@ -199,6 +202,8 @@ def _colon(c: _Complaint) -> bool:
         text = c.source.text[first:end]
         column = len(text) - len(text.lstrip())
         span = c.source.span(first + column, end)
+        if _no_space(c, first + column, text.strip()):
+            return True
         key_has_value = ":" in text
         message = "this line is indented under one that holds a value already"
         if not key_has_value:
@@ -208,13 +213,19 @@ def _colon(c: _Complaint) -> bool:
             message,
             c.source.span(start + indentation, c.index),
             labels=[Label(span, "the value is complete here" if key_has_value else "no colon follows here")],
-            help=f"indent it by {column} space{'s' * (column != 1)}, as the line above"
-            if key_has_value
-            else f"write `{text.strip()}:` if that is a key",
+            help=_align_help(column) if key_has_value else f"write `{text.strip()}:` if that is a key",
         )
     else:
         c.error("NS015", "a colon cannot stand here", c.span(c.index), help="quote the text that it belongs to")
     return True
+
+
+def _align_help(column: int) -> str:
+    return f"indent it by {_spaces(column)}, as the line above" if column else "begin it in the first column"
+
+
+def _spaces(count: int) -> str:
+    return f"{count} space{'s' * (count != 1)}"
 
 
 def _line_above(source: SourceText, start: int) -> tuple[int, int] | None:
@@ -235,9 +246,7 @@ def _no_colon(c: _Complaint) -> bool:
     end = c.source.line_bounds(start)[1]
     written = re.split(r"\s#", c.source.text[start:end])[0].rstrip()
     span = c.span(start, len(written))
-    joined = re.match(r"([\w.$()+ -]+?):(\S.*)", written)
-    if joined:
-        c.error("NS011", "no space after the colon", span, help=f"write `{joined[1]}: {joined[2]}`")
+    if _no_space(c, start, written):
         return True
     key, _, value = written.partition(" ")
     mend = f"`{key}: {value.strip()}`" if value else f"`{key}: …`"
@@ -245,10 +254,23 @@ def _no_colon(c: _Complaint) -> bool:
     return True
 
 
+def _no_space(c: _Complaint, start: int, written: str) -> bool:
+    joined = re.fullmatch(r"([\w.$()+-]+?):([^\s:].*)", written)
+    if joined is None or ": " in written:
+        return False
+    help = f"write `{joined[1]}: {joined[2]}`"
+    c.error("NS011", "no space after the colon", c.span(start, len(written)), help=help)
+    return True
+
+
 def _indentation(c: _Complaint) -> bool:
     if "block" not in c.context and "document start" not in c.problem:
         return False
     if c.before.strip():  # not the first thing on its line
+        if c.before.endswith("'"):
+            help = "inside single quotes an apostrophe is written twice, or use double quotes"
+            c.error("NS012", "the quoted text ends before this", c.span(c.index), help=help)
+            return True
         c.error(
             "NS018",
             "this does not belong to the value before it",
@@ -260,7 +282,6 @@ def _indentation(c: _Complaint) -> bool:
     labels = []
     if c.opened is not None:
         labels.append(Label(c.span(c.opened), f"what it is part of begins in column {c.source.place(c.opened)[1]}"))
-    wide = f"{indentation} space{'s' * (indentation != 1)}"
     end = c.source.line_bounds(c.index)[1]
     here = c.source.span(c.index, end)
     if c.opened is not None and c.source.place(c.opened)[1] == indentation + 1:
@@ -268,7 +289,7 @@ def _indentation(c: _Complaint) -> bool:
         message = "a key stands among the items of a list" if inside_list else "a list item stands among keys"
         help = "start each item with `- `, or indent it under one" if inside_list else "indent the list under its key"
     else:
-        message = f"this line is indented by {wide}, which no line above it is"
+        message = f"this line is indented by {_spaces(indentation)}, which no line above it is"
         help = "line it up with the lines that it belongs to"
     c.error("NS014", message, here, labels=labels, help=help)
     return True
