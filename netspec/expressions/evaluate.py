@@ -1,0 +1,439 @@
+"""Evaluation: an expression and a scope give a value, in bounded time and memory, or an `ExpressionError` in words."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from netspec.diagnostics import Diagnostics, Span
+from netspec.document import Scalar
+from netspec.expressions.functions import FUNCTIONS, MAX_BITS, MAX_EXPONENT, MAX_ITEMS, LimitError, call_function
+from netspec.expressions.nodes import (
+    Binary,
+    BoolOp,
+    Call,
+    Compare,
+    Comprehension,
+    Conditional,
+    Expr,
+    Invalid,
+    ListExpr,
+    Literal,
+    Name,
+    Path,
+    SliceExpr,
+    Subscript,
+    Template,
+    Tensor,
+    TupleExpr,
+    Unary,
+)
+from netspec.expressions.printer import to_text
+from netspec.suggest import suggest
+
+MAX_STEPS = 400_000
+"""Nodes visited plus list items touched in one evaluation: well under a second."""
+
+# What Python's operators and our functions raise when values do not fit. Anything else is a bug and goes through.
+_MISFITS = (TypeError, ValueError, ArithmeticError, LookupError, RecursionError)
+
+
+class ExpressionError(Exception):
+    """A value cannot be computed: the words to show, the mend, the name that is unknown, and the diagnostic's code."""
+
+    def __init__(
+        self,
+        message: str,
+        help: str | None = None,
+        name: str | None = None,
+        *,
+        code: str = "NS211",
+        reported: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.help = help
+        self.name = name
+        self.code = code
+        self.reported = reported
+        """The text could not be read, and a diagnostic said so already."""
+
+
+def report(error: ExpressionError, scalar: Scalar, diagnostics: Diagnostics) -> None:
+    """Add an evaluation's error as a diagnostic, at the unknown name where it is one, else at the whole scalar."""
+    from netspec.expressions.parser import name_span
+
+    if not error.reported:
+        span: Span = name_span(scalar, error.name) if error.name else scalar.span
+        diagnostics.error(error.code, error.message, span, help=error.help)
+
+
+def evaluate(
+    expr: Expr,
+    scope: Mapping[str, object],
+    *,
+    functions: Mapping[str, Callable[..., object]] | None = None,
+    tensors: Mapping[str, object] | None = None,
+) -> Any:
+    """The value of an expression.
+
+    `scope` gives names their values (and `train.epochs` its document, under `train`). `functions` adds functions or
+    replaces them; `shape` is called with the tensor's reference as a string. `tensors` gives references their values,
+    which only tensor arithmetic needs. Python's own operators work on the values, so that whatever overloads them flows
+    through. Raises `ExpressionError`.
+    """
+    try:
+        return _Evaluation(scope, functions or {}, tensors).value(expr)
+    except RecursionError:
+        raise ExpressionError("the expression is nested too deeply", code="NS212") from None
+
+
+_BINARY: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "//": operator.floordiv,
+    "%": operator.mod,
+    "**": operator.pow,
+    "@": operator.matmul,
+}
+_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "in": lambda item, items: item in items,
+    "not in": lambda item, items: item not in items,
+    "is": operator.is_,
+    "is not": operator.is_not,
+}
+_UNARY: dict[str, Callable[[Any], Any]] = {"-": operator.neg, "+": operator.pos, "not": operator.not_}
+
+
+class _Evaluation:
+    """One call of `evaluate`: the scope, and what is left of its budget."""
+
+    def __init__(
+        self,
+        scope: Mapping[str, object],
+        functions: Mapping[str, Callable[..., object]],
+        tensors: Mapping[str, object] | None,
+    ) -> None:
+        self.scope = scope
+        self.functions = functions
+        self.tensors = tensors
+        self.steps = MAX_STEPS
+
+    def spend(self, steps: int) -> None:
+        self.steps -= steps
+        if self.steps < 0:
+            raise ExpressionError("the expression takes too many steps to compute", code="NS212")
+
+    def value(self, expr: Expr) -> Any:
+        self.spend(1)
+        match expr:
+            case Literal(value):
+                return value
+            case Name(id):
+                return self.name(id)
+            case Binary(op, left, right):
+                return self.binary(expr, op, self.value(left), self.value(right))
+            case Unary(op, operand):
+                value = self.value(operand)
+                return self.apply(expr, (value,), lambda: _UNARY[op](value))
+            case Compare():
+                return self.compare(expr)
+            case BoolOp(op, values):
+                for operand in values[:-1]:
+                    value = self.value(operand)
+                    if self.truth(operand, value) == (op == "or"):
+                        return value
+                return self.value(values[-1])
+            case Conditional(test, body, orelse):
+                return self.value(body if self.truth(test, self.value(test)) else orelse)
+            case Call(function, arguments):
+                return self.call(expr, function, arguments)
+            case Subscript(value, index):
+                return self.subscript(expr, self.value(value), self.index(index))
+            case ListExpr(items) | TupleExpr(items):
+                return self.bounded([self.value(item) for item in items])
+            case Comprehension():
+                return self.comprehension(expr)
+            case Template(parts):
+                return self.text("".join(part if isinstance(part, str) else self.embed(part) for part in parts))
+            case Path(parts):
+                return self.path(parts)
+            case Tensor():
+                return self.tensor(expr)
+            case SliceExpr():
+                return self.index(expr)
+            case Invalid():
+                raise ExpressionError("the expression cannot be read", reported=True)
+
+    def apply(self, expr: Expr, values: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
+        """Compute one operation; turn what Python raises into words."""
+        try:
+            return compute()
+        except LimitError as error:
+            raise ExpressionError(f"`{to_text(expr)}` is too large: {error}", code="NS212") from None
+        except ZeroDivisionError:
+            raise ExpressionError(f"`{to_text(expr)}` divides by zero") from None
+        except OverflowError:
+            raise ExpressionError(f"`{to_text(expr)}` has no finite value") from None
+        except IndexError:
+            raise ExpressionError(*_out_of_range(expr, values)) from None
+        except RecursionError:
+            raise
+        except _MISFITS as error:
+            raise ExpressionError(*_misfit(expr, values, error)) from None
+        except Exception as error:
+            # A size that depends on the input answers some questions with shapes.Undecided, whose words are for users.
+            # That module stands above this one and cannot be imported here.
+            if type(error).__name__ != "Undecided":
+                raise
+            message = f"`{to_text(expr)}` cannot be known before the model runs: {error}"
+            help = "sizes that the input leaves open can be added, multiplied and divided, but not decided upon; give the input a number there"
+            raise ExpressionError(message, help, code="NS213") from None
+
+    def truth(self, expr: Expr, value: Any) -> bool:
+        return bool(self.apply(expr, (value,), lambda: bool(value)))
+
+    def name(self, id: str) -> Any:
+        try:
+            return self.scope[id]
+        except KeyError:
+            near = suggest(id, self.scope)
+            known = ", ".join(f"`{name}`" for name in list(self.scope)[:12])
+            help = f"did you mean `{near}`?" if near else f"known here: {known}" if known else "no names are known here"
+            raise ExpressionError(f"`{id}` is not known here", help, id, code="NS210") from None
+
+    def binary(self, expr: Expr, op: str, left: Any, right: Any) -> Any:
+        def compute() -> Any:
+            self.foresee(op, left, right)
+            return _BINARY[op](left, right)
+
+        return self.bounded(self.apply(expr, (left, right), compute))
+
+    def foresee(self, op: str, left: Any, right: Any) -> None:
+        """Refuse what would be large or slow before it is computed."""
+        if op == "**" and isinstance(right, int) and not isinstance(left, float):
+            if abs(right) > MAX_EXPONENT:
+                raise LimitError(f"an exponent may be at most {MAX_EXPONENT}")
+            if isinstance(left, int) and left.bit_length() * abs(right) > MAX_BITS:
+                raise LimitError(f"a whole number may have at most {MAX_BITS} bits")
+        elif op == "*":
+            for items, times in ((left, right), (right, left)):
+                if isinstance(items, str | list | tuple) and isinstance(times, int) and len(items) * times > MAX_ITEMS:
+                    raise LimitError(f"it may have at most {MAX_ITEMS:,} items")
+        elif op == "%" and isinstance(left, str):
+            raise TypeError("text is not formatted with `%`")
+
+    def bounded(self, value: Any) -> Any:
+        """The value, once it is known to be within the limits and a number where Python would go on to complex ones."""
+        if isinstance(value, int):
+            if value.bit_length() > MAX_BITS:
+                raise ExpressionError(
+                    f"the result is too large: a whole number may have at most {MAX_BITS} bits", code="NS212"
+                )
+        elif isinstance(value, str):
+            return self.text(value)
+        elif isinstance(value, list):
+            count = _count(value, MAX_ITEMS)
+            self.spend(count)
+            if count > MAX_ITEMS:
+                raise ExpressionError(f"the list is too long: {MAX_ITEMS:,} items are the limit", code="NS212")
+        elif isinstance(value, complex):
+            raise ExpressionError("a negative number has no real root")
+        return value
+
+    def text(self, value: str) -> str:
+        if len(value) > MAX_ITEMS:
+            raise ExpressionError(f"the text is too long: {MAX_ITEMS:,} letters are the limit", code="NS212")
+        return value
+
+    def compare(self, expr: Compare) -> Any:
+        left = self.value(expr.left)
+        result: Any = True
+        for op, comparator in zip(expr.ops, expr.comparators, strict=True):
+            if result is not True and not self.truth(expr, result):
+                return result
+            right = self.value(comparator)
+            for side in (left, right):
+                if isinstance(side, list | tuple):
+                    self.spend(_count(side, MAX_ITEMS))
+            result = self.apply(expr, (left, right), lambda op=op, a=left, b=right: _COMPARE[op](a, b))  # type: ignore[misc]
+            left = right
+        return result
+
+    def call(self, expr: Expr, function: str, arguments: tuple[Expr, ...]) -> Any:
+        if function in self.functions:
+            if function == "shape" and isinstance(arguments[0], Tensor):
+                return self.functions[function](self.reference(arguments[0]))
+            values = tuple(self.value(argument) for argument in arguments)
+            return self.apply(expr, values, lambda: self.functions[function](*values))
+        if function == "shape":
+            raise ExpressionError(
+                "`shape(…)` can be used only in a layer's arguments", "a size bound by `inputs` can be used anywhere"
+            )
+        if function not in FUNCTIONS:
+            raise ExpressionError(f"there is no function `{function}`", code="NS204")
+        values = tuple(self.value(argument) for argument in arguments)
+        for value in values:
+            if isinstance(value, list | tuple | str):
+                self.spend(len(value))
+        return self.bounded(self.apply(expr, values, lambda: call_function(function, values)))
+
+    def index(self, expr: Expr) -> Any:
+        if isinstance(expr, SliceExpr):
+            return slice(*(None if part is None else self.value(part) for part in (expr.lower, expr.upper, expr.step)))
+        if isinstance(expr, TupleExpr):
+            return tuple(self.index(item) for item in expr.items)
+        return self.value(expr)
+
+    def subscript(self, expr: Expr, value: Any, index: Any) -> Any:
+        if isinstance(value, Mapping):
+            raise ExpressionError(*_misfit(expr, (value, index), TypeError()))
+        return self.bounded(self.apply(expr, (value, index), lambda: value[index]))
+
+    def comprehension(self, expr: Comprehension) -> list[Any]:
+        items = self.value(expr.iterable)
+        if not isinstance(items, list | tuple):
+            raise ExpressionError(
+                f"`{to_text(expr.iterable)}` is {describe(items)}, not a list",
+                "`range(n)` gives the numbers from 0 to n - 1",
+            )
+        outer, inner = self.scope, dict(self.scope)
+        result = []
+        try:
+            self.scope = inner
+            for item in items:
+                inner.update(self.unpack(expr, item))
+                if expr.condition is None or self.truth(expr.condition, self.value(expr.condition)):
+                    result.append(self.value(expr.element))
+        finally:
+            self.scope = outer
+        bounded: list[Any] = self.bounded(result)
+        return bounded
+
+    def unpack(self, expr: Comprehension, item: Any) -> dict[str, Any]:
+        targets = expr.targets
+        if len(targets) == 1:
+            return {targets[0]: item}
+        if not isinstance(item, list | tuple) or len(item) != len(targets):
+            found = f"a list of {len(item)}" if isinstance(item, list | tuple) else describe(item)
+            raise ExpressionError(
+                f"`for {', '.join(targets)}` needs lists of {len(targets)} values, and here is {found}"
+            )
+        return dict(zip(targets, item, strict=True))
+
+    def embed(self, expr: Expr) -> str:
+        value = self.value(expr)
+        if not isinstance(value, str | int | float):
+            raise ExpressionError(
+                f"`{to_text(expr)}` is {describe(value)} and cannot become part of a text",
+                "numbers and texts can; alone, `$(…)` may have any value",
+            )
+        return str(value)
+
+    def path(self, parts: tuple[str, ...]) -> Any:
+        value: Any = self.scope
+        for depth, part in enumerate(parts):
+            if isinstance(value, Mapping) and part in value:
+                value = value[part]
+            elif isinstance(value, list | tuple) and part.isdecimal() and int(part) < len(value):
+                value = value[int(part)]
+            else:
+                here = ".".join(parts[:depth]) or "the document"
+                near = suggest(part, value) if isinstance(value, Mapping) else None
+                raise ExpressionError(
+                    f"`{'.'.join(parts)}` is not in the document: {here} has no `{part}`",
+                    f"did you mean `{'.'.join((*parts[:depth], near))}`?" if near else None,
+                    ".".join(parts),
+                    code="NS210",
+                )
+        return value
+
+    def reference(self, tensor: Tensor) -> str:
+        return tensor.name if isinstance(tensor.name, str) else str(self.value(tensor.name))
+
+    def tensor(self, expr: Tensor) -> Any:
+        name = self.reference(expr)
+        if self.tensors is not None and name in self.tensors:
+            return self.tensors[name]
+        raise ExpressionError(f"`{name}` is a tensor, whose value is known only when the model runs")
+
+
+def _count(value: list[Any] | tuple[Any, ...], limit: int) -> int:
+    """Items in a list and in the lists inside it; stops counting once past the limit."""
+    count, waiting = 0, [value]
+    while waiting and count <= limit:
+        items = waiting.pop()
+        count += len(items)
+        waiting.extend(item for item in items[: limit + 1] if isinstance(item, list | tuple))
+    return count
+
+
+def describe(value: object) -> str:
+    """What a value is, in a spec's words."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return f"the whole number {value}" if value.bit_length() < 200 else "a whole number"
+        case float():
+            return f"the number {value}"
+        case str():
+            return f'the text "{value}"' if len(value) <= 40 else "a text"
+        case list() | tuple():
+            return f"a list of {len(value)}"
+        case Mapping():
+            return "a mapping"
+    if type(value).__name__ == "Dim":
+        return f"the size {value}, which is known only when the model runs"
+    return "a block or layer"
+
+
+def _out_of_range(expr: Expr, values: tuple[Any, ...]) -> tuple[str, str | None]:
+    if len(values) == 2 and isinstance(values[0], list | tuple | str) and isinstance(values[1], int):
+        count = len(values[0])
+        what = "letters" if isinstance(values[0], str) else "items"
+        has = f"`{to_text(expr.value) if isinstance(expr, Subscript) else ''}` has {count} {what}"
+        return (
+            f"{has}, so there is none at {values[1]}",
+            f"the first is at 0, the last at {count - 1}" if count else None,
+        )
+    return f"`{to_text(expr)}` reads past the end", None
+
+
+def _misfit(expr: Expr, values: tuple[Any, ...], error: Exception) -> tuple[str, str | None]:
+    """The message and help for an operation that the values do not allow."""
+    kinds = [describe(value) for value in values]
+    match expr:
+        case Binary("%", _, _) if isinstance(values[0], str):
+            return "text is not formatted with `%`", "write the text with `$name` or `$(…)` inside it"
+        case Binary(op, _, _):
+            return f"`{op}` cannot join {kinds[0]} and {kinds[1]}", f"in `{to_text(expr)}`"
+        case Unary(op, operand):
+            return f"`{op}` cannot apply to {kinds[0]}", f"in `{to_text(expr)}`"
+        case Compare():
+            return f"`{to_text(expr)}` cannot compare {kinds[0]} with {kinds[1]}", None
+        case Subscript(value, _) if not isinstance(values[0], list | tuple | str):
+            return f"`{to_text(value)}` is {kinds[0]}, which has no items", "only lists and texts are indexed"
+        case Subscript():
+            return f"`{to_text(expr)}` needs a whole number between `[` and `]`, not {kinds[1]}", None
+        case Call(function, _):
+            given = ", ".join(kinds)
+            if function in ("min", "max") and len(values) == 1 and values[0] == []:
+                return f"`{to_text(expr)}` has nothing to choose from: the list is empty", None
+            if function in ("sqrt", "log") and isinstance(error, ValueError):
+                return f"`{function}` has no value for {given}", None
+            if function == "make_divisible" and isinstance(error, ValueError):
+                return f"`{to_text(expr)}`: {error}", None
+            return f"`{function}` cannot be applied to {given}", f"in `{to_text(expr)}`"
+    return f"`{to_text(expr)}` cannot be computed", None

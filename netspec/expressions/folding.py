@@ -1,0 +1,88 @@
+"""Folding: an expression whose constant parts are computed, as a person would write it after the values are known."""
+
+from __future__ import annotations
+
+from netspec.expressions.evaluate import ExpressionError, evaluate
+from netspec.expressions.nodes import (
+    Binary,
+    BoolOp,
+    Call,
+    Compare,
+    Comprehension,
+    Conditional,
+    Expr,
+    ListExpr,
+    Literal,
+    SliceExpr,
+    Subscript,
+    Unary,
+    children,
+    from_value,
+    map_children,
+)
+
+
+def fold(expr: Expr) -> Expr:
+    """The expression with its constant parts computed; it has the same value in every scope in which the first has one.
+
+    `x * 1`, `x + 0` and the like become `x`, a conditional with a known test its branch. Lists that a call or a
+    repetition makes stay as they are written, and so does what has no value (`1 // 0`).
+    """
+    match expr:
+        case BoolOp(op, values):
+            return _bool_op(op, values)
+        case Conditional(test, body, orelse):
+            known = fold(test)
+            if isinstance(known, Literal):
+                return fold(body if known.value else orelse)
+            return Conditional(known, fold(body), fold(orelse))
+        case Comprehension() | SliceExpr() | ListExpr():
+            return map_children(expr, fold)
+    folded = map_children(expr, fold)
+    match folded:
+        case Binary("*", left, right) if _is(right, 1) or _is(left, 1):
+            return left if _is(right, 1) else right
+        case Binary("+", left, right) if _is(right, 0) or _is(left, 0):
+            return left if _is(right, 0) else right
+        case Binary("-", left, right) if _is(right, 0):
+            return left
+        case Binary("**", left, right) if _is(right, 1):
+            return left
+        case Binary() | Unary() | Compare() | Call() | Subscript() if all(map(_is_constant, children(folded))):
+            return _computed(folded)
+    return folded
+
+
+def _bool_op(op: str, values: tuple[Expr, ...]) -> Expr:
+    decisive = op == "or"
+    kept: list[Expr] = []
+    for number, value in enumerate(map(fold, values)):
+        if isinstance(value, Literal) and bool(value.value) == decisive:
+            kept.append(value)  # nothing after it is looked at
+            break
+        if not isinstance(value, Literal) or number == len(values) - 1:
+            kept.append(value)
+    return kept[0] if len(kept) == 1 else BoolOp(op, tuple(kept))
+
+
+def _computed(expr: Expr) -> Expr:
+    try:
+        value = evaluate(expr, {})
+    except ExpressionError:
+        return expr
+    if isinstance(value, list) or (isinstance(value, int) and value.bit_length() > 64):
+        return expr
+    return from_value(value)
+
+
+def _is(expr: Expr, number: int) -> bool:
+    return isinstance(expr, Literal) and type(expr.value) is int and expr.value == number
+
+
+def _is_constant(expr: Expr) -> bool:
+    match expr:
+        case Literal():
+            return True
+        case ListExpr() | SliceExpr():
+            return all(map(_is_constant, children(expr)))
+    return False
