@@ -1,0 +1,200 @@
+"""The structure of a document: which keys stand where and what they hold, except for the arguments of what is named.
+
+`KINDS` is the one statement of it. The validator, the editor's schema and the check of `--set` paths all read it; the
+arguments of layers, initializers, optimizers and so on come from the catalog (`typed.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from netspec.schema.pieces import (
+    ANYTHING,
+    BOOLEAN,
+    COUNT,
+    IDENTIFIER,
+    NAMES,
+    TEXT,
+    Schema,
+    array,
+    choice,
+    fixed,
+    record,
+    ref,
+    table,
+    value,
+)
+from netspec.schema.sections import SECTIONS
+
+VERSION: Final = 1
+
+UNSUPPORTED: Final = (
+    "document.models",
+    "model.tie",
+    "input.list",
+    "layer.branches",
+    "layer.each",
+    "layer.select",
+    "layer.of",
+    "layer.when",
+    "type.Parameter",
+    "type.Buffer",
+    "type.library",
+    "train.phases",
+    "train.layers",
+    "loss.mask",
+    "metric.mask",
+)
+"""What the language has and this version of the compiler does not do yet, as `kind.key` or `type.name`."""
+
+SIZE: Final[Schema] = {"anyOf": [{"type": "integer", "minimum": 1}, TEXT]}
+SHAPE: Final = array(SIZE, "a list of sizes: numbers, names (`N`), `$values`, multiples (`16*h`), `_` or `...`")
+
+_REFERENCE = {"anyOf": [TEXT, {"type": "array", "items": TEXT}]}
+
+STEERING: Final[dict[str, Schema]] = {
+    "type": fixed(
+        TEXT, "the name of a layer, a function or a block", "What it is: a catalog name or one of your blocks."
+    ),
+    "from": fixed(
+        {"anyOf": [TEXT, array(_REFERENCE), {"type": "object", "additionalProperties": _REFERENCE}]},
+        "a layer's name, a list of names, or a mapping from argument to name",
+        "Its input: a name, a list of names, or a mapping argument → name. Left out: the layer before.",
+    ),
+    "use": fixed(TEXT, "the name of a layer that exists", "Applies a module that exists already, sharing its weights."),
+    "compute": fixed(
+        TEXT,
+        "tensor arithmetic, such as `x + up`",
+        "Tensor arithmetic: names of layers, numbers, `$values`, + - * / // % ** @, comparisons, subscripts.",
+    ),
+    "layers": ref("layers", "An inline sub-graph: a list (children 0, 1, 2 …) or a mapping (named children)."),
+    "if": value(
+        BOOLEAN, "true, false or an expression", "Keeps the layer only where this holds; else its input passes."
+    ),
+    "for": ref("loop", "One copy a step, chained: `{i: 4, width: $widths}`."),
+    "repeat": value(COUNT, "a count", "So many copies, chained: a `for` without a name."),
+    "inline": fixed(BOOLEAN, "true or false", "true: no module and no level in the keys; its layers join the parent."),
+    "branches": ref("layers", "The same input into every member; gives a list (or ports)."),
+    "each": fixed(TEXT, "the name of a list of tensors", "Applies one module to every tensor of a list."),
+    "select": fixed(TEXT, "the name of an input", "The input that names, at run time, the one of `of` to apply."),
+    "of": ref("members", "The modules that `select` chooses from, by name."),
+    "when": choice(["training", "evaluation"], "The module always exists, and runs in this mode only."),
+    "initialize": ref("initialize", "How its weights start."),
+    "freeze": fixed(BOOLEAN, "true or false", "true: no gradient, and kept in evaluation mode."),
+    "expect": fixed(SHAPE, SHAPE["expects"], "Asserts the shape of the output, such as `[N, 512, 7, 7]`."),
+}
+
+BODIES: Final = ("type", "use", "compute", "layers", "branches", "select")
+"""What makes a layer: one of these, and no two."""
+
+_OUTPUTS = fixed(
+    {"anyOf": [TEXT, {"type": "object", "additionalProperties": TEXT}]},
+    "a layer's name, or a mapping from output to layer",
+    "What it gives: a layer's name, or a mapping output → layer. Left out: the last layer.",
+)
+_BLOCK: dict[str, Schema] = {
+    "description": fixed(TEXT, "a line of text", "One line for the generated docstring."),
+    "inputs": ref("inputs", "The tensors it takes, with their shapes; names of sizes are bound where it is used."),
+    "let": ref("let", "Values derived from parameters and sizes, in order."),
+    "layers": ref("layers", "A list (children 0, 1, 2 …) or a mapping (named children)."),
+    "outputs": _OUTPUTS,
+    "initialize": ref("rules", "How weights start, once it has been built: the last rule that matches wins."),
+}
+_FILE: dict[str, Schema] = {
+    "file": fixed(TEXT, "a path", "Takes this section from another file; `file.yaml#models.generator` takes a part."),
+    "params": ref("values", "Values for the parameters of that file."),
+}
+_LAYER = {"anyOf": [TEXT, array(ref("member")), {"type": "object"}], "expects": "a layer: a name or a mapping"}
+
+KINDS: Final[dict[str, Schema]] = {
+    "document": record(
+        {
+            "netspec": fixed({"const": VERSION}, f"{VERSION}", "The version of the language."),
+            "name": fixed(
+                {"type": "string", "pattern": IDENTIFIER}, "a name", "The name of the model's class and file."
+            ),
+            "description": fixed(TEXT, "a line of text", "One line for the generated docstring."),
+            "params": ref("values", "The model's parameters; `--set params.depth=3` overrides one."),
+            "imports": fixed(array(TEXT), "a list of paths", "Files whose blocks join this file's, by relative path."),
+            "extends": fixed(TEXT, "a path", "A base: mappings merge, lists replace."),
+            "remove": fixed(array(TEXT), "a list of paths into the base", "What the base has and this spec has not."),
+            "blocks": ref("blocks", "Parametrised sub-graphs, by name."),
+            "model": ref("model", "The network."),
+            "models": ref("models", "Several networks, by name."),
+            "data": ref("data", "Where samples come from and what happens to them."),
+            "train": ref("train", "How the model is trained."),
+        },
+        required=["netspec", "name"],
+    ),
+    "values": table(ANYTHING, "a mapping from names to values"),
+    "let": table(ANYTHING, "a mapping from names to values"),
+    "blocks": table(ref("block"), "a mapping from names to blocks"),
+    "models": table(ref("model"), "a mapping from names to models"),
+    "block": record({"params": ref("params", "Its parameters: a type word or a default."), **_BLOCK}, ["layers"]),
+    "model": record(
+        {
+            **_BLOCK,
+            **_FILE,
+            "tie": fixed(
+                {"type": "object", "additionalProperties": TEXT},
+                "a mapping from one parameter to another",
+                "Parameters that are one: `{head.weight: embed.weight}`.",
+            ),
+        },
+        ["inputs", "layers"],
+    ),
+    "params": table(ANYTHING, "a mapping from names to type words or defaults"),
+    "inputs": table(ref("input"), "a mapping from names to shapes"),
+    "input": {
+        "anyOf": [
+            SHAPE,
+            record(
+                {
+                    "shape": fixed(SHAPE, SHAPE["expects"], "Its sizes."),
+                    "dtype": fixed(TEXT, "a dtype of torch's, such as int64", "Its dtype; float32 where left out."),
+                    "list": fixed(
+                        array(ANYTHING), "a shape, or a list of shapes", "A list of tensors, all alike or each its own."
+                    ),
+                }
+            ),
+        ],
+        "expects": "a list of sizes, or `{shape: […], dtype: …}`",
+    },
+    "layers": {
+        "anyOf": [
+            array(ref("member"), minimum=1),
+            {"type": "object", "additionalProperties": ref("layer"), "minProperties": 1},
+        ],
+        "expects": "a list or a mapping of layers",
+    },
+    "members": table(ref("layer"), "a mapping from names to layers", names=".*"),
+    "layer": _LAYER,
+    "member": _LAYER,
+    "loop": {
+        **table(
+            value({"anyOf": [COUNT, array(ANYTHING)]}, "a count, a list or an expression"),
+            "a mapping from names to counts or lists, such as `{i: 4}`",
+        ),
+        "minProperties": 1,
+    },
+    "initialize": {
+        "anyOf": [
+            {"type": "object", "additionalProperties": ref("initializer")},
+            array(ref("rule")),
+        ],
+        "expects": "a mapping from parameters to initializers, or a list of rules",
+    },
+    "rules": array(ref("rule"), "a list of rules, such as `- {match: Conv2d, weight: kaiming_normal}`"),
+    "rule": {
+        "type": "object",
+        "properties": {"match": fixed(NAMES, "a type, a pattern of paths, or a list of them")},
+        "required": ["match"],
+        "additionalProperties": ref("initializer"),
+        "expects": "a rule, such as `{match: Conv2d, weight: kaiming_normal}`",
+    },
+    "initializer": {
+        "anyOf": [{"type": "number"}, TEXT, {"type": "object"}],
+        "expects": "a number or an initializer, by name or as a mapping with `type`",
+    },
+    **SECTIONS,
+}

@@ -1,0 +1,119 @@
+"""The schema of one mapping with a `type`: the keys that may stand beside it, and the arguments of what is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as MappingType
+from functools import cache
+
+from netspec.catalog import Argument, Category, Entry, lookup
+from netspec.catalog.kinds import describe, json_schema
+from netspec.document import Mapping, Node, Scalar
+from netspec.schema.pieces import (
+    ANYTHING,
+    BOOLEAN,
+    INTEGER,
+    NAMES,
+    NUMBER,
+    TEXT,
+    Schema,
+    array,
+    fixed,
+    record,
+    ref,
+    value,
+)
+from netspec.schema.sections import BESIDE
+from netspec.schema.structure import STEERING
+
+CATEGORIES: dict[str, Category] = {
+    "initializer": "initializer",
+    "source": "source",
+    "transform": "transform",
+    "optimizer": "optimizer",
+    "scheduler": "scheduler",
+    "loss": "loss",
+    "loss_term": "loss",
+    "metric": "metric",
+}
+"""The kinds of place, other than layers, that name an entry of the catalog, and the category of it."""
+
+_WORDS: dict[str, Schema] = {
+    "int": value(INTEGER, "an integer"),
+    "float": value(NUMBER, "a number"),
+    "bool": value(BOOLEAN, "true or false"),
+    "str": value(TEXT, "a string"),
+    "list": value(array(ANYTHING), "a list"),
+    "layer": ref("module"),
+    "block": ref("module"),
+}
+
+
+def argument_schema(argument: Argument) -> Schema:
+    """What may stand for an argument of a catalog entry: its kind, or an expression."""
+    if "layer" in argument.kind.removesuffix("?").split("|"):
+        return ref("module", argument.doc)
+    return value(json_schema(argument), describe(argument))
+
+
+def takes(entry: Entry, beside: MappingType[str, Schema]) -> Schema:
+    """The schema of a mapping that names the entry; `beside` are the keys that are no arguments."""
+    arguments = {a.name: argument_schema(a) for a in entry.arguments}
+    return record({**arguments, **beside}, [a.name for a in entry.arguments if a.required], entry.doc)
+
+
+@cache
+def entry_schema(kind: str, name: str) -> Schema:
+    """The schema of a place of that kind that names this entry."""
+    if kind == "layer":
+        entry = lookup(name)
+        assert entry is not None
+        return takes(entry, STEERING)
+    entry = lookup(name, CATEGORIES[kind])
+    assert entry is not None
+    beside = {"type": fixed(TEXT, "a name"), **BESIDE[kind]}
+    if kind == "optimizer":
+        settings = {a.name: argument_schema(a) for a in entry.arguments}
+        match = fixed(NAMES, "a pattern of parameter names, or a list of them", "Which parameters: `*.bias`, `head.*`.")
+        beside["groups"] = array(record({**settings, "match": match}, ["match"]), "a list of groups")
+    return takes(entry, beside)
+
+
+@cache
+def open_schema(kind: str) -> Schema:
+    """The schema of a place that names nothing known: the arguments may be any."""
+    beside = STEERING if kind == "layer" else {"type": fixed(TEXT, "a name"), **BESIDE[kind]}
+    return {**record(beside), "additionalProperties": True}
+
+
+@cache
+def bare_schema() -> Schema:
+    """The schema of a layer without a type: it has no arguments."""
+    return record(STEERING)
+
+
+def block_schema(params: Mapping | None, is_type: MappingType[str, object]) -> Schema:
+    """The schema of a layer whose type is a block with these parameters; `is_type` holds layers and blocks."""
+    properties: dict[str, Schema] = {}
+    required: list[str] = []
+    for name, node in params.items.items() if params else ():
+        word = word_of(node)
+        if word:
+            properties[name] = _WORDS[word]
+            required.append(name)
+        else:
+            properties[name] = ref("module") if _is_layer(node, is_type) else ANYTHING
+    return record({**properties, **STEERING}, required)
+
+
+def word_of(node: Node) -> str:
+    """The type word that declares a parameter without a default, else the empty string."""
+    if isinstance(node, Scalar) and isinstance(node.value, str) and not node.quoted and node.value in _WORDS:
+        return node.value
+    return ""
+
+
+def _is_layer(node: Node, is_type: MappingType[str, object]) -> bool:
+    """Whether a default is a layer: a mapping with a `type`, or the name of one."""
+    if isinstance(node, Mapping):
+        return "type" in node.items
+    return isinstance(node, Scalar) and isinstance(node.value, str) and node.value in is_type

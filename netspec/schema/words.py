@@ -1,0 +1,210 @@
+"""From findings to diagnostics: our own words, the exact place, one mend, and no second complaint about one mistake."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from netspec.diagnostics import Diagnostics, Label, Span
+from netspec.document import Mapping, Node, Scalar, Sequence
+from netspec.schema.engine import Finding, Step, inner
+from netspec.schema.pieces import Schema
+from netspec.suggest import suggest
+
+UNKNOWN_KEY: Final = "NS101"
+MISSING_KEY: Final = "NS102"
+WRONG_TYPE: Final = "NS103"
+OUT_OF_RANGE: Final = "NS104"
+UNKNOWN_TYPE: Final = "NS105"
+UNKNOWN_ARGUMENT: Final = "NS106"
+MISSING_ARGUMENT: Final = "NS107"
+CONTRADICTION: Final = "NS108"
+NO_BODY: Final = "NS109"
+BAD_NAME: Final = "NS110"
+FUNCTION_IN_LIST: Final = "NS111"
+VERSION: Final = "NS112"
+UNKNOWN_NAME: Final = "NS113"
+NOT_YET: Final = "NS190"
+
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Whose keys a mapping holds, for messages about them."""
+
+    subject: str
+    """"`Conv2d`", "the document"."""
+    title: str
+    """The place itself: "`stem`", "item 2 of `transforms`"."""
+    span: Span
+    """Where a missing key is reported."""
+    noun: str = "key"
+    known: tuple[str, ...] = ()
+    """What to list as possible, where it is not simply all keys."""
+    labels: tuple[Label, ...] = ()
+    more: str = ""
+    """Where to read about it."""
+
+    @property
+    def codes(self) -> tuple[str, str]:
+        """The codes of an unknown and of a missing key."""
+        return (UNKNOWN_KEY, MISSING_KEY) if self.noun == "key" else (UNKNOWN_ARGUMENT, MISSING_ARGUMENT)
+
+
+def report(
+    finding: Finding, node: Node, schema: Schema, owner: Owner, scope: frozenset[str], diagnostics: Diagnostics
+) -> None:
+    """Add what a finding about the node at this place has to say to the diagnostics."""
+    if finding.rule == "keys":
+        _report_keys(finding, node, owner, diagnostics)
+    else:
+        _report_value(finding, node, schema, owner, scope, diagnostics)
+
+
+def _report_keys(finding: Finding, node: Node, owner: Owner, diagnostics: Diagnostics) -> None:
+    mapping = at(node, finding.path)
+    assert isinstance(mapping, Mapping)
+    if finding.path:
+        name = next(str(step) for step in reversed(finding.path) if isinstance(step, str))
+        owner = Owner(subject=f"`{name}`", title=f"`{name}`", span=mapping.span)
+    missing = list(finding.missing)
+    known = owner.known or finding.known
+    for key in finding.unknown:
+        meant = suggest(key, missing) or suggest(key, finding.known) or _shares_a_word(key, missing)
+        if meant in missing:
+            missing.remove(meant)
+        diagnostics.error(
+            owner.codes[0],
+            f"unknown key `{key}` in {owner.subject}"
+            if owner.noun == "key"
+            else f"{owner.subject} has no {owner.noun} `{key}`",
+            mapping.key_spans[key],
+            labels=owner.labels,
+            help=f"did you mean `{meant}`?" if meant else _known(owner, known),
+        )
+    if missing:
+        diagnostics.error(
+            owner.codes[1],
+            f"{owner.subject} needs {_and(missing)}",
+            owner.span,
+            labels=owner.labels,
+            help=f"add {_and([f'{key}: …' for key in missing])}",
+        )
+
+
+def _known(owner: Owner, known: tuple[str, ...]) -> str:
+    if not known:
+        return f"{owner.subject} has no {owner.noun}s; leave it out"
+    listed = f"its {owner.noun}s are {', '.join(known)}"
+    return f"{listed}; {owner.more}" if owner.more else listed
+
+
+def _shares_a_word(key: str, missing: list[str]) -> str | None:
+    """`channels` for a missing `out_channels`."""
+    words = set(key.casefold().split("_"))
+    return next((name for name in missing if words & set(name.casefold().split("_"))), None)
+
+
+def _report_value(
+    finding: Finding, node: Node, schema: Schema, owner: Owner, scope: frozenset[str], diagnostics: Diagnostics
+) -> None:
+    expects, depth = _expected(schema, finding.path)
+    path = finding.path
+    keys = [step for step in path[:depth] if isinstance(step, str)]
+    title = f"`{keys[-1]}`" if keys else owner.title
+    bad = at(node, path)
+    if finding.rule == "empty":
+        message = f"{title} is empty"
+        help = f"{title} takes {expects}" if expects else f"write something into {title}, or leave it out"
+    elif depth == len(path):
+        message = f"{title} takes {expects}, and got {show(bad)}"
+        help = mend(bad, expects, scope)
+    else:
+        message = f"{title} takes {expects}, and {_part(path[depth:])} {show(bad)}"
+        help = mend(bad, expects, scope)
+    diagnostics.error(OUT_OF_RANGE if finding.rule == "limit" else WRONG_TYPE, message, bad.span, help=help)
+
+
+def _expected(schema: Schema, path: tuple[Step, ...]) -> tuple[str, int]:
+    """The words for what may stand at the path, or above it where none are given, and how deep these words stand."""
+    words, depth = str(schema.get("expects", "")), 0
+    for i, step in enumerate(path, 1):
+        schema = inner(schema, step)
+        if "expects" in schema:
+            words, depth = str(schema["expects"]), i
+    return words, depth
+
+
+def _part(path: tuple[Step, ...]) -> str:
+    step = path[-1]
+    if isinstance(step, str):
+        return f"its `{step}` is"
+    return f"its {_ORDINALS[step]} item is" if step < len(_ORDINALS) else f"item {step + 1} of it is"
+
+
+def at(node: Node, path: tuple[Step, ...]) -> Node:
+    """The node at the end of the path."""
+    for step in path:
+        if isinstance(step, int):
+            assert isinstance(node, Sequence)
+            node = node.items[step]
+        else:
+            assert isinstance(node, Mapping)
+            node = node.items[step]
+    return node
+
+
+def show(node: Node) -> str:
+    """A value in a few words: the string 'two', 3.5, a list of 3."""
+    if isinstance(node, Sequence):
+        return f"a list of {len(node.items)}" if node.items else "an empty list"
+    if isinstance(node, Mapping):
+        return "a mapping" if node.items else "an empty mapping"
+    value = node.value
+    if isinstance(value, str):
+        short = value if len(value) <= 40 else f"{value[:39]}…"
+        return f"the string '{short}'"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "null" if node.text.strip() else "nothing"
+    return node.text or str(value)
+
+
+_YAML_1_1 = {**dict.fromkeys(("on", "yes", "y"), "true"), **dict.fromkeys(("off", "no", "n"), "false")}
+_ARITHMETIC = re.compile(r"[\w.\s()]+[-+*/%][-+*/%\w.\s()]+|.*(==|!=|<|>|\band\b|\bor\b|\bnot\b).*")
+_NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?")
+
+
+def mend(node: Node, expects: str, scope: frozenset[str]) -> str:
+    """What to write instead: the value that was meant, where one can tell."""
+    if not isinstance(node, Scalar):
+        return f"write {expects}"
+    value = node.value
+    if isinstance(value, str):
+        text = value.strip()
+        if text.casefold() in _YAML_1_1 and "true or false" in expects:
+            return f"write `{_YAML_1_1[text.casefold()]}`; in YAML 1.2 `{text}` is a string"
+        if text in scope:
+            return f"did you mean the value `${text}`?"
+        if _NUMBER.fullmatch(text) and node.quoted:
+            return f"leave the quotes away: `{text}`"
+        quoted = re.findall(r'["`]([^"`]+)["`]', expects)
+        if quoted and (meant := suggest(text, quoted)):
+            return f"did you mean `{meant}`?"
+        if text.casefold() in ("none", "nil") and "null" in expects:
+            return "write `null`"
+        if text.casefold() in ("true", "false") and "true or false" in expects:
+            return f"write `{text.casefold()}`" + (" without quotes" if node.quoted else "")
+        if _ARITHMETIC.fullmatch(text) and not _NUMBER.fullmatch(text):
+            return f"an expression is written `$({text})`"
+    if isinstance(value, float) and value.is_integer() and "integer" in expects:
+        return f"write `{int(value)}`"
+    return f"write {expects}" if expects else "see the language reference"
+
+
+def _and(names: list[str]) -> str:
+    listed = [f"`{name}`" for name in names]
+    return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
