@@ -1,1 +1,40 @@
-"""netspec: a declarative compiler from YAML to PyTorch."""
+"""netspec: a declarative compiler from YAML to PyTorch.
+
+    >>> import netspec
+    >>> program = netspec.compile("specs/digits.yaml")
+    >>> program.module(seed=0)     # a live nn.Module
+    >>> print(program.source())    # the same model as Python source
+
+Importing this package imports neither torch nor networkx.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netspec.compiler import compile
+    from netspec.diagnostics import Diagnostic, SpecError
+    from netspec.program import Program
+    from netspec.runtime.run import Run, train
+
+__version__ = "0.1.0"
+__all__ = ["Diagnostic", "Program", "Run", "SpecError", "compile", "train"]
+
+_HOMES = {
+    "compile": "netspec.compiler",
+    "Diagnostic": "netspec.diagnostics",
+    "SpecError": "netspec.diagnostics",
+    "Program": "netspec.program",
+    "Run": "netspec.runtime.run",
+    "train": "netspec.runtime.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(home), name)

@@ -1,0 +1,502 @@
+"""One layer's call: its arguments, its inputs, and what it gives, for catalog entries, blocks and arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from netspec.arithmetic import Refused, type_of
+from netspec.catalog.entry import Entry, Inferred, TypeLike
+from netspec.catalog.kinds import accepts
+from netspec.diagnostics import Label, Span
+from netspec.document import Scalar
+from netspec.expressions import Expr, ExpressionError, Literal, Tensor, evaluate, from_value, report, tensors
+from netspec.origins import Opaque, Origin, origin_of, translate, untraced
+from netspec.patterns import size_name
+from netspec.program import Apply, Argument, Arithmetic, Call, Instance, Node, Ref, Reuse
+from netspec.shapes import ListType, Problem, TensorType
+from netspec.spec import Block, Layer, Value
+from netspec.suggest import suggest as closest
+
+if TYPE_CHECKING:
+    from netspec.elaborate import Elaborator, Frame
+
+Refs = tuple[Ref, ...] | dict[str, Ref]
+
+
+class Poisoned(Exception):
+    """What is needed here failed before and was reported there: nothing more is said."""
+
+
+class Caller:
+    """Makes the operation of a node, and reports what is wrong with it. Methods raise Poisoned after a report."""
+
+    def __init__(self, elaborator: Elaborator) -> None:
+        self.elaborator = elaborator
+        self.diagnostics = elaborator.diagnostics
+
+    # Catalog entries
+
+    def call(
+        self, entry: Entry, layer: Layer, preset: Mapping[str, Argument], env: Mapping[str, Any], refs: Refs, name: str
+    ) -> tuple[Call, dict[str, TypeLike]]:
+        stated = {**preset, **self.entry_arguments(entry, layer, env)}
+        ports = self.entry_inputs(entry, layer, refs, name)
+        missing = [a.name for a in entry.arguments if a.required and a.name not in stated]
+        if missing:
+            words = ", ".join(f"`{argument}`" for argument in missing)
+            self.diagnostics.error("NS103", f"`{name}`: {entry.name} needs {words}", layer.span)
+            raise Poisoned
+        given = {p: tuple(r.type for r in r_) if isinstance(r_, tuple) else r_.type for p, r_ in ports.items()}
+        inferred = self.infer(entry, layer, {k: a.value for k, a in stated.items()}, given, ports, name)
+        for argument, size in (inferred.arguments or {}).items():
+            said = stated.get(argument)
+            if said is None:
+                stated[argument] = Argument(size, origin_of(size), inferred=True)
+            elif said.value != size:
+                self.contradiction(entry, layer, argument, said, size, ports, name)
+                raise Poisoned
+        return Call(entry, stated, ports), dict(inferred.outputs)
+
+    def entry_arguments(self, entry: Entry, layer: Layer, env: Mapping[str, Any]) -> dict[str, Argument]:
+        stated: dict[str, Argument] = {}
+        failed = False
+        for name, value in layer.arguments.items():
+            declared = entry.argument(name)
+            if declared is None:
+                near = closest(name, [a.name for a in entry.arguments])
+                self.diagnostics.error(
+                    "NS104",
+                    f"{entry.name} has no argument `{name}`",
+                    layer.argument_spans.get(name, value.span),
+                    help=f"did you mean `{near}`?" if near else None,
+                )
+                failed = True
+                continue
+            try:
+                argument = self.elaborator.argument(value, env)
+            except Poisoned:
+                failed = True
+                continue
+            problem = accepts(declared, untraced(argument.value))
+            if problem is not None:
+                self.diagnostics.error(problem.code, f"{entry.name}: {problem.message}", value.span, help=problem.help)
+                failed = True
+            stated[name] = argument
+        if failed:
+            raise Poisoned
+        return stated
+
+    def entry_inputs(self, entry: Entry, layer: Layer, refs: Refs, name: str) -> dict[str, Ref | tuple[Ref, ...]]:
+        ports = entry.inputs
+        if isinstance(refs, dict):
+            unknown = [port for port in refs if all(port != p.name for p in ports)]
+            for port in unknown:
+                near = closest(port, [p.name for p in ports])
+                self.diagnostics.error(
+                    "NS307",
+                    f"{entry.name} has no input `{port}`",
+                    layer.inputs[port].span if isinstance(layer.inputs, dict) else layer.span,
+                    help=f"did you mean `{near}`?" if near else f"it takes {_words([p.name for p in ports])}",
+                )
+            missing = [p.name for p in ports if not p.optional and p.name not in refs]
+            if missing and not unknown:
+                self.diagnostics.error(
+                    "NS307", f"`{name}`: {entry.name} also needs {_words(missing)} under `from`", layer.span
+                )
+            if missing or unknown:
+                raise Poisoned
+            return dict(refs)
+        if len(ports) == 1 and ports[0].variadic:
+            return {ports[0].name: refs}
+        needed = sum(not p.optional for p in ports)
+        if not needed <= len(refs) <= len(ports):
+            many = f"{needed}" if needed == len(ports) else f"{needed} to {len(ports)}"
+            self.diagnostics.error(
+                "NS307",
+                f"`{name}`: {entry.name} takes {many} input{'s' if many != '1' else ''} "
+                f"({_words([p.name for p in ports])}), and gets {len(refs)}",
+                layer.span,
+                help="name them in `from`, in this order",
+            )
+            raise Poisoned
+        return {port.name: ref for port, ref in zip(ports, refs, strict=False)}
+
+    def infer(
+        self,
+        entry: Entry,
+        layer: Layer,
+        stated: dict[str, Any],
+        given: dict[str, Any],
+        ports: Mapping[str, Ref | tuple[Ref, ...]],
+        name: str,
+    ) -> Inferred:
+        assert entry.rule is not None, f"{entry.name} has no shape rule"
+        arguments = {a.name: a.default for a in entry.arguments if not a.required and not a.inferred}
+        answer = entry.rule({**arguments, **stated}, given)
+        if isinstance(answer, Inferred):
+            return answer
+        span = layer.span
+        if answer.argument in layer.arguments:
+            span = layer.arguments[answer.argument].span
+        elif isinstance(layer.inputs, tuple) and layer.inputs:
+            span = layer.inputs[0].span if len(layer.inputs) == 1 else layer.span
+        self.diagnostics.error(
+            answer.code,
+            f"`{name}`: {answer.message}",
+            span,
+            labels=self.input_labels(ports, answer),
+            help=answer.help,
+        )
+        raise Poisoned
+
+    def input_labels(self, ports: Mapping[str, Ref | tuple[Ref, ...]], problem: Problem) -> list[Label]:
+        labels = []
+        for port, ref in ports.items():
+            if problem.ports and port not in problem.ports:
+                continue
+            for one in ref if isinstance(ref, tuple) else (ref,):
+                label = label_of(one)
+                if label is not None:
+                    labels.append(label)
+        return list(dict.fromkeys(labels))
+
+    def contradiction(
+        self,
+        entry: Entry,
+        layer: Layer,
+        argument: str,
+        said: Argument,
+        size: Any,
+        ports: Mapping[str, Ref | tuple[Ref, ...]],
+        name: str,
+    ) -> None:
+        span = layer.arguments[argument].span if argument in layer.arguments else layer.span
+        self.diagnostics.error(
+            "NS410",
+            f"`{name}`: `{argument}` is {untraced(said.value)} here, and the input makes it {untraced(size)}",
+            span,
+            labels=self.input_labels(ports, Problem("")),
+            help=f"leave `{argument}` out: it follows from the input",
+        )
+
+    # Blocks
+
+    def apply(
+        self, block: Block, layer: Layer, preset: Mapping[str, Argument], env: Mapping[str, Any], refs: Refs, name: str
+    ) -> tuple[Apply, dict[str, TypeLike]]:
+        stated = {**preset, **self.block_arguments(block, layer, env)}
+        ports = self.block_inputs(block, layer, refs, name)
+        values: dict[str, Any] = {}
+        names: dict[str, Origin] = {}
+        for param in block.params.values():
+            if param.name in stated:
+                argument = stated[param.name]
+            elif param.default is not None:
+                argument = self.elaborator.argument(param.default, values)
+            else:
+                self.diagnostics.error(
+                    "NS103",
+                    f"`{name}`: block `{block.name}` needs `{param.name}`",
+                    layer.span,
+                    labels=[Label(param.span, "declared here, without a default")],
+                )
+                raise Poisoned
+            self.check_word(param.word, param.name, argument.value, layer, block)
+            values[param.name] = argument.value
+            names[param.name] = _origin(argument) if param.name in stated else _default_origin(argument, names)
+        given = {port: ref.type for port, ref in ports.items()}
+        instance = self.elaborator.instantiate(
+            block, {k: untraced(v) for k, v in values.items()}, {p: untraced_type(t) for p, t in given.items()},
+            layer.span, name,
+        )  # fmt: skip
+        if instance.failed:
+            raise Poisoned
+        self.name_sizes(instance, given, names)
+        for let, value in block.let.items():
+            names[let] = _substituted(value.expr, names)
+        types = {
+            output: translate_type(ref.type, names) for output, ref in instance.outputs.items()
+        }
+        return Apply(instance, stated, ports), types
+
+    def name_sizes(self, instance: Instance, given: Mapping[str, TypeLike], names: dict[str, Origin]) -> None:
+        """What the sizes bound by the block's inputs are in the caller's scope."""
+        for port, inside in instance.inputs.items():
+            outside = given[port]
+            if not isinstance(inside, TensorType) or not isinstance(outside, TensorType):
+                continue
+            for axis, (bound, size) in enumerate(zip(inside.shape, outside.shape, strict=True)):
+                if not isinstance(bound, int):
+                    continue
+                origin = origin_of(bound)
+                for name in (getattr(origin, "id", None), size_name(port, axis)):
+                    if name is not None and name not in names:
+                        names[name] = origin_of(size)
+
+    def block_arguments(self, block: Block, layer: Layer, env: Mapping[str, Any]) -> dict[str, Argument]:
+        stated: dict[str, Argument] = {}
+        failed = False
+        for name, value in layer.arguments.items():
+            if name not in block.params:
+                near = closest(name, block.params)
+                self.diagnostics.error(
+                    "NS104",
+                    f"block `{block.name}` has no parameter `{name}`",
+                    layer.argument_spans.get(name, value.span),
+                    labels=[Label(block.span, "defined here")],
+                    help=f"did you mean `{near}`?" if near else f"it has {_words(list(block.params)) or 'none'}",
+                )
+                failed = True
+                continue
+            try:
+                stated[name] = self.elaborator.argument(value, env)
+            except Poisoned:
+                failed = True
+        if failed:
+            raise Poisoned
+        return stated
+
+    def check_word(self, word: str, name: str, value: Any, layer: Layer, block: Block) -> None:
+        kinds: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str, "list": list}
+        if word not in kinds:
+            return
+        fits = isinstance(value, kinds[word]) and (word == "bool" or not isinstance(value, bool))
+        if not fits:
+            span = layer.arguments[name].span if name in layer.arguments else layer.span
+            self.diagnostics.error(
+                "NS105",
+                f"`{name}` of block `{block.name}` takes {_ARTICLE[word]}, and got {untraced(value)!r}",
+                span,
+                labels=[Label(block.params[name].span, f"declared as {word} here")],
+            )
+            raise Poisoned
+
+    def block_inputs(self, block: Block, layer: Layer, refs: Refs, name: str) -> dict[str, Ref]:
+        ports = [pattern.name for pattern in block.inputs] or ["x"]
+        if isinstance(refs, dict):
+            given = dict(refs)
+        else:
+            if len(refs) > len(ports):
+                self.diagnostics.error(
+                    "NS307",
+                    f"`{name}`: block `{block.name}` takes {len(ports)} input{'s' if len(ports) > 1 else ''} "
+                    f"({_words(ports)}), and gets {len(refs)}",
+                    layer.span,
+                )
+                raise Poisoned
+            given = dict(zip(ports, refs, strict=False))
+        missing = [port for port in ports if port not in given]
+        unknown = [port for port in given if port not in ports]
+        if missing or unknown:
+            what = f"also needs {_words(missing)}" if missing else f"has no input {_words(unknown)}"
+            self.diagnostics.error(
+                "NS307",
+                f"`{name}`: block `{block.name}` {what}",
+                layer.span,
+                help=f"it takes {_words(ports)}: name each in `from`",
+            )
+            raise Poisoned
+        return {port: given[port] for port in ports}
+
+    # A module that exists already
+
+    def reuse(
+        self, layer: Layer, frame: Frame, env: Mapping[str, Any], refs: Refs, name: str
+    ) -> tuple[Reuse, dict[str, TypeLike]]:
+        assert layer.use is not None
+        text = str(self.elaborator.argument(layer.use, env).value)
+        target = frame.modules.get(text)
+        if target is None:
+            if text in frame.names and frame.names[text] is None:
+                raise Poisoned
+            near = closest(text, frame.modules)
+            other = frame.names.get(text)
+            what = "is not a module" if other is not None else "is no layer of these"
+            self.diagnostics.error(
+                "NS309",
+                f"`use: {text}`: `{text}` {what}",
+                layer.use.span,
+                help=f"did you mean `{near}`?" if near else "`use` names a module of the same `layers`",
+            )
+            raise Poisoned
+        return self.reuse_of(target, layer, frame, refs, name)
+
+    def reuse_of(
+        self, target: Node, layer: Layer, frame: Frame, refs: Refs, name: str
+    ) -> tuple[Reuse, dict[str, TypeLike]]:
+        op = target.op
+        if isinstance(op, Call):
+            ports = self.entry_inputs(op.entry, layer, refs, name)
+            given = {p: tuple(r.type for r in r_) if isinstance(r_, tuple) else r_.type for p, r_ in ports.items()}
+            stated = {k: a.value for k, a in op.arguments.items() if not a.inferred}
+            inferred = self.infer(op.entry, layer, stated, given, ports, name)
+            for argument, size in (inferred.arguments or {}).items():
+                if op.arguments[argument].value != size:
+                    self.misfit(target, layer, argument, op.arguments[argument].value, size, name)
+            return Reuse(target, ports), dict(inferred.outputs)
+        if isinstance(op, Apply) and not op.instance.group:
+            block_ports = self.block_inputs(op.instance.block, layer, refs, name)
+            given_types = {port: untraced_type(ref.type) for port, ref in block_ports.items()}
+            values = {param: untraced(op.instance.scope[param]) for param in op.instance.block.params}
+            instance = self.elaborator.instantiate(op.instance.block, values, given_types, layer.span, name)
+            if instance.failed:
+                raise Poisoned
+            if instance is not op.instance:
+                for (path, first), (_, second) in zip(weights(op.instance), weights(instance), strict=True):
+                    if first != second:
+                        self.misfit(target, layer, path, first, second, name)
+            return Reuse(target, dict(block_ports)), {o: untraced_type(r.type) for o, r in instance.outputs.items()}
+        only = next(iter(refs.values())) if isinstance(refs, dict) else refs[0]
+        if untraced_type(only.type) != untraced_type(next(iter(target.inputs)).type):
+            self.misfit(target, layer, "its input", next(iter(target.inputs)).type, only.type, name)
+        return Reuse(target, {"x": only}), dict(target.types)
+
+    def misfit(self, target: Node, layer: Layer, what: str, first: Any, second: Any, name: str) -> None:
+        self.diagnostics.error(
+            "NS413",
+            f"`{name}` uses `{target.name}` on an input that it was not made for: "
+            f"`{what}` is {untraced(first)} there and would be {untraced(second)} here",
+            layer.span,
+            labels=[Label(target.layer.span, "made here")],
+            help="weights can be shared only where their shapes are the same",
+        )
+        raise Poisoned
+
+    # Arithmetic
+
+    def arithmetic(
+        self, layer: Layer, frame: Frame, env: Mapping[str, Any], name: str
+    ) -> tuple[Arithmetic, dict[str, TypeLike]]:
+        assert layer.compute is not None
+        scalar = layer.compute.scalar or Scalar(value=None, span=layer.compute.span)
+        found = {tensor: self.tensor(tensor, layer.compute, frame, env) for tensor in tensors(layer.compute.expr)}
+        types: dict[Tensor, TensorType] = {}
+        for tensor, (text, ref) in found.items():
+            if isinstance(ref.type, ListType):
+                self.diagnostics.error(
+                    "NS405",
+                    f"`{text}` is a list of tensors, and arithmetic takes tensors",
+                    layer.compute.span,
+                    help=f"name one of them, as in `{text}.0`",
+                )
+                raise Poisoned
+            types[tensor] = ref.type
+        try:
+            result = type_of(layer.compute.expr, types, env)
+        except Refused as refused:
+            labels = [label for _, ref in found.values() if (label := label_of(ref)) is not None]
+            self.diagnostics.error(
+                refused.problem.code,
+                f"`{name}`: {refused.problem.message}",
+                layer.compute.span,
+                labels=list(dict.fromkeys(labels)),
+                help=refused.problem.help,
+            )
+            raise Poisoned from None
+        except ExpressionError as error:
+            report(error, scalar, self.diagnostics)
+            raise Poisoned from None
+        if not isinstance(result, TensorType):
+            self.diagnostics.error(
+                "NS320", f"`{name}` computes no tensor", layer.compute.span, help="name a layer or an input in it"
+            )
+            raise Poisoned
+        return Arithmetic(layer.compute.expr, {text: ref for text, ref in found.values()}), {"": result}
+
+    def tensor(self, tensor: Tensor, value: Value, frame: Frame, env: Mapping[str, Any]) -> tuple[str, Ref]:
+        try:
+            text = tensor.name if isinstance(tensor.name, str) else str(evaluate(tensor.name, env))
+        except ExpressionError as error:
+            report(error, value.scalar or Scalar(value=None, span=value.span), self.diagnostics)
+            raise Poisoned from None
+        return text, self.elaborator.resolve_name(text, frame, name_span(value, text))
+
+    def first_tensor(self, layer: Layer, frame: Frame, env: Mapping[str, Any]) -> Ref:
+        """The tensor that passes where an arithmetic layer is left out: the first that it names."""
+        assert layer.compute is not None
+        named = tensors(layer.compute.expr)
+        return self.tensor(named[0], layer.compute, frame, env)[1]
+
+
+_ARTICLE = {
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a string",
+    "list": "a list",
+}
+
+
+def name_span(value: Value, text: str) -> Span:
+    """Where a tensor's name stands in an arithmetic text."""
+    from netspec.expressions.parser import name_span as find
+
+    return find(value.scalar, text) if value.scalar is not None else value.span
+
+
+def label_of(ref: Ref) -> Label | None:
+    """Where a tensor comes from, for a diagnostic."""
+    if ref.node is None:
+        return None
+    return Label(ref.node.layer.span, f"{ref.type} from `{ref.node.name}`")
+
+
+def untraced_type(type_: TypeLike) -> TypeLike:
+    """A type without the origins of its sizes."""
+    if isinstance(type_, TensorType):
+        return TensorType(untraced(type_.shape), type_.dtype)
+    return ListType(tuple(TensorType(untraced(item.shape), item.dtype) for item in type_.items))
+
+
+def translate_type(type_: TypeLike, names: Mapping[str, Origin]) -> TypeLike:
+    """A type of a block's scope in its caller's."""
+    if isinstance(type_, TensorType):
+        return TensorType(tuple(translate(size, names) for size in type_.shape), type_.dtype)
+    return ListType(tuple(TensorType(tuple(translate(s, names) for s in i.shape), i.dtype) for i in type_.items))
+
+
+def weights(instance: Instance, prefix: str = "") -> list[tuple[str, Any]]:
+    """The inferred arguments below an instance by path: what decides the shapes of its weights."""
+    found: list[tuple[str, Any]] = []
+    for node in instance.nodes:
+        if isinstance(node.op, Call):
+            found += [(f"{prefix}{node.name}.{k}", a.value) for k, a in node.op.arguments.items() if a.inferred]
+        elif isinstance(node.op, Apply):
+            found += weights(node.op.instance, f"{prefix}{node.name}.")
+    return found
+
+
+def _origin(argument: Argument) -> Origin:
+    if isinstance(argument.origin, Literal | Opaque) and isinstance(argument.value, int):
+        return origin_of(argument.value)
+    return argument.origin
+
+
+def _default_origin(argument: Argument, names: Mapping[str, Origin]) -> Origin:
+    if isinstance(argument.origin, Opaque):
+        return argument.origin
+    try:
+        return _substituted(argument.origin, names)
+    except TypeError:
+        return from_value(untraced(argument.value))
+
+
+def _substituted(expr: Expr, names: Mapping[str, Origin]) -> Origin:
+    from netspec.expressions import fold, free_names, substitute
+    from netspec.origins import names_of, short
+
+    used = free_names(expr)
+    if any(isinstance(names.get(name), Opaque) for name in used):
+        return Opaque(frozenset().union(*(names_of(names[n]) for n in used if n in names)))
+    mapping: dict[str, Expr] = {}
+    for name in used:
+        origin = names.get(name)
+        if origin is not None and not isinstance(origin, Opaque):
+            mapping[name] = origin
+    return short(fold(substitute(expr, mapping)))
+
+
+def _words(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+

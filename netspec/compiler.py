@@ -1,0 +1,117 @@
+"""From a file to a `Program`: the passes, in their order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from netspec.compose import Composed, compose, compose_mapping, resolved_text
+from netspec.diagnostics import Diagnostics
+from netspec.elaborate import elaborate
+from netspec.initialization import check_rules
+from netspec.program import Instance, Program
+from netspec.schema import knows, validate
+from netspec.spec import Spec, read_spec
+
+
+@dataclass(slots=True)
+class State:
+    """What the passes know so far. A pass fills in its part, or leaves it and reports why."""
+
+    composed: Composed
+    diagnostics: Diagnostics
+    spec: Spec | None = None
+    model: Instance | None = None
+    recipe: Any = None
+
+
+def check_schema(state: State) -> None:
+    """The document's structure, types and arguments."""
+    validate(state.composed.document, state.diagnostics)
+
+
+def read(state: State) -> None:
+    """The document as dataclasses, its expressions parsed."""
+    state.spec = read_spec(state.composed.document, state.diagnostics)
+
+
+def shape(state: State) -> None:
+    """Every use of every block, with values and shapes."""
+    assert state.spec is not None
+    state.model = elaborate(state.spec, state.diagnostics)
+
+
+def check_initialization(state: State) -> None:
+    """Initialisation rules find what they name."""
+    if state.model is not None and not state.model.failed:
+        check_rules(state.model, state.diagnostics)
+
+
+def read_training(state: State) -> None:
+    """The `data` and `train` sections, held against the model's outputs."""
+    from netspec.recipe import read_recipe
+
+    state.recipe = read_recipe(state.composed.document, state.spec, state.model, state.diagnostics)
+
+
+PASSES: tuple[Callable[[State], None], ...] = (check_schema, read, shape, check_initialization, read_training)
+
+
+def check(path: str | Path, overrides: Sequence[str], diagnostics: Diagnostics) -> Program | None:
+    """Compile a file; every mistake goes to `diagnostics`. None where there was an error, or where no model is stated."""
+    composed = compose(str(path), overrides, diagnostics, knows=knows)
+    if composed is None:
+        return None
+    return _run(composed, str(path), diagnostics)
+
+
+def _run(composed: Composed, file: str, diagnostics: Diagnostics) -> Program | None:
+    if diagnostics.has_errors:
+        return None
+    state = State(composed, diagnostics)
+    for step in PASSES:
+        step(state)
+        if diagnostics.has_errors and step in (check_schema, read):
+            return None
+    if diagnostics.has_errors or state.spec is None or state.model is None:
+        return None
+    text = resolved_text(composed)
+    return Program(
+        spec=state.spec,
+        document=composed.document,
+        file=file,
+        digest=hashlib.sha256(text.encode()).hexdigest(),
+        model=state.model,
+        recipe=state.recipe,
+        warnings=tuple(d for d in diagnostics if d.severity == "warning"),
+    )
+
+
+def compile(spec: str | Path | Mapping[str, Any], set: Mapping[str, Any] | None = None) -> Program:
+    """Compile a spec.
+
+    `spec` is a path, or the document itself as a mapping; `set` overrides values by their dotted paths, as `--set` does
+    (`{"params.num_classes": 10}`). Raises SpecError with every mistake in `.diagnostics`; warnings stand on the program.
+    """
+    diagnostics = Diagnostics()
+    overrides = [f"{path}={_yaml(value)}" for path, value in (set or {}).items()]
+    if isinstance(spec, Mapping):
+        composed = compose_mapping(spec, overrides, diagnostics, knows=knows)
+        program = _run(composed, "<mapping>", diagnostics) if composed is not None else None
+    else:
+        program = check(spec, overrides, diagnostics)
+    diagnostics.raise_if_errors()
+    if program is None:
+        diagnostics.error("NS323", "the document states no `model`", None, help="only a spec with a model can be compiled")
+        diagnostics.raise_if_errors()
+    assert program is not None
+    return program
+
+
+def _yaml(value: Any) -> str:
+    import json
+
+    return json.dumps(value)

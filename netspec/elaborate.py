@@ -1,0 +1,875 @@
+"""Every use of every block, with its values and shapes: the pass from what a spec says to what it means.
+
+An `Instance` is made for each distinct use of a block (same block, same arguments, same input types), and a `Node` for
+each copy of each layer in it. Sizes are numbers throughout; those that follow from a block's parameters or inputs remember
+how (`netspec.origins`), so that emission can write the expression and not the number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from netspec import catalog
+from netspec.calls import Caller, Poisoned
+from netspec.catalog.entry import Entry, TypeLike
+from netspec.diagnostics import Diagnostics, Label, Span
+from netspec.document import Scalar
+from netspec.expressions import ExpressionError, Literal, Name, Subscript, evaluate, fold, free_names, report, substitute
+from netspec.order import definition_order
+from netspec.origins import Opaque, Origin, names_of, origin_of, trace, untraced
+from netspec.patterns import bind, declare, matches, pattern_text
+from netspec.program import Apply, Argument, Arithmetic, Call, Carry, Factory, Instance, Loop, Node, Ref, Reuse, Skip
+from netspec.shapes import Problem, TensorType
+from netspec.schema.names import check_layer_name
+from netspec.spec import Block, Body, Input, Layer, Spec, Value
+from netspec.suggest import suggest
+
+DEEPEST = 64
+"""Blocks within blocks; a block that uses itself ends here."""
+
+LONGEST_LOOP = 10_000
+"""Copies that one loop may make."""
+
+FAILED: Any = object()
+"""The value of an expression that was reported already."""
+
+
+@dataclass(slots=True, eq=False)
+class Frame:
+    """The names that one body of layers sees while it is elaborated."""
+
+    instance: Instance
+    parent: Frame | None
+    default: Ref | None
+    names: dict[str, Ref | None] = field(default_factory=dict)
+    """Tensors by name; None where a layer failed."""
+    modules: dict[str, Node] = field(default_factory=dict)
+    captured: dict[str, Ref] = field(default_factory=dict)
+    """A group's inputs beside its default one, as the enclosing body names them."""
+    count: int = 0
+    """The index that the next module of a list takes."""
+    order: list[Node] = field(default_factory=list)
+    previous: Ref | None = None
+
+
+def elaborate(spec: Spec, diagnostics: Diagnostics) -> Instance | None:
+    """The model's instance, or None where its inputs could not even be read."""
+    if spec.model is None:
+        return None
+    return Elaborator(spec, diagnostics).model(spec.model)
+
+
+class Elaborator:
+    def __init__(self, spec: Spec, diagnostics: Diagnostics) -> None:
+        self.spec = spec
+        self.diagnostics = diagnostics
+        self.memo: dict[Any, Instance] = {}
+        self.groups: dict[int, tuple[Layer, Block]] = {}
+        self.chains: dict[int, tuple[Layer, Layer]] = {}
+        self.loop_numbers: dict[int, tuple[Layer, int]] = {}
+        self.using: list[Block] = []
+        self.caller = Caller(self)
+
+    # Values
+
+    def evaluate(self, value: Value, env: Mapping[str, Any]) -> Any:
+        """The value of an expression, integers with the expression as their origin; FAILED after a report."""
+        if value.layer is not None:
+            return self.factory(value, env)
+        try:
+            result = evaluate(value.expr, env)
+        except ExpressionError as error:
+            report(error, value.scalar or Scalar(value=None, span=value.span), self.diagnostics)
+            return FAILED
+        return trace(result, value.expr) if isinstance(result, int) and free_names(value.expr) else result
+
+    def argument(self, value: Value, env: Mapping[str, Any]) -> Argument:
+        """A stated value with its expression. Raises Poisoned where it cannot be evaluated."""
+        result = self.evaluate(value, env)
+        if result is FAILED:
+            raise Poisoned
+        return Argument(result, value.expr)
+
+    def factory(self, value: Value, env: Mapping[str, Any]) -> Any:
+        layer = value.layer
+        assert layer is not None
+        if layer.type is None:
+            self.diagnostics.error("NS314", "a layer that is given as a value needs a `type`", value.span)
+            return FAILED
+        target = self.target(layer.type, env)
+        if target is FAILED or target is None:
+            return target
+        arguments = {name: self.argument(argument, env) for name, argument in layer.arguments.items()}
+        if isinstance(target, Factory):
+            return Factory(target.target, {**target.arguments, **arguments})
+        return Factory(target, arguments)
+
+    def target(self, value: Value, env: Mapping[str, Any]) -> Entry | Block | Factory | None | Any:
+        """What `type` names. None for null, FAILED after a report."""
+        name = self.evaluate(value, env)
+        if name is FAILED or name is None or isinstance(name, Factory):
+            return name
+        if isinstance(name, str):
+            found = self.spec.blocks.get(name) or catalog.lookup(name)
+            if found is not None:
+                return found
+            near = suggest(name, [*self.spec.blocks, *catalog.names()])
+            self.diagnostics.error(
+                "NS311",
+                f"there is no layer, function or block named `{name}`",
+                value.span,
+                help=f"did you mean `{near}`?" if near else None,
+            )
+            return FAILED
+        self.diagnostics.error(
+            "NS311", f"`type` must name a layer, a function or a block, and is {untraced(name)!r}", value.span
+        )
+        return FAILED
+
+    def bind_param(self, name: str, value: Any) -> Any:
+        """A parameter's value as its block sees it: integers, in lists too, remember the parameter."""
+        if isinstance(value, list):
+            return [
+                trace(untraced(item), Subscript(Name(name), Literal(i))) if isinstance(item, int) else item
+                for i, item in enumerate(value)
+            ]
+        return trace(untraced(value), Name(name))
+
+    # Instances
+
+    def model(self, block: Block) -> Instance:
+        scope: dict[str, Any] = {}
+        instance = Instance(block=block, group=False, scope=scope, inputs={})
+        try:
+            for name, param in block.params.items():
+                if param.default is None:
+                    self.diagnostics.error(
+                        "NS315",
+                        f"the model's parameter `{name}` has no value",
+                        param.span,
+                        help=f"give it one, as in `{name}: 10`, or with `--set params.{name}=10`",
+                    )
+                    raise Poisoned
+                scope[name] = self.bind_param(name, self.argument(param.default, scope).value)
+            for pattern in block.inputs:
+                for dim in pattern.shape or ():
+                    if dim.kind in ("symbol", "multiple") and dim.symbol in scope:
+                        self.diagnostics.error(
+                            "NS316",
+                            f"`{dim.symbol}` is a parameter: as a size it is written `${dim.symbol}`",
+                            dim.span,
+                            help=f"write `${dim.symbol}`, or give the size a name of its own",
+                        )
+                        raise Poisoned
+            sizes: dict[str, Any] = {}
+            for pattern in block.inputs:
+                given = declare(pattern, lambda dim: self.dim(dim, scope))
+                if pattern.shape is None:
+                    self.diagnostics.error("NS317", f"the model's input `{pattern.name}` needs a shape", pattern.span)
+                    raise Poisoned
+                bound = bind(pattern, given, sizes, lambda dim: self.dim(dim, scope))
+                assert isinstance(bound, TensorType)
+                instance.inputs[pattern.name] = given
+            scope.update({name: size for name, size in sizes.items() if not isinstance(size, int)})
+            self.fill(instance)
+        except Poisoned:
+            instance.failed = True
+        return instance
+
+    def dim(self, dim: Any, scope: Mapping[str, Any]) -> Any:
+        """The size that `$value` in a pattern gives."""
+        result = self.evaluate(Value(expr=dim.expr, span=dim.span), scope)
+        if result is FAILED:
+            raise Poisoned
+        if isinstance(result, bool) or not isinstance(result, int) or result < 1:
+            self.diagnostics.error("NS301", f"a size must be an integer from 1, and is {result!r}", dim.span)
+            raise Poisoned
+        return result
+
+    def instantiate(
+        self, block: Block, values: dict[str, Any], given: dict[str, TypeLike], span: Span, name: str
+    ) -> Instance:
+        """The instance of a block for these arguments and input types; one that was made before is shared."""
+        key = (
+            id(block),
+            tuple((param, _hashable(value)) for param, value in values.items()),
+            tuple((port, type_) for port, type_ in given.items()),
+        )
+        known = self.memo.get(key)
+        if known is not None:
+            return known
+        if len(self.using) >= DEEPEST or block in self.using:
+            chain = " → ".join([*(b.name for b in self.using[self.using.index(block) :]), block.name]) if (
+                block in self.using
+            ) else block.name
+            self.diagnostics.error(
+                "NS312",
+                f"block `{block.name}` contains itself ({chain})",
+                span,
+                labels=[Label(block.span, "defined here")],
+                help="repeat a block with `for` or `repeat`, not by using it inside itself",
+            )
+            raise Poisoned
+        scope: dict[str, Any] = {param: self.bind_param(param, value) for param, value in values.items()}
+        instance = Instance(block=block, group=False, scope=scope, inputs={})
+        self.memo[key] = instance
+        self.using.append(block)
+        try:
+            self.bind_inputs(instance, given, span, name)
+            self.fill(instance)
+        except Poisoned:
+            instance.failed = True
+        finally:
+            self.using.pop()
+        return instance
+
+    def bind_inputs(self, instance: Instance, given: dict[str, TypeLike], span: Span, name: str) -> None:
+        block = instance.block
+        for pattern in block.inputs or (UNNAMED,):
+            if pattern.name not in given:
+                continue
+            bound = bind(pattern, given[pattern.name], instance.scope, lambda dim: self.dim(dim, instance.scope))
+            if isinstance(bound, Problem):
+                self.diagnostics.error(
+                    bound.code,
+                    f"`{name}`: {bound.message}",
+                    span,
+                    labels=[Label(pattern.span, f"`{block.name}` says so here")],
+                    help=bound.help,
+                )
+                raise Poisoned
+            instance.inputs[pattern.name] = bound
+
+    def fill(self, instance: Instance) -> None:
+        """Elaborate the body of a block whose values and inputs are bound."""
+        block, scope = instance.block, instance.scope
+        for name, value in block.let.items():
+            scope[name] = self.bind_param(name, self.argument(value, scope).value)
+        inputs: dict[str, Ref | None] = {name: Ref(None, name, type_) for name, type_ in instance.inputs.items()}
+        default = next(iter(inputs.values()), None)
+        frame = Frame(instance, None, default, names=dict(inputs))
+        nodes, last = self.body(block.body, frame, scope, default, ())
+        instance.nodes, instance.order = nodes, frame.order
+        self.finish(instance, frame, block, last)
+
+    def finish(self, instance: Instance, frame: Frame, block: Block, last: Ref | None) -> None:
+        if block.outputs is None:
+            if last is None:
+                raise Poisoned
+            instance.outputs = {"": last}
+        else:
+            for name, value in block.outputs.items():
+                instance.outputs[name] = self.resolve(value, frame, instance.scope)
+        self.warn_unused(instance)
+
+    def warn_unused(self, instance: Instance) -> None:
+        used: set[int] = set()
+        waiting = [ref.node for ref in instance.outputs.values() if ref.node]
+        while waiting:
+            node = waiting.pop()
+            if id(node) in used:
+                continue
+            used.add(id(node))
+            waiting.extend(ref.node for ref in node.inputs if ref.node)
+            if isinstance(node.op, Reuse):
+                used.add(id(node.op.target))
+        for node in instance.nodes:
+            if id(node) not in used and not isinstance(node.op, Skip):
+                self.diagnostics.warning(
+                    "NS304",
+                    f"nothing uses the output of `{node.name}`",
+                    node.layer.span,
+                    help="name it in `outputs` or in another layer's `from`, or take it out",
+                )
+
+    # Bodies
+
+    def body(
+        self,
+        body: Body,
+        frame: Frame,
+        env: Mapping[str, Any],
+        incoming: Ref | None,
+        loops: tuple[tuple[Layer, int], ...],
+    ) -> tuple[list[Node], Ref | None]:
+        """The nodes of a list or mapping of layers in the file's order, and what the last of them gives."""
+        order = definition_order(body, lambda value: self.name_of(value, env), self.diagnostics)
+        if order is None:
+            raise Poisoned
+        results: dict[int, Ref | None] = {}
+        nodes: dict[int, list[Node]] = {}
+        for i in order:
+            before = results.get(i - 1) if i else incoming
+            try:
+                nodes[i], results[i] = self.unit(body.layers[i], frame, env, before, loops)
+            except Poisoned:
+                self.poison(body.layers[i], frame, env)
+                nodes[i], results[i] = [], None
+        last = results[len(body.layers) - 1] if body.layers else incoming
+        return [node for i in sorted(nodes) for node in nodes[i]], last
+
+    def poison(self, layer: Layer, frame: Frame, env: Mapping[str, Any]) -> None:
+        """Let the names of a failed layer be known, so that nothing is said about those who read them."""
+        for name in _literal_names(layer):
+            frame.names.setdefault(name, None)
+        if layer.loop is None and layer.name is not None:
+            name = self.name_of(layer.name, env)
+            if name:
+                frame.names.setdefault(name, None)
+        elif layer.loop is not None:
+            frame.names.setdefault("*", None)
+        frame.instance.failed = True
+
+    def name_of(self, expr: Any, env: Mapping[str, Any]) -> str | None:
+        """The text of a name, or None where it depends on what is not known here."""
+        try:
+            return str(evaluate(expr, env))
+        except ExpressionError:
+            return None
+
+    def unit(
+        self,
+        layer: Layer,
+        frame: Frame,
+        env: Mapping[str, Any],
+        incoming: Ref | None,
+        loops: tuple[tuple[Layer, int], ...],
+    ) -> tuple[list[Node], Ref | None]:
+        """One entry of `layers`, all copies of it."""
+        if layer.loop is None:
+            return self.single(layer, frame, env, incoming, loops)
+        if layer.name is not None and not layer.inline and not free_names(layer.name) & set(layer.loop.names):
+            return self.single(self.chain_of(layer), frame, env, incoming, loops)
+        return self.loop(layer, frame, env, incoming, loops)
+
+    def chain_of(self, layer: Layer) -> Layer:
+        """`h: {for: …, type: Block}` is a chain named `h`: a list whose only entry is the loop."""
+        known = self.chains.get(id(layer))
+        if known is None:
+            entry = replace(layer, name=None)
+            chain = Layer(name=layer.name, span=layer.span, body=Body(kind="list", layers=(entry,), span=layer.span))
+            known = self.chains[id(layer)] = (layer, chain)
+        return known[1]
+
+    def loop(
+        self,
+        layer: Layer,
+        frame: Frame,
+        env: Mapping[str, Any],
+        incoming: Ref | None,
+        loops: tuple[tuple[Layer, int], ...],
+    ) -> tuple[list[Node], Ref | None]:
+        values = self.loop_values(layer, env)
+        names = set(layer.loop.names) if layer.loop else set()
+        afresh = _mentions(layer.inputs, names)
+        if layer.inputs is not None and not afresh:
+            refs = self.references(layer, frame, env, incoming)
+            first = next(iter(refs.values())) if isinstance(refs, dict) else refs[0]
+            incoming = first if len(refs) == 1 else incoming
+        record = Loop(layer, env, tuple(values))
+        rolled = layer.name is None or layer.inline
+        if rolled:
+            frame.instance.loops.append(record)
+        start = incoming
+        nodes: list[Node] = []
+        copies: list[tuple[dict[str, Any], Ref | None]] = []
+        for k, step in enumerate(values):
+            scope: dict[str, Any] = {**env, **step}
+            previous = self.carry_in(layer, incoming, scope) if rolled else incoming
+            frame.previous = previous
+            single = layer if afresh or (k == 0 and layer.inputs is not None and len(layer.inputs) > 1) else (
+                self.without_inputs(layer)
+            )
+            copy_nodes, incoming = self.single(
+                single, frame, scope, previous, (*loops, (layer, k)) if rolled else loops, original=layer
+            )
+            nodes += copy_nodes
+            copies.append((scope, incoming))
+            if incoming is None:
+                raise Poisoned
+        if rolled and copies and start is not None and incoming is not None:
+            incoming = self.carry_out(record, start, copies)
+        return nodes, incoming
+
+    def without_inputs(self, layer: Layer) -> Layer:
+        if layer.inputs is None:
+            return layer
+        known = self.chains.get(-id(layer))
+        if known is None:
+            known = self.chains[-id(layer)] = (layer, replace(layer, inputs=None))
+        return known[1]
+
+    def loop_values(self, layer: Layer, env: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The loop's names with their values, a mapping for each copy."""
+        assert layer.loop is not None
+        columns: list[list[Any]] = []
+        for value in layer.loop.values:
+            given = self.evaluate(value, env)
+            if given is FAILED:
+                raise Poisoned
+            if isinstance(given, int) and not isinstance(given, bool):
+                if not 0 <= given <= LONGEST_LOOP:
+                    self.diagnostics.error(
+                        "NS318", f"a loop makes from 0 to {LONGEST_LOOP} copies, and this one {given}", value.span
+                    )
+                    raise Poisoned
+                columns.append(list(range(given)))
+            elif isinstance(given, list):
+                columns.append(given)
+            else:
+                self.diagnostics.error(
+                    "NS318",
+                    f"a loop runs over a number of copies or a list, and this is {untraced(given)!r}",
+                    value.span,
+                )
+                raise Poisoned
+        if len({len(column) for column in columns}) > 1:
+            lengths = ", ".join(
+                f"`{name}` {len(column)}" for name, column in zip(layer.loop.names, columns, strict=True)
+            )
+            self.diagnostics.error(
+                "NS319",
+                f"the names of a loop advance together, and their lists differ in length: {lengths}",
+                layer.loop.span,
+            )
+            raise Poisoned
+        names = layer.loop.names
+        if not names:
+            return [{} for _ in columns[0]]
+        return [
+            {name: trace(untraced(item), Name(name)) for name, item in zip(names, row, strict=True)}
+            for row in zip(*columns, strict=True)
+        ]
+
+    def carry_in(self, layer: Layer, incoming: Ref | None, scope: dict[str, Any]) -> Ref | None:
+        """The tensor that a copy of a rolled loop gets, its sizes under the loop's own names."""
+        if incoming is None or not isinstance(incoming.type, TensorType):
+            return incoming
+        shape = []
+        for axis, size in enumerate(incoming.type.shape):
+            if isinstance(size, int):
+                name = self.carry_name(layer, axis)
+                size = trace(untraced(size), Name(name))
+                scope[name] = size
+            shape.append(size)
+        return Ref(incoming.node, incoming.name, TensorType(tuple(shape), incoming.type.dtype))
+
+    def carry_name(self, layer: Layer, axis: int) -> str:
+        number = self.loop_numbers.setdefault(id(layer), (layer, len(self.loop_numbers)))[1]
+        return f"loop {number} size {axis}"
+
+    def carry_out(self, record: Loop, start: Ref, copies: list[tuple[dict[str, Any], Ref | None]]) -> Ref:
+        """What the loop gives, its sizes in terms of the scope around it; records what each size does in the loop."""
+        out = copies[-1][1]
+        assert out is not None
+        if not isinstance(out.type, TensorType) or not isinstance(start.type, TensorType):
+            return out
+        last = self.last_values(record)
+        for axis, size in enumerate(start.type.shape):
+            if isinstance(size, int):
+                record.carried[self.carry_name(record.layer, axis)] = Carry(origin_of(size), Opaque(frozenset()))
+        shape = []
+        for axis, size in enumerate(out.type.shape):
+            if not isinstance(size, int):
+                shape.append(size)
+                continue
+            update = self.common_origin(axis, copies)
+            name = self.carry_name(record.layer, axis)
+            carry = record.carried.get(name)
+            if carry is not None:
+                unchanged = update == Name(name)
+                record.carried[name] = Carry(carry.before, None if unchanged else update)
+            shape.append(trace(untraced(size), self.after_loop(update, record, last)))
+        return Ref(out.node, out.name, TensorType(tuple(shape), out.type.dtype))
+
+    def common_origin(self, axis: int, copies: list[tuple[dict[str, Any], Ref | None]]) -> Origin:
+        """The expression that gives this size after every copy, or the names that it depends on."""
+        sizes: list[tuple[dict[str, Any], int]] = []
+        for scope, ref in copies:
+            if ref is None or not isinstance(ref.type, TensorType) or len(ref.type.shape) <= axis:
+                return Opaque(frozenset())
+            sizes.append((scope, ref.type.shape[axis]))  # type: ignore[arg-type]
+        candidates = dict.fromkeys(origin_of(size) for _, size in sizes)
+        for candidate in candidates:
+            if isinstance(candidate, Opaque):
+                continue
+            if all(_gives(candidate, scope, size) for scope, size in sizes):
+                return candidate
+        return Opaque(frozenset().union(*(names_of(c) for c in candidates)))
+
+    def last_values(self, record: Loop) -> dict[str, Origin]:
+        """The loop's names as they are in the last copy, in terms of the scope around the loop."""
+        assert record.layer.loop is not None
+        last: dict[str, Origin] = {}
+        for name, value in zip(record.layer.loop.names, record.layer.loop.values, strict=True):
+            final = record.values[-1][name]
+            listed = value.expr
+            if isinstance(listed, Name) and isinstance(record.env.get(listed.id), list):
+                last[name] = Subscript(listed, Literal(len(record.values) - 1))
+            elif not free_names(listed):
+                last[name] = Literal(untraced(final))
+            else:
+                last[name] = Opaque(free_names(listed))
+        return last
+
+    def after_loop(self, update: Origin, record: Loop, last: dict[str, Origin]) -> Origin:
+        mapping: dict[str, Any] = {}
+        unknown: set[str] = set()
+        for name in names_of(update):
+            carry = record.carried.get(name)
+            origin: Origin | None = last.get(name)
+            if carry is not None:
+                unchanged = update == Name(name)
+                origin = carry.before if unchanged else Opaque(names_of(carry.before))
+            if origin is None:
+                continue
+            if isinstance(origin, Opaque):
+                unknown |= origin.names
+            mapping[name] = origin
+        if unknown or isinstance(update, Opaque):
+            kept = {n for n in names_of(update) if n not in mapping}
+            return Opaque(frozenset(kept | unknown | {n for o in mapping.values() for n in names_of(o)}))
+        return fold(substitute(update, mapping))
+
+    # Layers
+
+    def single(
+        self,
+        layer: Layer,
+        frame: Frame,
+        env: Mapping[str, Any],
+        incoming: Ref | None,
+        loops: tuple[tuple[Layer, int], ...],
+        original: Layer | None = None,
+    ) -> tuple[list[Node], Ref | None]:
+        """One copy of a layer; `original` is the layer as written, where `layer` is a variant of it."""
+        written = original or layer
+        target: Any = None
+        if layer.condition is not None:
+            holds = self.evaluate(layer.condition, env)
+            if holds is FAILED:
+                raise Poisoned
+            if not holds:
+                return self.leave_out(layer, written, frame, env, incoming, loops)
+        if layer.type is not None:
+            target = self.target(layer.type, env)
+            if target is FAILED:
+                raise Poisoned
+            if target is None:
+                return self.leave_out(layer, written, frame, env, incoming, loops)
+        if layer.body is not None and layer.inline:
+            start = self.references(layer, frame, env, incoming)[0] if layer.inputs is not None else incoming
+            return self.body(layer.body, frame, env, start, loops)
+        name = self.node_name(layer, frame, env)
+        refs: Any = {}
+        if layer.compute is None:
+            refs = self.references(layer, frame, env, incoming)
+        op: Any
+        if layer.compute is not None:
+            op, types = self.caller.arithmetic(layer, frame, env, name)
+        elif layer.use is not None:
+            op, types = self.caller.reuse(layer, frame, env, refs, name)
+        elif layer.body is not None:
+            op, types = self.group(layer, frame, env, refs, name)
+        elif isinstance(target, Block):
+            op, types = self.caller.apply(target, layer, {}, env, refs, name)
+        elif isinstance(target, Factory) and isinstance(target.target, Block):
+            op, types = self.caller.apply(target.target, layer, target.arguments, env, refs, name)
+        elif isinstance(target, Factory):
+            assert isinstance(target.target, Entry)
+            op, types = self.caller.call(target.target, layer, target.arguments, env, refs, name)
+        else:
+            op, types = self.caller.call(target, layer, {}, env, refs, name)
+        key = name if _makes_module(op) else None
+        if key is None and layer.name is None:
+            self.diagnostics.error(
+                "NS313",
+                f"a list of layers is an nn.Sequential, which holds modules only, and `{_op_name(op)}` is none",
+                layer.span,
+                help="name the layers: a mapping may hold functions and arithmetic",
+            )
+            raise Poisoned
+        node = Node(written, name, key, env, op, types, loops)
+        self.expect(layer, node, env)
+        return [node], self.register(node, frame)
+
+    def register(self, node: Node, frame: Frame) -> Ref:
+        ref = Ref(node, "", node.type)
+        if node.name in frame.names and frame.names[node.name] is not None and node.layer.name is not None:
+            other = frame.names[node.name]
+            labels = [Label(other.node.layer.span, "the first one")] if other and other.node else []
+            self.diagnostics.error("NS306", f"there are two layers named `{node.name}`", node.layer.span, labels=labels)
+            raise Poisoned
+        frame.names[node.name] = ref
+        if node.key is not None:
+            frame.modules[node.name] = node
+            if node.layer.name is None:
+                frame.count += 1
+        frame.order.append(node)
+        return ref
+
+    def node_name(self, layer: Layer, frame: Frame, env: Mapping[str, Any]) -> str:
+        if layer.name is None:
+            return str(frame.count)
+        name = self.evaluate(Value(expr=layer.name, span=layer.span), env)
+        if name is FAILED:
+            raise Poisoned
+        problem = check_layer_name(str(name))
+        if problem is not None:
+            self.diagnostics.error("NS305", problem.message, layer.span, help=problem.help)
+            raise Poisoned
+        return str(name)
+
+    def leave_out(
+        self,
+        layer: Layer,
+        written: Layer,
+        frame: Frame,
+        env: Mapping[str, Any],
+        incoming: Ref | None,
+        loops: tuple[tuple[Layer, int], ...],
+    ) -> tuple[list[Node], Ref | None]:
+        """A layer whose condition does not hold: its first input passes; a named module leaves an `nn.Identity`."""
+        if layer.compute is not None:
+            passed = self.caller.first_tensor(layer, frame, env)
+        else:
+            refs = self.references(layer, frame, env, incoming)
+            passed = next(iter(refs.values())) if isinstance(refs, dict) else refs[0]
+        if layer.name is None:
+            return [], passed
+        name = self.node_name(layer, frame, env)
+        key = name if self.would_make_module(layer) else None
+        node = Node(written, name, key, env, Skip({"input": passed}), {"": passed.type}, loops)
+        return [node], self.register(node, frame)
+
+    def would_make_module(self, layer: Layer) -> bool:
+        """Whether a layer that is left out would have been a module."""
+        if layer.body is not None:
+            return any(self.would_make_module(inner) for inner in layer.body.layers)
+        if layer.type is None or layer.use is not None:
+            return False
+        if not layer.type.literal:
+            return True
+        assert isinstance(layer.type.expr, Literal)
+        name = str(layer.type.expr.value)
+        entry = catalog.lookup(name)
+        return name in self.spec.blocks or (entry is not None and entry.category != "function")
+
+    def group(
+        self, layer: Layer, frame: Frame, env: Mapping[str, Any], refs: Any, name: str
+    ) -> tuple[Apply, dict[str, TypeLike]]:
+        """An inline `layers`: an instance that shares the scope, and takes what it reads from around it as inputs."""
+        assert layer.body is not None
+        known = self.groups.get(id(layer.body))
+        if known is None:
+            block = Block(
+                name=name,
+                span=layer.span,
+                params={},
+                inputs=(),
+                let={},
+                body=layer.body,
+                initialize=layer.initialize,
+            )
+            known = self.groups[id(layer.body)] = (layer, block)
+        outer = refs[0] if refs else None
+        instance = Instance(block=known[1], group=True, scope=dict(env), inputs={})
+        default = Ref(None, "x", outer.type) if outer is not None else None
+        inner = Frame(instance, frame, default)
+        if outer is not None:
+            inner.captured["x"] = outer
+            instance.inputs["x"] = outer.type
+        nodes, last = self.body(layer.body, inner, env, default, ())
+        instance.nodes, instance.order = nodes, inner.order
+        if last is None:
+            frame.instance.failed = True
+            raise Poisoned
+        instance.outputs = {"": last}
+        reads_default = last.node is None or any(
+            ref.node is None and ref.name == "x" for node in nodes for ref in node.inputs
+        )
+        if outer is not None and not reads_default:
+            del inner.captured["x"], instance.inputs["x"]
+        self.warn_unused(instance)
+        return Apply(instance, {}, dict(inner.captured)), {"": last.type}
+
+    def expect(self, layer: Layer, node: Node, env: Mapping[str, Any]) -> None:
+        if layer.expect is None or not isinstance(node.type, TensorType):
+            return
+        if not matches(layer.expect, node.type, dict(env), lambda dim: self.dim(dim, env)):
+            self.diagnostics.error(
+                "NS411",
+                f"`{node.name}` gives {node.type}, and {pattern_text(layer.expect)} was expected",
+                layer.expect[0].span if layer.expect else layer.span,
+                labels=[Label(layer.span, f"gives {node.type}")],
+            )
+
+    # References
+
+    def references(
+        self, layer: Layer, frame: Frame, env: Mapping[str, Any], incoming: Ref | None
+    ) -> tuple[Ref, ...] | dict[str, Ref]:
+        """What `from` names, or the default input."""
+        if isinstance(layer.inputs, dict):
+            return {port: self.resolve(value, frame, env, incoming) for port, value in layer.inputs.items()}
+        if layer.inputs is not None:
+            return tuple(self.resolve(value, frame, env, incoming) for value in layer.inputs)
+        if incoming is None:
+            if frame.default is None and not frame.order and not frame.instance.failed:
+                if self.needs_no_input(layer):
+                    return ()
+                self.diagnostics.error(
+                    "NS308",
+                    "the first layer has nothing to read: the model states no `inputs`",
+                    layer.span,
+                    help="add `inputs: {x: [N, 3, 224, 224]}`, or a `from`",
+                )
+            raise Poisoned
+        return (incoming,)
+
+    def needs_no_input(self, layer: Layer) -> bool:
+        return layer.body is not None
+
+    def resolve(
+        self, value: Value, frame: Frame, env: Mapping[str, Any], incoming: Ref | None = None
+    ) -> Ref:
+        text = self.evaluate(value, env)
+        if text is FAILED:
+            raise Poisoned
+        return self.resolve_name(str(text), frame, value.span, incoming)
+
+    def resolve_name(self, text: str, frame: Frame, span: Span, incoming: Ref | None = None) -> Ref:
+        """The tensor of that name: a layer, an input, a port (`lstm.h_n`, `parts.0`), or `previous`."""
+        if text == "previous":
+            found = incoming or frame.previous
+            if found is not None:
+                return found
+        found = self.find(text, frame, span)
+        if found is not None:
+            return found
+        if self.poisoned(text, frame):
+            raise Poisoned
+        names = self.visible(frame)
+        near = suggest(text, names)
+        self.diagnostics.error(
+            "NS302",
+            f"there is no layer or input named `{text}` here",
+            span,
+            help=f"did you mean `{near}`?" if near else f"known here: {', '.join(names[:12]) or 'nothing'}",
+        )
+        raise Poisoned
+
+    def find(self, text: str, frame: Frame, span: Span) -> Ref | None:
+        ref = frame.names.get(text)
+        if ref is not None:
+            return ref
+        base, dot, rest = text.partition(".")
+        if dot and base in frame.names:
+            owner = frame.names[base]
+            if owner is None:
+                raise Poisoned
+            return self.port(owner, rest, text, span)
+        if frame.parent is not None and not (base in frame.names):
+            outer = self.find(text, frame.parent, span)
+            if outer is None:
+                return None
+            default = frame.captured.get("x")
+            if default is not None and default.node is outer.node and default.name == outer.name:
+                return frame.default
+            name = text.replace(".", "_").replace("-", "_")
+            name = name if name != "x" or "x" not in frame.captured else "x_outer"
+            frame.captured[name] = outer
+            frame.instance.inputs[name] = outer.type
+            return Ref(None, name, outer.type)
+        return None
+
+    def port(self, owner: Ref, port: str, text: str, span: Span) -> Ref:
+        node = owner.node
+        if node is not None and port in node.types:
+            return Ref(node, port, node.types[port])
+        if node is not None and isinstance(node.op, Apply) and port.split(".")[0] in node.op.instance.children:
+            self.diagnostics.error(
+                "NS310",
+                f"`{text}` reads a layer inside `{text.partition('.')[0]}`, which this version cannot do",
+                span,
+                help="name that layer beside the others instead of inside the group, and read it by its name",
+            )
+            raise Poisoned
+        ports = list(node.types) if node is not None else []
+        known = f"it has {', '.join(f'`{p}`' for p in ports)}" if ports and ports != [""] else "it has one output only"
+        self.diagnostics.error("NS302", f"`{text.partition('.')[0]}` has no output `{port}`", span, help=known)
+        raise Poisoned
+
+    def poisoned(self, text: str, frame: Frame | None) -> bool:
+        while frame is not None:
+            base = text.partition(".")[0]
+            if "*" in frame.names or (base in frame.names and frame.names[base] is None):
+                return True
+            frame = frame.parent
+        return False
+
+    def visible(self, frame: Frame | None) -> list[str]:
+        names: list[str] = []
+        while frame is not None:
+            names += [name for name in frame.names if not name.isdigit()]
+            frame = frame.parent
+        return list(dict.fromkeys(names))
+
+
+UNNAMED = Input(name="x", span=Span("", 0, 0, 0, 0))
+"""What a block without `inputs` takes."""
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, Factory):
+        arguments = tuple((name, _hashable(argument.value)) for name, argument in value.arguments.items())
+        return ("factory", id(value.target), arguments)
+    if isinstance(value, list):
+        return tuple(_hashable(item) for item in value)
+    plain = untraced(value)
+    return (type(plain).__name__, plain)
+
+
+def _gives(origin: Any, scope: Mapping[str, Any], size: int) -> bool:
+    try:
+        return bool(evaluate(origin, scope) == size)
+    except ExpressionError:
+        return False
+
+
+def _mentions(inputs: Any, names: set[str]) -> bool:
+    """Whether a `from` speaks of a loop's names or of `previous`, and so is evaluated for each copy."""
+    if inputs is None:
+        return False
+    values = inputs.values() if isinstance(inputs, dict) else inputs
+    return any(
+        free_names(value.expr) & names or (isinstance(value.expr, Literal) and value.expr.value == "previous")
+        for value in values
+    )
+
+
+def _literal_names(layer: Layer) -> list[str]:
+    names = []
+    if isinstance(layer.name, Literal):
+        names.append(str(layer.name.value))
+    if layer.inline and layer.body is not None:
+        for inner in layer.body.layers:
+            names += _literal_names(inner)
+    return names
+
+
+def _makes_module(op: Any) -> bool:
+    if isinstance(op, Call):
+        return op.entry.category != "function"
+    if isinstance(op, Apply):
+        return not op.instance.group or op.instance.has_modules or op.instance.block.body.kind == "list"
+    return False
+
+
+def _op_name(op: Any) -> str:
+    if isinstance(op, Call):
+        return op.entry.name
+    return "compute" if isinstance(op, Arithmetic) else "use" if isinstance(op, Reuse) else "this"
+

@@ -1,0 +1,115 @@
+"""In which order the layers of a body are worked out: the file's, except where a layer names a later one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from heapq import heapify, heappop, heappush
+from typing import Any
+
+from netspec.diagnostics import Diagnostics, Label
+from netspec.expressions import Expr, Literal, Tensor
+from netspec.spec import Body, Layer, text_of
+
+
+def definition_order(
+    body: Body, name_of: Callable[[Expr], str | None], diagnostics: Diagnostics
+) -> list[int] | None:
+    """The layers' positions, each after those that it reads; ties in the file's order. None after a cycle was reported."""
+    owner: dict[str, int] = {}
+    for i, layer in enumerate(body.layers):
+        for name in names_of_layer(layer, name_of):
+            owner.setdefault(name, i)
+    later = False
+    needs: list[set[int]] = []
+    for i, layer in enumerate(body.layers):
+        mine = {owner[base] for base in _bases(layer) if base in owner}
+        mine.discard(i)
+        if i and _reads_default(layer):
+            mine.add(i - 1)
+        later = later or any(j > i for j in mine)
+        needs.append(mine)
+    if not later:
+        return list(range(len(body.layers)))
+    readers: list[list[int]] = [[] for _ in needs]
+    missing = [len(mine) for mine in needs]
+    for i, mine in enumerate(needs):
+        for j in mine:
+            readers[j].append(i)
+    ready = [i for i, count in enumerate(missing) if count == 0]
+    heapify(ready)
+    order: list[int] = []
+    while ready:
+        i = heappop(ready)
+        order.append(i)
+        for reader in readers[i]:
+            missing[reader] -= 1
+            if missing[reader] == 0:
+                heappush(ready, reader)
+    if len(order) < len(needs):
+        _report_cycle(body, needs, missing, diagnostics)
+        return None
+    return order
+
+
+def _report_cycle(body: Body, needs: list[set[int]], missing: list[int], diagnostics: Diagnostics) -> None:
+    here = next(i for i, count in enumerate(missing) if count)
+    path: list[int] = []
+    while here not in path:
+        path.append(here)
+        here = min(j for j in needs[here] if missing[j])
+    cycle = path[path.index(here) :]
+    start = min(cycle)
+    at = cycle.index(start)
+    cycle = cycle[at:] + cycle[:at]
+    words = [text_of(body.layers[i].name) for i in (*cycle, cycle[0])]
+    diagnostics.error(
+        "NS303",
+        f"these layers wait for each other: {' reads '.join(f'`{word}`' for word in words)}",
+        body.layers[start].span,
+        labels=[Label(body.layers[i].span, "part of the cycle") for i in cycle[1:]],
+        help="let one of them read something that is known before it",
+    )
+
+
+def names_of_layer(layer: Layer, name_of: Callable[[Expr], str | None]) -> Iterator[str]:
+    """The names that a layer defines in its body, as far as they don't depend on a loop."""
+    if layer.name is not None and not layer.inline:
+        name = name_of(layer.name)
+        if name is not None:
+            yield name
+    if layer.inline and layer.body is not None:
+        for inner in layer.body.layers:
+            yield from names_of_layer(inner, name_of)
+
+
+def _reads_default(layer: Layer) -> bool:
+    return layer.compute is None and layer.inputs is None
+
+
+def _bases(layer: Layer) -> Iterator[str]:
+    """The first parts of the names that a layer reads, in whatever depth, where they are written out."""
+    inputs = layer.inputs.values() if isinstance(layer.inputs, dict) else layer.inputs or ()
+    for value in (*inputs, *((layer.use,) if layer.use else ())):
+        if isinstance(value.expr, Literal) and isinstance(value.expr.value, str):
+            yield value.expr.value.partition(".")[0]
+    if layer.compute is not None:
+        for name in tensor_names(layer.compute.expr):
+            yield name.partition(".")[0]
+    if layer.body is not None:
+        own = {text_of(inner.name) for inner in layer.body.layers if inner.name is not None and not layer.inline}
+        for inner in layer.body.layers:
+            yield from (base for base in _bases(inner) if base not in own)
+
+
+def tensor_names(expr: Any) -> Iterator[str]:
+    """The tensors that an expression names, templates left out."""
+    if isinstance(expr, Tensor):
+        if isinstance(expr.name, str):
+            yield expr.name
+    elif isinstance(expr, tuple):
+        for item in expr:
+            yield from tensor_names(item)
+    elif is_dataclass(expr):
+        for entry in fields(expr):
+            yield from tensor_names(getattr(expr, entry.name))

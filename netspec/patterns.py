@@ -1,0 +1,150 @@
+"""Patterns of shapes: what an input's `[N, in_channels, H, W]` binds, and what `expect` asserts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from netspec.catalog.entry import TypeLike
+from netspec.expressions import Name
+from netspec.origins import trace, untraced
+from netspec.shapes import Dim as Symbolic
+from netspec.shapes import Problem, Size, TensorType
+from netspec.spec import Dim, Input
+
+
+def size_name(tensor: str, axis: int) -> str:
+    """The name under which an input's size is known where the pattern gives it none."""
+    return f"{tensor}.shape[{axis}]"
+
+
+def declare(pattern: Input, evaluate: Callable[[Dim], Any]) -> TensorType:
+    """The type of a model's input: sizes are numbers or symbols of their own."""
+    shape: list[Size] = []
+    for axis, dim in enumerate(pattern.shape or ()):
+        if dim.kind == "value":
+            shape.append(evaluate(dim))
+        elif dim.kind == "multiple":
+            shape.append(dim.factor * Symbolic(dim.symbol))
+        elif dim.kind == "symbol":
+            shape.append(Symbolic(dim.symbol))
+        else:
+            shape.append(Symbolic(f"{pattern.name}_{axis}"))
+    return TensorType(tuple(shape), pattern.dtype or "float32")
+
+
+def align(dims: tuple[Dim, ...], rank: int) -> list[Dim | None] | None:
+    """One pattern size for each axis (None under `...`), or None where the rank does not fit."""
+    rest = next((i for i, dim in enumerate(dims) if dim.kind == "rest"), None)
+    if rest is None:
+        return list(dims) if len(dims) == rank else None
+    after = len(dims) - rest - 1
+    if rank < len(dims) - 1:
+        return None
+    return [*dims[:rest], *([None] * (rank - rest - after)), *(dims[rest + 1 :] if after else ())]
+
+
+def bind(pattern: Input, given: TypeLike, scope: dict[str, Any], evaluate: Callable[[Dim], Any]) -> TypeLike | Problem:
+    """The input's type inside the block: its sizes bear the names of the pattern, which `scope` receives.
+
+    A name that has a value already (a parameter, or a size bound before) is a condition: both must be equal.
+    """
+    if not isinstance(given, TensorType):
+        return given
+    if pattern.dtype and pattern.dtype != given.dtype:
+        return Problem(f"`{pattern.name}` takes {pattern.dtype}, and got {given.dtype}", code="NS412")
+    if pattern.shape is None:
+        named = tuple(_named(size, size_name(pattern.name, axis), scope) for axis, size in enumerate(given.shape))
+        return TensorType(named, given.dtype)
+    aligned = align(pattern.shape, len(given.shape))
+    if aligned is None:
+        return Problem(
+            f"`{pattern.name}` takes {pattern_text(pattern.shape)}, and got {given}, which has {len(given.shape)} sizes",
+            code="NS412",
+        )
+    sizes: list[Size] = []
+    for axis, (dim, size) in enumerate(zip(aligned, given.shape, strict=True)):
+        if dim is None or dim.kind == "any":
+            sizes.append(_named(size, size_name(pattern.name, axis), scope))
+            continue
+        if dim.kind == "value":
+            wanted = evaluate(dim)
+        elif dim.symbol in scope:
+            wanted = scope[dim.symbol] * dim.factor
+        elif dim.kind == "multiple":
+            found = _divide(size, dim)
+            if found is None:
+                return Problem(
+                    f"size {axis} of `{pattern.name}` must be a multiple of {dim.factor} "
+                    f"(`{dim.factor}*{dim.symbol}`), and is {size}",
+                    code="NS412",
+                )
+            sizes.append(_named(found, dim.symbol, scope) * dim.factor)
+            continue
+        else:
+            sizes.append(_named(size, dim.symbol, scope))
+            continue
+        if wanted != size:
+            name = f"`{dim.symbol}`, which is {wanted}" if dim.symbol else str(wanted)
+            return Problem(
+                f"size {axis} of `{pattern.name}` must be {name}, and is {size}",
+                help=f"`{pattern.name}` takes {pattern_text(pattern.shape)}, and got {given}",
+                code="NS412",
+            )
+        sizes.append(wanted)
+    return TensorType(tuple(sizes), given.dtype)
+
+
+def _divide(size: Size, dim: Dim) -> Size | None:
+    if isinstance(size, int):
+        return size // dim.factor if size % dim.factor == 0 else None
+    quotient = size // dim.factor
+    return quotient if quotient * dim.factor == size else None
+
+
+def _named(size: Size, name: str, scope: dict[str, Any]) -> Size:
+    """The size under a name of the block's scope; symbolic sizes stay what they are."""
+    named = trace(untraced(size), Name(name)) if isinstance(size, int) else size
+    scope[name] = named
+    return named
+
+
+def matches(dims: tuple[Dim, ...], given: TensorType, scope: dict[str, Any], evaluate: Callable[[Dim], Any]) -> bool:
+    """Whether a type is what `expect` says; names that have no value stand for any size, equal ones for equal sizes."""
+    aligned = align(dims, len(given.shape))
+    if aligned is None:
+        return False
+    seen: dict[str, Size] = {}
+    for dim, size in zip(aligned, given.shape, strict=True):
+        if dim is None or dim.kind == "any":
+            continue
+        if dim.kind == "value":
+            if evaluate(dim) != size:
+                return False
+            continue
+        known = scope.get(dim.symbol, seen.get(dim.symbol))
+        if known is None:
+            quotient = _divide(size, dim)
+            if quotient is None:
+                return False
+            seen[dim.symbol] = quotient
+        elif known * dim.factor != size:
+            return False
+    return True
+
+
+def pattern_text(dims: tuple[Dim, ...]) -> str:
+    """The pattern as it is written, for messages."""
+    words = {"any": "_", "rest": "..."}
+    parts = []
+    for dim in dims:
+        if dim.kind == "symbol":
+            parts.append(dim.symbol)
+        elif dim.kind == "multiple":
+            parts.append(f"{dim.factor}*{dim.symbol}")
+        elif dim.kind == "value":
+            value = getattr(dim.expr, "value", None)
+            parts.append(str(value) if value is not None else "$…")
+        else:
+            parts.append(words[dim.kind])
+    return f"[{', '.join(parts)}]"

@@ -1,0 +1,291 @@
+"""The compiled spec: every block once as it was written, and every use of it with its values and shapes.
+
+A `Program` is what both doors read: `runtime.modules` makes live modules from it, `codegen` writes Python. It keeps
+`spec.Block` and `spec.Layer` (the definition, with its expressions) beside `Instance` and `Node` (a use of it, with
+numbers), because what was flattened can't be written well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from netspec.catalog.entry import Entry, TypeLike
+from netspec.diagnostics import Diagnostic
+from netspec.expressions import Expr
+from netspec.origins import Origin
+from netspec.spec import Block, Layer, Rule, Spec
+
+if TYPE_CHECKING:
+    import networkx as nx
+    import torch
+
+    from netspec.document import Mapping as MappingNode
+    from netspec.graph import LayerGraph
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ref:
+    """A tensor inside an instance: an input of it by name (`node` is None), or a node's output by port."""
+
+    node: Node | None
+    name: str
+    """The input's name, or the port (empty for a node's only or first output)."""
+    type: TypeLike
+    """As the reader sees it: inside a loop the sizes carried from copy to copy bear the loop's own names."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Argument:
+    """A value with where it came from: the expression as written, or the origin of an inferred size."""
+
+    value: Any
+    origin: Origin
+    inferred: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Factory:
+    """A layer as a value: a catalog entry or a block, with the arguments stated where it was written."""
+
+    target: Entry | Block
+    arguments: Mapping[str, Argument]
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A catalog module or function, with the arguments that are stated or inferred (defaults are left out)."""
+
+    entry: Entry
+    arguments: dict[str, Argument]
+    inputs: dict[str, Ref | tuple[Ref, ...]]
+
+
+@dataclass(slots=True, eq=False)
+class Apply:
+    """A block, or a group of layers, with the arguments that its use states."""
+
+    instance: Instance
+    arguments: dict[str, Argument]
+    inputs: dict[str, Ref]
+
+
+@dataclass(slots=True, eq=False)
+class Arithmetic:
+    """`compute`: an expression whose `Tensor` leaves are the references."""
+
+    expr: Expr
+    inputs: dict[str, Ref]
+
+
+@dataclass(slots=True, eq=False)
+class Reuse:
+    """A module that exists already, applied again."""
+
+    target: Node
+    inputs: dict[str, Ref | tuple[Ref, ...]]
+
+
+@dataclass(slots=True, eq=False)
+class Skip:
+    """A layer whose `if` does not hold: an `nn.Identity` where a module would stand, nothing where a function would."""
+
+    inputs: dict[str, Ref]
+
+
+Op = Call | Apply | Arithmetic | Reuse | Skip
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One layer of an instance: a copy of a `spec.Layer` with its values."""
+
+    layer: Layer
+    name: str
+    """What references call it; in a list, its index."""
+    key: str | None
+    """The attribute or child name of its module; None where it has none."""
+    env: Mapping[str, Any]
+    """Every name that its expressions may use, with its value in this copy."""
+    op: Op
+    types: dict[str, TypeLike]
+    """What it gives, by port; the first is the default."""
+    loops: tuple[tuple[Layer, int], ...] = ()
+    """The inline loops that it stands in, outermost first, each with the copy's number."""
+
+    @property
+    def type(self) -> TypeLike:
+        return next(iter(self.types.values()))
+
+    @property
+    def inputs(self) -> Iterator[Ref]:
+        for ref in self.op.inputs.values():
+            if isinstance(ref, tuple):
+                yield from ref
+            else:
+                yield ref
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Carry:
+    """A size that a rolled loop hands from copy to copy: what it is before the loop and after each copy.
+
+    `update` is None where the copies leave it as it is, and an `Opaque` where no one expression holds for all of them.
+    """
+
+    before: Origin
+    update: Origin | None
+
+
+@dataclass(slots=True, eq=False)
+class Loop:
+    """What one run of a rolled loop did: how many copies it made, and the sizes that it carries."""
+
+    layer: Layer
+    env: Mapping[str, Any]
+    """The scope in which the loop's own expressions were evaluated."""
+    values: tuple[dict[str, Any], ...]
+    """The loop's names in each copy."""
+    carried: dict[str, Carry] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Instance:
+    """One use of a block (or of a group of layers): its values, its input types, its layers."""
+
+    block: Block
+    group: bool
+    """A group shares the scope of the block in which it stands; a block has its own."""
+    scope: dict[str, Any]
+    inputs: dict[str, TypeLike]
+    nodes: list[Node] = field(default_factory=list)
+    """In the order of registration, which is the file's."""
+    order: list[Node] = field(default_factory=list)
+    """In the order of execution."""
+    outputs: dict[str, Ref] = field(default_factory=dict)
+    loops: list[Loop] = field(default_factory=list)
+    failed: bool = False
+
+    @property
+    def children(self) -> dict[str, Node]:
+        return {node.key: node for node in self.nodes if node.key is not None}
+
+    @property
+    def has_modules(self) -> bool:
+        return any(node.key is not None for node in self.nodes)
+
+    @property
+    def sequential(self) -> bool:
+        """Whether an `nn.Sequential` of its children computes it."""
+        if len(self.inputs) != 1 or len(self.outputs) != 1 or not self.nodes:
+            return self.block.body.kind == "list" and not self.nodes and len(self.inputs) == 1
+        previous: Node | None = None
+        for node, executed in zip(self.nodes, self.order, strict=True):
+            if node is not executed or node.key is None or isinstance(node.op, Reuse):
+                return False
+            refs = list(node.inputs)
+            if len(refs) != 1 or refs[0].node is not previous or (previous is not None and refs[0].name):
+                return False
+            previous = node
+        (output,) = self.outputs.values()
+        return output.node is previous and not output.name
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Program:
+    """A checked and shaped spec. `module()` and `source()` are the two doors; both give the same bits."""
+
+    spec: Spec
+    document: MappingNode
+    """The resolved document."""
+    file: str
+    """The path as it was given."""
+    digest: str
+    """SHA-256 of the resolved document."""
+    model: Instance
+    recipe: Any = None
+    """What `data` and `train` say, or None."""
+    warnings: tuple[Diagnostic, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def description(self) -> str:
+        return self.spec.description
+
+    @property
+    def inputs(self) -> dict[str, TypeLike]:
+        """The model's inputs by name."""
+        return dict(self.model.inputs)
+
+    @property
+    def outputs(self) -> dict[str, TypeLike]:
+        """The model's outputs by name; a single unnamed one under the name of the layer that gives it."""
+        return {
+            name or (ref.node.name if ref.node else ref.name): ref.type for name, ref in self.model.outputs.items()
+        }
+
+    @property
+    def graph(self) -> nx.DiGraph[str]:
+        """The layers and what flows between them, as a `networkx.DiGraph`."""
+        return self.layer_graph().digraph
+
+    def layer_graph(self) -> LayerGraph:
+        from netspec.graph import LayerGraph
+
+        return LayerGraph.of(self)
+
+    @property
+    def shapes(self) -> dict[str, TypeLike]:
+        """The output type of every layer by its path."""
+        return {path: node.type for path, node in walk(self.model)}
+
+    def module(self, seed: int | None = None) -> torch.nn.Module:
+        """The model as a live module. With a seed the weights are drawn from it and the global random state is left alone."""
+        from netspec.runtime.modules import build
+
+        return build(self, seed)
+
+    def source(self, name: str | None = None) -> str:
+        """The model as Python source. `name` is the spec's path for the first line; default: the path as given."""
+        from netspec.codegen import emit
+
+        return emit(self, name)
+
+    def _repr_html_(self) -> str:
+        from netspec.table import layer_table_html
+
+        return layer_table_html(self)
+
+
+def walk(instance: Instance, prefix: str = "") -> Iterator[tuple[str, Node]]:
+    """Every node below an instance with its dotted path, in the order of registration."""
+    for node in instance.nodes:
+        path = prefix + node.name
+        yield path, node
+        if isinstance(node.op, Apply):
+            yield from walk(node.op.instance, path + ".")
+
+
+def instances(instance: Instance) -> Iterator[Instance]:
+    """This instance and all below it, each once, children first."""
+    seen: set[int] = set()
+
+    def visit(current: Instance) -> Iterator[Instance]:
+        if id(current) in seen:
+            return
+        seen.add(id(current))
+        for node in current.nodes:
+            if isinstance(node.op, Apply):
+                yield from visit(node.op.instance)
+        yield current
+
+    yield from visit(instance)
+
+
+def rules_of(instance: Instance) -> tuple[Rule, ...]:
+    """The initialisation rules that run once the instance is built."""
+    return instance.block.initialize

@@ -1,0 +1,254 @@
+"""The first door: live modules from a `Program`.
+
+A chain becomes an `nn.Sequential`, any other block a `Graph`, whose children stand in the file's order and whose `forward`
+follows the graph. Emitted source does the same in the same order, so both draw the same weights from one seed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, namedtuple
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from netspec.catalog import lookup
+from netspec.catalog.entry import Entry
+from netspec.expressions import evaluate
+from netspec.initialization import initializer
+from netspec.origins import untraced
+from netspec.program import Apply, Arithmetic, Call, Instance, Node, Program, Ref, Reuse, Skip
+from netspec.shapes import Dim, ListType, TensorType, solve
+from netspec.spec import Rule, Value
+
+
+def build(program: Program, seed: int | None = None) -> nn.Module:
+    """The program's model. With a seed the weights are drawn from it, and the global random state is left as it was."""
+    if seed is None:
+        return _module(program.model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _module(program.model)
+
+
+def _module(instance: Instance) -> nn.Module:
+    children = OrderedDict((key, _child(node)) for key, node in instance.children.items())
+    module = nn.Sequential(children) if instance.sequential else Graph(instance, children)
+    _initialize(module, instance.block.initialize, instance.scope)
+    return module
+
+
+def _child(node: Node) -> nn.Module:
+    op = node.op
+    if isinstance(op, Call):
+        module = _resolve(op.entry.target)(**{name: untraced(a.value) for name, a in op.arguments.items()})
+        _initialize(module, node.layer.initialize, node.env)
+    elif isinstance(op, Apply):
+        module = _module(op.instance)
+        if not op.instance.group:
+            _initialize(module, node.layer.initialize, node.env)
+    else:
+        assert isinstance(op, Skip)
+        return nn.Identity()
+    if node.layer.freeze:
+        freeze(module)
+    return module
+
+
+def freeze(module: nn.Module) -> None:
+    """Take the module out of training: no gradients, and eval mode whatever its parent's is."""
+    module.requires_grad_(False)
+    module.eval()
+    module.train = lambda mode=True: module  # type: ignore[method-assign,misc]
+
+
+class Graph(nn.Module):
+    """A block whose layers are no plain chain: runs them in the order of its graph."""
+
+    def __init__(self, instance: Instance, children: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        for name, child in children.items():
+            self.add_module(name, child)
+        self._instance = instance
+
+    def forward(self, *inputs: Any) -> Any:
+        """The block's output; several are a named tuple. Inputs in the order in which the block states them."""
+        return _run(self, self._instance, inputs)
+
+    def extra_repr(self) -> str:
+        return f"({self._instance.block.name})"
+
+
+def _run(owner: nn.Module, instance: Instance, inputs: tuple[Any, ...]) -> Any:
+    values: dict[Any, Any] = dict(zip(instance.inputs, inputs, strict=True))
+    sizes = Sizes(instance, values)
+
+    def get(ref: Ref) -> Any:
+        if ref.node is None:
+            return values[ref.name]
+        value = values[id(ref.node)]
+        if ref.name in ref.node.types:
+            position = list(ref.node.types).index(ref.name)
+            return value if len(ref.node.types) == 1 else value[position]
+        return value[int(ref.name)] if ref.name else (value if len(ref.node.types) == 1 else value[0])
+
+    for node in instance.order:
+        op = node.op
+        if isinstance(op, Call):
+            arguments = {name: sizes.value(a.value) for name, a in op.arguments.items()}
+            if node.key is not None:
+                result = _call(getattr_child(owner, node.key), op.entry, op.inputs, get, {})
+            else:
+                result = _call(_function(op.entry, owner), op.entry, op.inputs, get, arguments)
+        elif isinstance(op, Apply):
+            given = tuple(get(ref) for ref in op.inputs.values())
+            if node.key is not None:
+                result = getattr_child(owner, node.key)(*given)
+            else:
+                result = _run(owner, op.instance, given)
+        elif isinstance(op, Arithmetic):
+            tensors = {name: get(ref) for name, ref in op.inputs.items()}
+            result = evaluate(op.expr, sizes.scope(node.env), tensors=tensors)
+        elif isinstance(op, Reuse):
+            assert op.target.key is not None
+            module = getattr_child(owner, op.target.key)
+            if isinstance(op.target.op, Call):
+                result = _call(module, op.target.op.entry, op.inputs, get, {})
+            else:
+                result = module(*(get(ref) for ref in op.inputs.values() if isinstance(ref, Ref)))
+        else:
+            (only,) = op.inputs.values()
+            result = get(only)
+        values[id(node)] = result
+    outputs = {name: get(ref) for name, ref in instance.outputs.items()}
+    if list(outputs) == [""]:
+        return outputs[""]
+    return _output_type(instance.block.name, tuple(outputs))(**outputs)
+
+
+def getattr_child(owner: nn.Module, key: str) -> Callable[..., Any]:
+    """A child by its name, which may hold a hyphen."""
+    return owner._modules[key]  # type: ignore[return-value]
+
+
+@cache
+def _output_type(name: str, fields: tuple[str, ...]) -> Any:
+    return namedtuple(f"{name}Output", fields)  # type: ignore[misc]
+
+
+def _call(
+    target: Callable[..., Any],
+    entry: Entry,
+    inputs: Mapping[str, Ref | tuple[Ref, ...]],
+    get: Callable[[Ref], Any],
+    arguments: Mapping[str, Any],
+) -> Any:
+    """Call a module or function: tensors by position as long as none is left out, then by name."""
+    positional: list[Any] = []
+    named: dict[str, Any] = {}
+    for port in entry.inputs:
+        ref = inputs.get(port.name)
+        if ref is None:
+            continue
+        value = [get(one) for one in ref] if isinstance(ref, tuple) else get(ref)
+        if len(positional) == entry.inputs.index(port):
+            positional.append(value)
+        else:
+            named[port.name] = value
+    return target(*positional, **named, **arguments)
+
+
+def _function(entry: Entry, owner: nn.Module) -> Callable[..., Any]:
+    target: Callable[..., Any] = _resolve(entry.target)
+    if not entry.training:
+        return target
+    return lambda *tensors, **arguments: target(*tensors, training=owner.training, **arguments)
+
+
+@cache
+def _resolve(target: str) -> Any:
+    """The Python object of a catalog entry's target, which the catalog states and never a spec."""
+    module, _, name = target.rpartition(".")
+    if module == "torch.Tensor":
+        return getattr(Tensor, name)
+    return getattr(import_module(module), name)
+
+
+class Sizes:
+    """The symbolic sizes of an instance, with their values in this call, read from the shapes of its inputs."""
+
+    def __init__(self, instance: Instance, values: Mapping[str, Any]) -> None:
+        self.symbols: dict[str, int] = {}
+        self.exact: dict[Dim, int] = {}
+        for name, type_ in instance.inputs.items():
+            types = type_.items if isinstance(type_, ListType) else (type_,)
+            tensors = values[name] if isinstance(type_, ListType) else (values[name],)
+            for one, tensor in zip(types, tensors, strict=True):
+                self._read(one, tensor)
+
+    def _read(self, type_: TensorType, tensor: Tensor) -> None:
+        for size, actual in zip(type_.shape, tensor.shape, strict=True):
+            if isinstance(size, Dim):
+                self.exact[size] = actual
+                for symbol in size.symbols:
+                    found = solve(size, symbol, actual)
+                    if isinstance(found, int):
+                        self.symbols.setdefault(symbol, found)
+
+    def value(self, value: Any) -> Any:
+        """An argument with its symbolic sizes replaced."""
+        if isinstance(value, Dim):
+            known = self.exact.get(value)
+            return known if known is not None else value.substitute(self.symbols)
+        if isinstance(value, list):
+            return [self.value(item) for item in value]
+        return untraced(value)
+
+    def scope(self, env: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: self.value(value) for name, value in env.items()}
+
+
+def _initialize(module: nn.Module, rules: tuple[Rule, ...], env: Mapping[str, Any]) -> None:
+    """Run rules over the modules in the order of registration; for each parameter the last rule that matches, alone."""
+    if not rules:
+        return
+    for path, part in module.named_modules():
+        for name, parameter in part.named_parameters(recurse=False):
+            for rule in reversed(rules):
+                value = rule.values.get(name, rule.values.get("") if name == "weight" else None)
+                if value is not None and _matches(rule, path, part):
+                    _fill(parameter, value, part, env)
+                    break
+
+
+def _matches(rule: Rule, path: str, module: nn.Module) -> bool:
+    from fnmatch import fnmatchcase
+
+    if not rule.match:
+        return path == ""
+    for pattern in rule.match:
+        entry = lookup(pattern)
+        if entry is not None and entry.category != "function":
+            if isinstance(module, _resolve(entry.target)):
+                return True
+        elif path and fnmatchcase(path, pattern):
+            return True
+    return False
+
+
+def _fill(parameter: nn.Parameter, value: Value, module: nn.Module, env: Mapping[str, Any]) -> None:
+    scope: dict[str, Any] = dict(env)
+    scope.update({k: v for k, v in vars(module).items() if isinstance(v, int | float) and not k.startswith("_")})
+    if parameter.dim() >= 2:
+        scope["fan_in"], scope["fan_out"] = nn.init._calculate_fan_in_and_fan_out(parameter)
+    name, arguments = initializer(value)
+    if name is None:
+        nn.init.constant_(parameter, untraced(evaluate(value.expr, scope)))
+        return
+    entry = lookup(name, "initializer")
+    assert entry is not None
+    given = {argument: untraced(evaluate(v.expr, scope)) for argument, v in arguments.items()}
+    _resolve(entry.target)(parameter, **given)

@@ -1,0 +1,351 @@
+"""What a checked spec says about its models: blocks, layers, arguments, each with the place where it stands.
+
+`read_spec` turns the composed document, whose structure the schema has approved, into frozen dataclasses. Expressions are
+parsed here, once; nothing is evaluated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal as OneOf
+
+from netspec.diagnostics import Diagnostics, Span
+from netspec.document import Mapping, Node, Scalar, Sequence
+from netspec.expressions import Expr, ListExpr, Literal, Template, parse_compute, parse_scalar
+
+STEERING = frozenset(
+    "type from use compute layers if for repeat inline branches each select when initialize freeze expect".split()
+)
+"""The keys of a layer that are not arguments of its type."""
+
+TYPE_WORDS = frozenset({"int", "float", "bool", "str", "list", "layer", "block"})
+"""What a parameter without a default may be declared as."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Value:
+    """A value that a person wrote: an expression (or a literal), or a layer written as a mapping."""
+
+    expr: Expr
+    span: Span
+    layer: Layer | None = None
+    scalar: Scalar | None = None
+    """The text itself where it is one scalar, so that a mistake in it can be shown at its column."""
+
+    @property
+    def literal(self) -> bool:
+        return isinstance(self.expr, Literal)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Dim:
+    """One size of an input's pattern: a number or `$value`, a name, a multiple (`16*h`), `_`, or `...`."""
+
+    kind: OneOf["value", "symbol", "multiple", "any", "rest"]
+    span: Span
+    expr: Expr | None = None
+    symbol: str = ""
+    factor: int = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Input:
+    """A tensor that a block takes: its name, the pattern of its shape (None: any), its dtype."""
+
+    name: str
+    span: Span
+    shape: tuple[Dim, ...] | None = None
+    dtype: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Param:
+    """A block's parameter: a type word, or a default."""
+
+    name: str
+    span: Span
+    word: str = ""
+    default: Value | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Rule:
+    """An initialisation rule: which modules (types or globs over paths), and how each parameter of theirs starts."""
+
+    match: tuple[str, ...]
+    values: dict[str, Value]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Loop:
+    """`for`: names that advance together over what each expression gives; `repeat` has no name."""
+
+    names: tuple[str, ...]
+    values: tuple[Value, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Layer:
+    """One entry of `layers`, as written: a copy is made of it for each step of its loop."""
+
+    name: Expr | None
+    """The key in a mapping, maybe with `$` in it; None in a list."""
+    span: Span
+    type: Value | None = None
+    inputs: tuple[Value, ...] | dict[str, Value] | None = None
+    use: Value | None = None
+    compute: Value | None = None
+    body: Body | None = None
+    condition: Value | None = None
+    loop: Loop | None = None
+    inline: bool = False
+    arguments: dict[str, Value] = field(default_factory=dict)
+    argument_spans: dict[str, Span] = field(default_factory=dict)
+    initialize: tuple[Rule, ...] = ()
+    freeze: bool = False
+    expect: tuple[Dim, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Body:
+    """The entries of a `layers`: a list (children `0`, `1`, …) or a mapping (named children)."""
+
+    kind: OneOf["list", "mapping"]
+    layers: tuple[Layer, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Block:
+    """A parametrised sub-graph; a model is one too."""
+
+    name: str
+    span: Span
+    params: dict[str, Param]
+    inputs: tuple[Input, ...]
+    let: dict[str, Value]
+    body: Body
+    outputs: dict[str, Value] | None = None
+    """By output name; a single unnamed output stands under the empty name. None: the last layer."""
+    initialize: tuple[Rule, ...] = ()
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Spec:
+    """The model half of a document."""
+
+    name: str
+    description: str
+    model: Block | None
+    blocks: dict[str, Block]
+
+
+class Reader:
+    """Reads nodes into dataclasses, and reports to `diagnostics`."""
+
+    def __init__(self, diagnostics: Diagnostics) -> None:
+        self.diagnostics = diagnostics
+
+    def value(self, node: Node) -> Value:
+        if isinstance(node, Scalar):
+            return Value(expr=parse_scalar(node, self.diagnostics), span=node.span, scalar=node)
+        if isinstance(node, Sequence):
+            items = [self.value(item) for item in node.items]
+            return Value(expr=ListExpr(tuple(item.expr for item in items)), span=node.span)
+        return Value(expr=Literal(None), span=node.span, layer=self.layer(None, node.span, node))
+
+    def reference(self, node: Node) -> Value:
+        return self.value(node)
+
+    def dims(self, node: Node) -> tuple[Dim, ...]:
+        assert isinstance(node, Sequence)
+        return tuple(self.dim(item) for item in node.items)
+
+    def dim(self, node: Node) -> Dim:
+        assert isinstance(node, Scalar)
+        text = node.value
+        if isinstance(text, str) and "$" not in text:
+            text = text.strip()
+            if text == "_":
+                return Dim(kind="any", span=node.span)
+            if text == "...":
+                return Dim(kind="rest", span=node.span)
+            factor, star, symbol = text.partition("*")
+            if star and factor.strip().isdigit() and symbol.strip().isidentifier():
+                return Dim(kind="multiple", span=node.span, symbol=symbol.strip(), factor=int(factor))
+            if text.isidentifier():
+                return Dim(kind="symbol", span=node.span, symbol=text)
+            self.diagnostics.error(
+                "NS301",
+                f"`{text}` is not a size",
+                node.span,
+                help="a size is a number, a name (`N`), `$value`, a multiple (`16*h`), `_` or `...`",
+            )
+            return Dim(kind="any", span=node.span)
+        return Dim(kind="value", span=node.span, expr=parse_scalar(node, self.diagnostics))
+
+    def input(self, name: str, span: Span, node: Node) -> Input:
+        if isinstance(node, Mapping):
+            shape, dtype = node.items.get("shape"), node.items.get("dtype")
+            return Input(
+                name=name,
+                span=span,
+                shape=self.dims(shape) if shape is not None else None,
+                dtype=str(dtype.value) if isinstance(dtype, Scalar) else "",
+            )
+        return Input(name=name, span=span, shape=self.dims(node))
+
+    def rules(self, node: Node | None) -> tuple[Rule, ...]:
+        """A list of rules, or on a single layer a mapping parameter → initializer."""
+        if node is None:
+            return ()
+        if isinstance(node, Mapping):
+            return (Rule(match=(), values=self.initializers(node), span=node.span),)
+        if not isinstance(node, Sequence):
+            return (Rule(match=(), values={"": self.value(node)}, span=node.span),)
+        rules = []
+        for item in node.items:
+            assert isinstance(item, Mapping)
+            match = item.items["match"]
+            patterns = match.items if isinstance(match, Sequence) else (match,)
+            values = {k: v for k, v in self.initializers(item).items() if k != "match"}
+            rules.append(
+                Rule(
+                    match=tuple(str(p.value) for p in patterns if isinstance(p, Scalar)), values=values, span=match.span
+                )
+            )
+        return tuple(rules)
+
+    def initializers(self, node: Mapping) -> dict[str, Value]:
+        return {key: self.value(value) for key, value in node.items.items() if key != "match"}
+
+    def loop(self, node: Node) -> Loop:
+        if isinstance(node, Mapping):
+            return Loop(
+                names=tuple(node.items), values=tuple(self.value(v) for v in node.items.values()), span=node.span
+            )
+        return Loop(names=(), values=(self.value(node),), span=node.span)
+
+    def layer(self, name: Expr | None, span: Span, node: Node) -> Layer:
+        if isinstance(node, Scalar):
+            return Layer(name=name, span=span, type=self.value(node))
+        if isinstance(node, Sequence):
+            return Layer(name=name, span=span, body=self.body(node))
+        assert isinstance(node, Mapping)
+        items = node.items
+        compute = items.get("compute")
+        sources = items.get("from")
+        loop = items.get("for", items.get("repeat"))
+        inputs: tuple[Value, ...] | dict[str, Value] | None = None
+        if isinstance(sources, Mapping):
+            inputs = {key: self.reference(value) for key, value in sources.items.items()}
+        elif isinstance(sources, Sequence):
+            inputs = tuple(self.reference(value) for value in sources.items)
+        elif sources is not None:
+            inputs = (self.reference(sources),)
+        expect = items.get("expect")
+        return Layer(
+            name=name,
+            span=span,
+            type=self.value(items["type"]) if "type" in items else None,
+            inputs=inputs,
+            use=self.reference(items["use"]) if "use" in items else None,
+            compute=Value(expr=parse_compute(compute, self.diagnostics), span=compute.span, scalar=compute)
+            if isinstance(compute, Scalar)
+            else None,
+            body=self.body(items["layers"]) if "layers" in items else None,
+            condition=self.value(items["if"]) if "if" in items else None,
+            loop=self.loop(loop) if loop is not None else None,
+            inline=_flag(items.get("inline")),
+            arguments={k: self.value(v) for k, v in items.items() if k not in STEERING},
+            argument_spans={k: s for k, s in node.key_spans.items() if k not in STEERING},
+            initialize=self.rules(items.get("initialize")),
+            freeze=_flag(items.get("freeze")),
+            expect=self.dims(expect) if expect is not None else None,
+        )
+
+    def body(self, node: Node) -> Body:
+        if isinstance(node, Sequence):
+            return Body(
+                kind="list", layers=tuple(self.layer(None, item.span, item) for item in node.items), span=node.span
+            )
+        assert isinstance(node, Mapping)
+        layers = []
+        for key, value in node.items.items():
+            span = node.key_spans[key]
+            name = parse_scalar(Scalar(value=key, span=span, text=key), self.diagnostics)
+            layers.append(self.layer(name, span, value))
+        return Body(kind="mapping", layers=tuple(layers), span=node.span)
+
+    def param(self, name: str, span: Span, node: Node) -> Param:
+        if isinstance(node, Scalar) and node.value in TYPE_WORDS and not node.quoted:
+            return Param(name=name, span=span, word=str(node.value))
+        return Param(name=name, span=span, default=self.value(node))
+
+    def block(self, name: str, span: Span, node: Mapping, params: Mapping | None = None) -> Block:
+        items = node.items
+        own = items.get("params")
+        params = params if params is not None else own if isinstance(own, Mapping) else None
+        inputs, let, outputs = items.get("inputs"), items.get("let"), items.get("outputs")
+        read_outputs: dict[str, Value] | None = None
+        if isinstance(outputs, Mapping):
+            read_outputs = {key: self.reference(value) for key, value in outputs.items.items()}
+        elif outputs is not None:
+            read_outputs = {"": self.reference(outputs)}
+        description = items.get("description")
+        return Block(
+            name=name,
+            span=span,
+            params={k: self.param(k, params.key_spans[k], v) for k, v in params.items.items()} if params else {},
+            inputs=tuple(self.input(k, inputs.key_spans[k], v) for k, v in inputs.items.items())
+            if isinstance(inputs, Mapping)
+            else (),
+            let={k: self.value(v) for k, v in let.items.items()} if isinstance(let, Mapping) else {},
+            body=self.body(items["layers"]),
+            outputs=read_outputs,
+            initialize=self.rules(items.get("initialize")),
+            description=str(description.value) if isinstance(description, Scalar) else "",
+        )
+
+
+def _flag(node: Node | None) -> bool:
+    return isinstance(node, Scalar) and node.value is True
+
+
+def read_spec(document: Mapping, diagnostics: Diagnostics) -> Spec:
+    """The models and blocks of a document that the schema has approved."""
+    reader = Reader(diagnostics)
+    items = document.items
+    name, description = items.get("name"), items.get("description")
+    title = str(name.value) if isinstance(name, Scalar) else "model"
+    blocks_node = items.get("blocks")
+    blocks: dict[str, Block] = {}
+    if isinstance(blocks_node, Mapping):
+        for key, node in blocks_node.items.items():
+            assert isinstance(node, Mapping)
+            blocks[key] = reader.block(key, blocks_node.key_spans[key], node)
+    model_node = items.get("model")
+    params = items.get("params")
+    model = None
+    if isinstance(model_node, Mapping):
+        model = reader.block(
+            title, document.key_spans["model"], model_node, params if isinstance(params, Mapping) else None
+        )
+    return Spec(
+        name=title,
+        description=str(description.value) if isinstance(description, Scalar) else "",
+        model=model,
+        blocks=blocks,
+    )
+
+
+def text_of(expr: Expr | None) -> str:
+    """A name without `$`, or the template as the spec's text shows it, for messages."""
+    if isinstance(expr, Literal):
+        return str(expr.value)
+    if isinstance(expr, Template):
+        return "".join(part if isinstance(part, str) else "$(…)" for part in expr.parts)
+    return "$…"
