@@ -4,9 +4,10 @@ Parsed once with Python's parser into a small tree of our own (`nodes`), evaluat
 (`evaluate`), folded, and printed back as Python for the emitted code. Nothing in a spec is ever run as Python.
 """
 
-from netspec.expressions.evaluate import ExpressionError, describe, evaluate, report
+from netspec.expressions.evaluate import ExpressionError, evaluate, report
 from netspec.expressions.folding import fold
 from netspec.expressions.functions import FUNCTIONS, call_function, make_divisible
+from netspec.expressions.messages import describe
 from netspec.expressions.nodes import (
     Binary,
     BoolOp,
@@ -35,7 +36,7 @@ from netspec.expressions.nodes import (
     tensors,
     walk,
 )
-from netspec.expressions.parser import is_expression, name_span, parse_compute, parse_scalar, unclosed
+from netspec.expressions.parser import is_expression, name_span, parse_compute, parse_scalar
 from netspec.expressions.printer import literal, python_requirements, to_python, to_text
 
 __all__ = [
@@ -80,6 +81,5 @@ __all__ = [
     "tensors",
     "to_python",
     "to_text",
-    "unclosed",
     "walk",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 from netspec.diagnostics import Diagnostics, Span
 from netspec.document import Scalar
 from netspec.expressions.functions import FUNCTIONS, MAX_BITS, MAX_EXPONENT, MAX_ITEMS, LimitError, call_function
+from netspec.expressions.messages import describe, misfit, out_of_range, shown
 from netspec.expressions.nodes import (
     Binary,
     BoolOp,
@@ -29,7 +30,6 @@ from netspec.expressions.nodes import (
     TupleExpr,
     Unary,
 )
-from netspec.expressions.printer import to_text
 from netspec.suggest import suggest
 
 MAX_STEPS = 400_000
@@ -179,24 +179,24 @@ class _Evaluation:
         try:
             return compute()
         except LimitError as error:
-            raise ExpressionError(f"`{to_text(expr)}` is too large: {error}", code="NS212") from None
+            raise ExpressionError(f"{shown(expr)} is too large: {error}", code="NS212") from None
         except ZeroDivisionError:
-            raise ExpressionError(f"`{to_text(expr)}` divides by zero") from None
+            raise ExpressionError(f"{shown(expr)} divides by zero") from None
         except OverflowError:
-            raise ExpressionError(f"`{to_text(expr)}` has no finite value") from None
+            raise ExpressionError(f"{shown(expr)} has no finite value") from None
         except IndexError:
-            raise ExpressionError(*_out_of_range(expr, values)) from None
+            raise ExpressionError(*out_of_range(expr, values)) from None
         except RecursionError:
             raise
         except _MISFITS as error:
-            raise ExpressionError(*_misfit(expr, values, error)) from None
+            raise ExpressionError(*misfit(expr, values, error)) from None
         except Exception as error:
             # A size that depends on the input answers some questions with shapes.Undecided, whose words are for users.
             # That module stands above this one and cannot be imported here.
             if type(error).__name__ != "Undecided":
                 raise
-            message = f"`{to_text(expr)}` cannot be known before the model runs: {error}"
-            help = "sizes that the input leaves open can be added, multiplied and divided, but not decided upon; give the input a number there"
+            message = f"{shown(expr)} is open until the model runs: {error}"
+            help = "give the input a number there, or decide by something that has one"
             raise ExpressionError(message, help, code="NS213") from None
 
     def truth(self, expr: Expr, value: Any) -> bool:
@@ -206,9 +206,10 @@ class _Evaluation:
         try:
             return self.scope[id]
         except KeyError:
-            near = suggest(id, self.scope)
-            known = ", ".join(f"`{name}`" for name in list(self.scope)[:12])
-            help = f"did you mean `{near}`?" if near else f"known here: {known}" if known else "no names are known here"
+            names = [name for name in self.scope if name.isidentifier()]
+            near = suggest(id, names)
+            known = ", ".join(f"`{name}`" for name in names[:12]) + (", …" if len(names) > 12 else "")
+            help = f"did you mean `{near}`?" if near else f"known here: {known}" if names else "no names are known here"
             raise ExpressionError(f"`{id}` is not known here", help, id, code="NS210") from None
 
     def binary(self, expr: Expr, op: str, left: Any, right: Any) -> Any:
@@ -296,14 +297,14 @@ class _Evaluation:
 
     def subscript(self, expr: Expr, value: Any, index: Any) -> Any:
         if isinstance(value, Mapping):
-            raise ExpressionError(*_misfit(expr, (value, index), TypeError()))
+            raise ExpressionError(*misfit(expr, (value, index), TypeError()))
         return self.bounded(self.apply(expr, (value, index), lambda: value[index]))
 
     def comprehension(self, expr: Comprehension) -> list[Any]:
         items = self.value(expr.iterable)
         if not isinstance(items, list | tuple):
             raise ExpressionError(
-                f"`{to_text(expr.iterable)}` is {describe(items)}, not a list",
+                f"{shown(expr.iterable)} is {describe(items)}, not a list",
                 "`range(n)` gives the numbers from 0 to n - 1",
             )
         outer, inner = self.scope, dict(self.scope)
@@ -334,7 +335,7 @@ class _Evaluation:
         value = self.value(expr)
         if not isinstance(value, str | int | float):
             raise ExpressionError(
-                f"`{to_text(expr)}` is {describe(value)} and cannot become part of a text",
+                f"{shown(expr)} is {describe(value)} and cannot become part of a text",
                 "numbers and texts can; alone, `$(…)` may have any value",
             )
         return str(value)
@@ -375,65 +376,3 @@ def _count(value: list[Any] | tuple[Any, ...], limit: int) -> int:
         count += len(items)
         waiting.extend(item for item in items[: limit + 1] if isinstance(item, list | tuple))
     return count
-
-
-def describe(value: object) -> str:
-    """What a value is, in a spec's words."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true" if value else "false"
-        case int():
-            return f"the whole number {value}" if value.bit_length() < 200 else "a whole number"
-        case float():
-            return f"the number {value}"
-        case str():
-            return f'the text "{value}"' if len(value) <= 40 else "a text"
-        case list() | tuple():
-            return f"a list of {len(value)}"
-        case Mapping():
-            return "a mapping"
-    if type(value).__name__ == "Dim":
-        return f"the size {value}, which is known only when the model runs"
-    return "a block or layer"
-
-
-def _out_of_range(expr: Expr, values: tuple[Any, ...]) -> tuple[str, str | None]:
-    if len(values) == 2 and isinstance(values[0], list | tuple | str) and isinstance(values[1], int):
-        count = len(values[0])
-        what = "letters" if isinstance(values[0], str) else "items"
-        has = f"`{to_text(expr.value) if isinstance(expr, Subscript) else ''}` has {count} {what}"
-        return (
-            f"{has}, so there is none at {values[1]}",
-            f"the first is at 0, the last at {count - 1}" if count else None,
-        )
-    return f"`{to_text(expr)}` reads past the end", None
-
-
-def _misfit(expr: Expr, values: tuple[Any, ...], error: Exception) -> tuple[str, str | None]:
-    """The message and help for an operation that the values do not allow."""
-    kinds = [describe(value) for value in values]
-    match expr:
-        case Binary("%", _, _) if isinstance(values[0], str):
-            return "text is not formatted with `%`", "write the text with `$name` or `$(…)` inside it"
-        case Binary(op, _, _):
-            return f"`{op}` cannot join {kinds[0]} and {kinds[1]}", f"in `{to_text(expr)}`"
-        case Unary(op, operand):
-            return f"`{op}` cannot apply to {kinds[0]}", f"in `{to_text(expr)}`"
-        case Compare():
-            return f"`{to_text(expr)}` cannot compare {kinds[0]} with {kinds[1]}", None
-        case Subscript(value, _) if not isinstance(values[0], list | tuple | str):
-            return f"`{to_text(value)}` is {kinds[0]}, which has no items", "only lists and texts are indexed"
-        case Subscript():
-            return f"`{to_text(expr)}` needs a whole number between `[` and `]`, not {kinds[1]}", None
-        case Call(function, _):
-            given = ", ".join(kinds)
-            if function in ("min", "max") and len(values) == 1 and values[0] == []:
-                return f"`{to_text(expr)}` has nothing to choose from: the list is empty", None
-            if function in ("sqrt", "log") and isinstance(error, ValueError):
-                return f"`{function}` has no value for {given}", None
-            if function == "make_divisible" and isinstance(error, ValueError):
-                return f"`{to_text(expr)}`: {error}", None
-            return f"`{function}` cannot be applied to {given}", f"in `{to_text(expr)}`"
-    return f"`{to_text(expr)}` cannot be computed", None

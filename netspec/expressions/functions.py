@@ -13,7 +13,7 @@ MAX_ITEMS = 10_000
 """Items in a list (lists inside it included), letters in a text, values in a range."""
 MAX_EXPONENT = 1024
 MAX_BITS = 2048
-"""Of a whole number that an expression computes; enough for any power within the exponent's limit of a small base."""
+"""Of a whole number that an expression computes."""
 
 
 class LimitError(ValueError):
@@ -44,19 +44,9 @@ def _round(number: Any, digits: int | None = None) -> Any:
     return round(number, digits)
 
 
-def _sum(items: Any, start: Any = 0) -> Any:
-    # From the first item on, so that a size which remembers where it came from does not remember `0 + …`.
-    if start == 0 and len(items) > 0 and not isinstance(items[0], bool | str):
-        total, rest = items[0], items[1:]
-    else:
-        total, rest = start, items
-    for item in rest:
-        total = total + item
-    return total
-
-
 class Function(NamedTuple):
-    """`most` is None where any number of arguments will do. `requires` is what the printed Python needs beside builtins."""
+    """`most` is None where any number of arguments will do. `traced`: a whole number that it gives keeps its origin.
+    `python` is its spelling where that differs."""
 
     compute: Callable[..., Any]
     least: int = 1
@@ -72,7 +62,7 @@ def _shape(*_: object) -> Any:
 FUNCTIONS: dict[str, Function] = {
     "min": Function(min, 1, None, traced=True),
     "max": Function(max, 1, None, traced=True),
-    "sum": Function(_sum, 1, 2, traced=True),
+    "sum": Function(sum, 1, 2, traced=True),
     "len": Function(len),
     "abs": Function(abs, traced=True),
     "round": Function(_round, 1, 2, traced=True),

@@ -13,7 +13,10 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Literal:
-    """A number, a text, a bool, None, or `...`. Unlike in Python, `Literal(1)`, `Literal(1.0)` and `Literal(True)` differ."""
+    """A number, a text, a bool, None, or `...`.
+
+    Unlike in Python `Literal(1)`, `Literal(1.0)` and `Literal(True)` differ.
+    """
 
     value: object
 
@@ -142,7 +145,7 @@ class Comprehension:
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """Stands where a text could not be read. The mistake has been reported; evaluating it fails without a second report."""
+    """Stands where a text could not be read, which has been reported: evaluating it fails without a second report."""
 
 
 Expr: TypeAlias = (
@@ -176,7 +179,7 @@ def from_value(value: object) -> Expr:
 
 
 def map_children(expr: Expr, change: Callable[[Expr], Expr]) -> Expr:
-    """The same node with `change` applied to each expression directly under it. Comprehensions' names are not special."""
+    """The same node with `change` applied to each expression directly under it, whatever names are bound there."""
 
     def maybe(child: Expr | None) -> Expr | None:
         return None if child is None else change(child)
@@ -251,7 +254,7 @@ def walk(expr: Expr) -> Iterator[Expr]:
 
 
 def size(expr: Expr) -> int:
-    """How many nodes the expression has when written out. Shared parts are counted once for each use, but visited once."""
+    """How many nodes the expression has when written out: shared parts count at each use (but are visited once)."""
     known: dict[int, int] = {}
 
     def count(node: Expr) -> int:
@@ -263,7 +266,7 @@ def size(expr: Expr) -> int:
 
 
 def free_names(expr: Expr) -> frozenset[str]:
-    """The names of the scope that the expression reads. Names bound by a comprehension, tensors and paths are not among them."""
+    """The names that the expression reads from its scope. Tensors, paths and a comprehension's own names are none."""
     match expr:
         case Name(id):
             return frozenset({id})
@@ -279,8 +282,10 @@ def tensors(expr: Expr) -> tuple[Tensor, ...]:
 
 
 def substitute(expr: Expr, mapping: Mapping[str, Expr]) -> Expr:
-    """The expression with each free name in `mapping` replaced. A comprehension's own names are renamed where they would
-    capture a name that comes in."""
+    """The expression with each free name in `mapping` replaced.
+
+    A comprehension's own names are changed where they would capture a name that comes in.
+    """
     match expr:
         case Name(id):
             return mapping.get(id, expr)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import ast
 import warnings
-from dataclasses import replace
 
 from netspec.diagnostics import Diagnostics, Span
-from netspec.document import Scalar
+from netspec.document import Scalar, part_of
 from netspec.expressions.functions import FUNCTIONS, MAX_BITS
 from netspec.expressions.nodes import (
     Binary,
@@ -34,7 +33,7 @@ from netspec.expressions.nodes import (
     Unary,
 )
 from netspec.expressions.refusals import Mistake, call_refused, not_python, refusal, scan_mistake
-from netspec.expressions.scanner import Reference, ScanError, closing, dollar, identifier_end, prepare
+from netspec.expressions.scanner import Reference, ScanError, dollar, prepare
 
 MAX_LENGTH = 4_000
 """Letters in one expression, and in a text that holds one."""
@@ -71,17 +70,6 @@ def is_expression(scalar: Scalar) -> bool:
     return isinstance(scalar.value, str) and "$" in scalar.value
 
 
-def unclosed(text: str) -> bool:
-    """Whether the text holds a `$(` that is not closed, as YAML leaves it where a comma or brace was not quoted."""
-    start = text.find("$(")
-    while start >= 0:
-        end = closing(text, start + 1)
-        if end < 0:
-            return True
-        start = text.find("$(", end)
-    return False
-
-
 def parse_scalar(scalar: Scalar, diagnostics: Diagnostics, *, paths: bool = False) -> Expr:
     """What a scalar says: its value as a `Literal`, or the expression or `Template` that a `$` in it makes.
 
@@ -94,14 +82,14 @@ def parse_scalar(scalar: Scalar, diagnostics: Diagnostics, *, paths: bool = Fals
 
 
 def parse_compute(scalar: Scalar, diagnostics: Diagnostics) -> Expr:
-    """Tensor arithmetic: bare names are `Tensor` references, `$name` and `$(…)` are values. Mistakes as in `parse_scalar`."""
+    """Tensor arithmetic: bare names are `Tensor` references, `$name` and `$(…)` values. Mistakes as in `parse_scalar`."""
     if not isinstance(scalar.value, str):
         return Literal(scalar.value)
     return _guarded(scalar, diagnostics, paths=False, compute=True)
 
 
 def name_span(scalar: Scalar, name: str) -> Span:
-    """Where a name (or dotted path) stands first inside the scalar's expressions; the whole scalar where that is not clear."""
+    """Where a name (or dotted path) first stands in the scalar's expressions; the whole scalar where that is not clear."""
     text = scalar.value if isinstance(scalar.value, str) else ""
     start = text.find(name)
     while start >= 0:
@@ -125,7 +113,7 @@ def _guarded(scalar: Scalar, diagnostics: Diagnostics, paths: bool, *, compute: 
             return _Parser(text, paths=False, compute=True).python(0, len(text))
         return _Parser(text, paths=paths, compute=False).template(0, len(text))
     except ScanError as error:
-        mistake = scan_mistake(error, text, scalar.quoted)
+        mistake = scan_mistake(error)
     except Mistake as error:
         mistake = error
     diagnostics.error(mistake.code, mistake.message, _inside(scalar, mistake.start, mistake.end), help=mistake.help)
@@ -133,14 +121,11 @@ def _guarded(scalar: Scalar, diagnostics: Diagnostics, paths: bool, *, compute: 
 
 
 def _inside(scalar: Scalar, start: int, end: int) -> Span:
-    """The span of the value's letters `start` to `end`; the scalar's own where quoting or folding hides the columns."""
-    span, value = scalar.span, scalar.value
-    assert isinstance(value, str)
-    quotes = span.end_column - span.column - len(value)
-    if span.line != span.end_line or quotes != (2 if scalar.quoted else 0):
+    """The span of the value's letters `start` to `end`; the scalar's own where its source text is not known."""
+    span = scalar.span
+    if not scalar.text or (span.line == span.end_line and span.end_column - span.column != len(scalar.text)):
         return span
-    first = span.column + quotes // 2
-    return replace(span, column=first + start, end_column=first + max(end, start + 1))
+    return part_of(scalar, start, max(end, start + 1))
 
 
 class _Parser:
@@ -307,8 +292,8 @@ class _Converter:
                 return self.attribute(node)
         if not self.compute:
             match node:
-                case ast.BoolOp(op=op, values=values):
-                    word = "and" if isinstance(op, ast.And) else "or"
+                case ast.BoolOp(values=values):
+                    word = "and" if isinstance(node.op, ast.And) else "or"
                     return BoolOp(word, tuple(self.expression(value, deeper) for value in values))
                 case ast.IfExp(test=test, body=body, orelse=orelse):
                     return Conditional(*(self.expression(part, deeper) for part in (test, body, orelse)))
@@ -397,11 +382,9 @@ class _Converter:
         return self.expression(node, depth)
 
     def call(self, node: ast.Call, depth: int) -> Expr:
-        if not isinstance(node.func, ast.Name) or self.place(node.func)[0] in self.references or node.keywords:
-            raise self.refuse(node, *call_refused(node))
-        name = node.func.id
-        if name not in FUNCTIONS:
+        if not isinstance(node.func, ast.Name) or node.func.id not in FUNCTIONS or node.keywords:
             raise self.refuse(node.func, *call_refused(node))
+        name = node.func.id
         count, least, most = len(node.args), FUNCTIONS[name].least, FUNCTIONS[name].most
         if count < least or (most is not None and count > most):
             wanted = f"at least {least}" if most is None else str(least) if least == most else f"{least} to {most}"

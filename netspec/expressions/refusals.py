@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
+from keyword import iskeyword
 
 from netspec.expressions.functions import FUNCTIONS
-from netspec.expressions.scanner import ScanError
+from netspec.expressions.scanner import ScanError, identifier_end, string_end
 from netspec.suggest import suggest
 
 
@@ -21,27 +23,23 @@ class Mistake(Exception):
         self.help = help
 
 
-def scan_mistake(error: ScanError, text: str, quoted: bool) -> Mistake:
+def scan_mistake(error: ScanError) -> Mistake:
     match error.kind:
         case "unclosed":
-            message = "`$(` is not closed"
-            help = f"add `)`, as in `{text.strip()})`"
-            if not quoted:
-                help = 'inside `{…}` and `[…]` YAML ends a value at `,` and at brackets: put the expression in quotes, as in `"$(max(1, n))"`'
-            return Mistake("NS202", message, error.start, error.end, help)
+            code, message, help = "NS202", "`$(` is not closed", "each `(` needs its `)`, as in `$(max(1, width // 4))`"
         case "lone":
-            help = "a name follows it, as in `$width`, or an expression, as in `$(width * 2)`; a dollar sign is `$$`"
-            return Mistake("NS208", "`$` stands before nothing", error.start, error.end, help)
+            message = "`$` stands alone"
+            help = "a name follows it (`$width`) or an expression (`$(width * 2)`); a dollar sign is written `$$`"
+            code = "NS208"
         case "double":
-            return Mistake(
-                "NS208", "`$$` is a dollar sign in a text, and this is no text", error.start, error.end, "write `$name`"
-            )
-    return Mistake(
-        "NS201", "`#` cannot stand in an expression", error.start, error.end, "comments stand outside of it, after ` #`"
-    )
+            message = "`$$` is a dollar sign in a text, and this is no text"
+            code, help = "NS208", "a value is written `$name` or `$(…)`"
+        case _:
+            code, message, help = "NS201", "`#` cannot stand in an expression", "a comment stands after it, behind ` #`"
+    return Mistake(code, message, error.start, error.end, help)
 
 
-_OPERATORS_OF_OTHERS = {
+_OTHER_LANGUAGES = {
     "&&": "`and`",
     "||": "`or`",
     "?": "`a if condition else b`",
@@ -49,40 +47,62 @@ _OPERATORS_OF_OTHERS = {
     "=<": "`<=`",
     "<>": "`!=`",
 }
+_UNFINISHED = ("+", "-", "*", "/", "%", "<", ">", "=", "@", " and", " or", " not", " if", " else", " in", " is", " for")
+_USABLE_KEYWORDS = frozenset(
+    ["and", "or", "not", "if", "else", "for", "in", "is", "None", "True", "False", "lambda", "await", "yield"]
+)
 
 
 def not_python(text: str, start: int, at: int, *, compute: bool) -> Mistake:
-    """The text is no expression; Python's parser stumbled at letter `at` of it."""
-    where = (start + at, start + at + 1)
-    for operator, instead in _OPERATORS_OF_OTHERS.items():
-        found = text.find(operator)
-        if found >= 0 and not compute:
-            return Mistake(
-                "NS201",
-                f"`{operator}` is no operator here",
-                start + found,
-                start + found + len(operator),
-                f"write {instead}",
-            )
-    stripped = text.rstrip()
-    last = stripped[-1:]
-    if last and last in "+-*/%<>=,.@" or stripped.endswith((" and", " or", " not", " if", " else", " in")):
-        operator = stripped.split()[-1] if stripped[-1:].isalpha() else last
-        end = start + len(stripped)
-        return Mistake(
-            "NS201", f"a value is missing after `{operator}`", end - len(operator), end, "complete the expression"
-        )
-    for position, letter in enumerate(text):
-        around = text[max(position - 1, 0) : position + 2]
-        if letter == "=" and not any(pair in around for pair in ("==", "!=", "<=", ">=", ":=")):
-            return Mistake("NS201", "`=` is no comparison", start + position, start + position + 1, "write `==`")
-        if letter == "!" and not text.startswith("!=", position):
-            return Mistake("NS201", "`!` is no operator here", start + position, start + position + 1, "write `not`")
+    """The text is no expression; Python's parser stumbled at letter `at` of it. The likeliest cause is named."""
+
+    def mistake(message: str, begin: int, end: int, help: str) -> Mistake:
+        return Mistake("NS201", message, start + begin, start + end, help)
+
+    code = _without_strings(text)
+    for sign, instead in _OTHER_LANGUAGES.items():
+        found = code.find(sign)
+        if found >= 0:
+            return mistake(f"`{sign}` is no operator here", found, found + len(sign), f"write {instead}")
+    for position, letter in enumerate(code):
+        if letter == "=" and code[position + 1 : position + 2] != "=" and code[max(position - 1, 0)] not in "=!<>:":
+            return mistake("`=` compares nothing", position, position + 1, "write `==`")
+        if letter == "!" and code[position + 1 : position + 2] != "=":
+            return mistake("`!` is no operator here", position, position + 1, "write `not`")
+    stripped = code.rstrip()
+    if stripped.endswith(_UNFINISHED):
+        word = stripped.split()[-1]
+        sign = word if word.isalpha() else word[len(word.rstrip("+-*/%<>=@!")) :]
+        end = len(stripped)
+        return mistake(f"a value is missing after `{sign}`", end - len(sign), end, "write what comes next")
+    for begin, word in _words(code):
+        if iskeyword(word) and word not in _USABLE_KEYWORDS:
+            help = "give the value another name"
+            return mistake(f"`{word}` is a word of Python's own, and names no value", begin, begin + len(word), help)
     if compute:
-        help = "`compute` is made of tensors, numbers, `$values`, `+ - * / // % ** @`, comparisons and `[…]`"
+        help = "`compute` has tensors, numbers, `$values`, `+ - * / // % ** @`, comparisons and `[…]`"
     else:
-        help = "an expression is made of names, numbers, `+ - * / // % **`, comparisons, `and or not`, `a if c else b`, `[…]` and functions"
-    return Mistake("NS201", f"`{_short(text)}` cannot be read as an expression", *where, help)
+        help = "expressions have names, numbers, `+ - * / // % **`, comparisons, `and or not`, `a if c else b`, `[…]`"
+    return mistake(f"`{_short(text)}` is no complete expression", at, at + 1, help)
+
+
+def _without_strings(text: str) -> str:
+    """The text with its string literals made blank."""
+    code, position = "", 0
+    while position < len(text):
+        end = string_end(text, position) if text[position] in "\"'" else position + 1
+        code += " " * (end - position) if text[position] in "\"'" else text[position]
+        position = end
+    return code
+
+
+def _words(code: str) -> Iterator[tuple[int, str]]:
+    position = 0
+    while position < len(code):
+        end = identifier_end(code, position)
+        if end > position:
+            yield position, code[position:end]
+        position = max(end, position + 1)
 
 
 def _short(text: str) -> str:
@@ -117,88 +137,80 @@ _BITWISE = {
     "RShift": (">>", "write `// 2 ** n`"),
     "MatMult": ("@", "matrix products are for tensors, in `compute`"),
 }
-_LAYER = "give it a layer of its own, as in `scaled: {type: relu, from: x}`, and name that layer here"
+_MASKS = "multiply comparisons, as in `(x > 0) * (x < 1)`"
+
+Words = tuple[str, str | None]
+"""A message and its help."""
 
 
 def refusal(node: ast.expr, *, compute: bool) -> tuple[str, str, str | None]:
     """Code, message and help for a construct that expressions (or tensor arithmetic) do not have."""
     if compute:
-        return _compute_refusal(node)
+        return ("NS209", *_compute_refusal(node))
+    return ("NS203", *_value_refusal(node))
+
+
+def _value_refusal(node: ast.expr) -> Words:
     match node:
         case ast.Attribute(attr=attr):
-            return "NS203", f"`.{attr}`: a value has no attributes", "only names, numbers, lists and texts are values"
+            return f"`.{attr}`: a value has no attributes", "values are numbers, texts, lists, true, false and null"
         case ast.BinOp(op=op) if type(op).__name__ in _BITWISE:
             sign, help = _BITWISE[type(op).__name__]
-            return "NS203", f"`{sign}` is no operator of expressions", help
+            return f"`{sign}` is no operator of expressions", help
         case ast.UnaryOp(op=ast.Invert()):
-            return "NS203", "`~` is no operator of expressions", "write `not`"
+            return "`~` is no operator of expressions", "write `not`"
         case ast.Constant(value=complex()):
-            return "NS203", "complex numbers are no values", None
+            return "complex numbers are no values", None
         case ast.Constant(value=bytes()):
-            return "NS203", "bytes are no values", "write a text without the `b`"
+            return "bytes are no values", "write a text, without the `b`"
         case ast.Constant():
-            return "NS203", "`...` is no value", 'it stands in tensor subscripts, as in `compute: "x[..., 0]"`'
-    message, help = _CONSTRUCTS.get(type(node).__name__, ("this cannot stand in an expression", None))
-    return "NS203", message, help
+            return "`...` is no value", 'it stands in subscripts of tensors, as in `compute: "x[..., 0]"`'
+    return _CONSTRUCTS.get(type(node).__name__, ("this cannot stand in an expression", None))
 
 
-def _compute_refusal(node: ast.expr) -> tuple[str, str, str | None]:
+def _compute_refusal(node: ast.expr) -> Words:
     match node:
         case ast.Call(func=ast.Name(id=name)) if set(name) != {"_"}:
-            values = f"; on values, `$({name}(…))` works" if name in FUNCTIONS else ""
-            return "NS209", f"`compute` calls no functions, and `{name}(…)` is a call", _LAYER + values
+            help = f"give it a layer of its own, `{{type: {name}, from: …}}`, and name that layer here"
+            if name in FUNCTIONS:
+                help = f"of values, write `$({name}(…))`; of tensors, {help}"
+            return f"`compute` calls no functions, and `{name}(…)` is a call", help
         case ast.Call():
-            return "NS209", "`compute` calls no functions", _LAYER
+            return "`compute` calls no functions", "give the call a layer of its own, and name that layer here"
         case ast.Attribute(attr=attr):
-            return (
-                "NS209",
-                f"`.{attr}`: the result of an operation has no parts to name",
-                "give it a layer of its own first",
-            )
+            return f"`.{attr}`: only a layer has parts to name", "give what stands before it a layer of its own"
         case ast.BoolOp() | ast.UnaryOp(op=ast.Not()):
-            return (
-                "NS209",
-                "`and`, `or` and `not` cannot join tensors",
-                "multiply comparisons, as in `(x > 0) * (x < 1)`",
-            )
+            return "`and`, `or` and `not` cannot join tensors", _MASKS
         case ast.IfExp():
             help = "a choice between values is `$(a if c else b)`; between tensors, the layer `where`"
-            return "NS209", "`if` cannot choose between tensors", help
+            return "`if` cannot choose between tensors", help
         case ast.Compare(ops=ops) if len(ops) > 1:
-            return "NS209", "tensors are compared two at a time", "multiply comparisons, as in `(0 < x) * (x < 1)`"
+            return "tensors are compared two at a time", _MASKS
         case ast.Compare():
-            return "NS209", "`in` and `is` cannot compare tensors", "write `==`"
+            return "`in` and `is` cannot compare tensors", "write `==`"
         case ast.List() | ast.Tuple():
-            return "NS209", "`compute` makes no lists", "`cat` and `stack` join tensors"
+            return "`compute` makes no lists", "the layers `cat` and `stack` join tensors"
+        case ast.BinOp(op=ast.BitXor()):
+            return "`^` is no operator of `compute`", "a power is written `**`"
         case ast.BinOp(op=op) if type(op).__name__ in _BITWISE:
-            sign, _ = _BITWISE[type(op).__name__]
-            help = "a power is written `**`" if sign == "^" else "multiply comparisons, as in `(x > 0) * (x < 1)`"
-            return "NS209", f"`{sign}` is no operator of `compute`", help
+            return f"`{_BITWISE[type(op).__name__][0]}` is no operator of `compute`", _MASKS
         case ast.UnaryOp():
-            return "NS209", "`~` is no operator of `compute`", "compare with `== 0`, or use the layer `logical_not`"
+            return "`~` is no operator of `compute`", "compare with `== 0`, or use the layer `logical_not`"
         case ast.Constant(value=str()):
-            return "NS209", "a text cannot take part in tensor arithmetic", "tensors are named without quotes"
+            return "a text cannot take part in tensor arithmetic", "tensors are named without quotes"
         case ast.Constant(value=value) if value is ...:
-            return "NS209", "`...` stands only between `[` and `]`", "as in `x[..., 0]`"
-    _, message, help = refusal(node, compute=False)
-    return "NS209", message.replace("an expression", "`compute`"), help
+            return "`...` stands only between `[` and `]`", "as in `x[..., 0]`"
+    message, help = _value_refusal(node)
+    return message.replace("an expression", "`compute`"), help
 
 
 def call_refused(node: ast.Call) -> tuple[str, str, str | None]:
-    """Why a call in an expression over values is refused."""
-    if node.keywords and isinstance(node.func, ast.Name):
-        return (
-            "NS203",
-            f"`{node.func.id}` takes its arguments without names",
-            "write the values alone, separated by commas",
-        )
+    """Why a call in an expression over values is refused: code, message and help."""
+    functions = f"the functions are {', '.join(sorted(FUNCTIONS))}"
     if not isinstance(node.func, ast.Name) or set(node.func.id) == {"_"}:
-        return (
-            "NS203",
-            "only functions can be called, and only by name",
-            f"the functions are {' '.join(sorted(FUNCTIONS))}",
-        )
+        return "NS203", "only functions can be called, and only by name", functions
     name = node.func.id
-    near = suggest(name, FUNCTIONS)
-    help = f"did you mean `{near}`?" if near else f"the functions are {' '.join(sorted(FUNCTIONS))}"
-    return "NS204", f"there is no function `{name}`", help
+    if name not in FUNCTIONS:
+        near = suggest(name, FUNCTIONS)
+        return "NS204", f"there is no function `{name}`", f"did you mean `{near}`?" if near else functions
+    return "NS203", f"`{name}` takes its arguments without names", "write the values alone, separated by commas"

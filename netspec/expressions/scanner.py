@@ -1,7 +1,7 @@
 """Finding the expressions in a text, before Python's parser sees them.
 
-Spec text is not quite Python: `qkv.0` and `inner_blocks.$(levels - 1)` name tensors. The scanner finds every such reference,
-and `prepare` covers it with an identifier of the same length, so that Python's parser keeps every column.
+Spec text is not quite Python: `qkv.0` and `inner_blocks.$(levels - 1)` name tensors. The scanner finds each such
+reference, and `prepare` covers it with an identifier of the same length, so that Python's parser keeps every column.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def identifier_end(text: str, start: int) -> int:
 
 
 def closing(text: str, opening: int) -> int:
-    """Where the parenthesis closes that opens at `opening`; -1 where none does. Parentheses in string literals don't count."""
+    """Where the parenthesis closes that opens at `opening`, not counting those in string literals; -1 where none does."""
     depth, position = 0, opening
     while position < len(text):
         letter = text[position]
@@ -127,13 +127,7 @@ def _reference(text: str, start: int) -> Reference:
                 raise ScanError("double", position - 2, position)
             parts.append(part)
             literal = position
-        elif text[position] == "_" or text[position].isalnum():
-            position += 1
-        elif (
-            text[position] == "."
-            and position + 1 < len(text)
-            and (text[position + 1] in "_$" or text[position + 1].isalnum())
-        ):
+        elif _continues(text, position):
             position += 1
         else:
             break
@@ -142,9 +136,17 @@ def _reference(text: str, start: int) -> Reference:
     return Reference(start, position, tuple(parts))
 
 
+def _continues(text: str, position: int) -> bool:
+    """Whether a reference goes on: with a letter, or with a dot before one."""
+    if text[position] != ".":
+        return text[position] == "_" or text[position].isalnum()
+    after = text[position + 1 : position + 2]
+    return after.isalnum() or after in ("_", "$")
+
+
 def _number_end(text: str, start: int) -> int:
     end = start
     while end < len(text) and (text[end] in "._" or text[end].isalnum()):
         exponent = text[end] in "eE" and not text[start : start + 2].lower().startswith("0x")
-        end += 2 if exponent and text[end + 1 : end + 2] in ("+", "-") and text[end + 1 : end + 2] else 1
+        end += 2 if exponent and text[end + 1 : end + 2] in ("+", "-") else 1
     return end
