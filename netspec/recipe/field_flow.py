@@ -1,0 +1,137 @@
+"""How the fields of a sample change on their way through the transforms, told without reading data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from netspec.catalog import registry
+from netspec.catalog.entry import REQUIRED
+from netspec.catalog.image_rules import ImageType
+from netspec.catalog.sources import FieldInfo
+from netspec.catalog.transforms import TransformEntry
+from netspec.diagnostics import Diagnostics, Span
+from netspec.recipe.data import Transform
+from netspec.shapes import Problem
+
+Fields = dict[str, FieldInfo]
+
+_SETS_DTYPE = ("ToDtype", "ConvertImageDtype", "ToTensor")
+_UNKNOWN_IMAGE = ImageType(channels=None, height=None, width=None, dtype="any")
+
+
+@dataclass(slots=True)
+class FieldFlow:
+    """The fields of one split; `fields` is None where the source can't tell them."""
+
+    diagnostics: Diagnostics
+    split: str
+    fields: Fields | None
+    image: ImageType | None = None
+
+    def start(self, *, pil: bool) -> None:
+        if self.fields is None:
+            self.image = _UNKNOWN_IMAGE
+        elif "image" in self.fields:
+            info = self.fields["image"]
+            if info.shape is None:
+                self.image = replace(_UNKNOWN_IMAGE, dtype=info.dtype)
+            else:
+                channels, height, width = info.shape
+                self.image = ImageType(channels=channels, height=height, width=width, dtype=info.dtype, pil=pil)
+
+    def apply(self, transform: Transform, span: Span, *, batch: bool = False) -> None:
+        """Change the fields as the transform does, and report where it can't."""
+        entry = registry.lookup(transform.type, "transform")
+        assert isinstance(entry, TransformEntry)
+        if entry.applies_to == "table":
+            self._table(transform, entry, span)
+            return
+        if self.image is None:
+            assert self.fields is not None
+            names = ", ".join(f"`{name}`" for name in self.fields)
+            self._wrong("NS510", f"{entry.name} works on images, and the source gives {names}", span)
+            return
+        if entry.batch_only and not batch:
+            self._wrong(
+                "NS510",
+                f"{entry.name} mixes the samples of a batch",
+                span,
+                help="put it under `batch_transforms`",
+            )
+            return
+        if entry.random and not entry.nested and self.split != "train":
+            self.diagnostics.warning(
+                "NS511",
+                f"{entry.name} is random, and `{self.split}` is there to measure",
+                span,
+                help=f"give `{self.split}` transforms of its own, or leave this to `train: {{transforms: […]}}`",
+            )
+        if entry.nested:
+            for inner in transform.of:
+                self.apply(inner, span, batch=batch)
+            if entry.name in ("RandomChoice", "RandomOrder", "RandomApply"):
+                self.image = replace(self.image, height=None, width=None)
+            return
+        if batch and self.image.pil:  # a batch is made of tensors
+            self.image = replace(self.image, pil=False)
+        arguments = {a.name: a.default for a in entry.arguments if a.default is not REQUIRED} | dict(
+            transform.arguments
+        )
+        answer = entry.image(arguments, self.image)
+        if isinstance(answer, Problem):
+            self._wrong("NS509", f"{entry.name}: {answer.message}", span, help=answer.help)
+        else:
+            self.image = answer
+        if entry.batch_only:
+            self._mix_labels(transform)
+
+    def wants_float(self, transforms: Iterable[Transform]) -> bool:
+        """Whether nothing decides what the model gets: then a PIL image or bytes become floats from 0 to 1."""
+        if self.image is None or (not self.image.pil and self.image.dtype.startswith("float")):
+            return False
+        if self.image.pil or not any(_sets_dtype(transform) for transform in transforms):
+            self.image = replace(self.image, pil=False, dtype="float32")
+            return True
+        return False
+
+    def finish(self) -> Fields | None:
+        if self.fields is None or self.image is None:
+            return self.fields
+        image, info = self.image, self.fields["image"]
+        known = info.shape is not None or (image.channels, image.height, image.width) != (None, None, None)
+        shape = (*image.leading, image.channels, image.height, image.width) if known else None
+        return {**self.fields, "image": replace(info, shape=shape, dtype=image.dtype)}
+
+    def _table(self, transform: Transform, entry: TransformEntry, span: Span) -> None:
+        name = str(transform.arguments.get("field", "features"))
+        if self.fields is None:
+            return
+        info = self.fields.get(name)
+        if info is None:
+            names = ", ".join(f"`{field}`" for field in self.fields)
+            self._wrong("NS505", f"{entry.name} has no field {show(name)} to work on; the source gives {names}", span)
+        elif not info.dtype.startswith("float") and info.dtype != "any":
+            self._wrong("NS510", f"{entry.name} works on floats, and `{name}` is {info.dtype}", span)
+
+    def _mix_labels(self, transform: Transform) -> None:
+        label = (self.fields or {}).get("label")
+        if label is not None and self.fields is not None:
+            count = transform.arguments.get("num_classes") or label.num_classes
+            self.fields["label"] = replace(label, shape=(count,), dtype="float32")
+
+    def _wrong(self, code: str, message: str, span: Span, *, help: str | None = None) -> None:
+        self.diagnostics.error(code, message, span, help=help)
+
+
+def _sets_dtype(transform: Transform) -> bool:
+    return transform.type in _SETS_DTYPE or any(_sets_dtype(inner) for inner in transform.of)
+
+
+def show(value: object) -> str:
+    """A value as one writes it in YAML, for messages."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"`{value}`" if isinstance(value, str) else str(value)

@@ -1,0 +1,148 @@
+"""Samples by index: columns in memory, or image files that are decoded when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from netspec.catalog.sources import FieldInfo
+from netspec.runtime.errors import RunError
+
+Sample = dict[str, Any]
+"""Field name to tensor, or to a PIL image on its way through the transforms."""
+
+
+class Samples(Protocol):
+    """What a source's loader gives. `state` is JSON-able: what is needed to read further data in the same way."""
+
+    fields: Mapping[str, FieldInfo]
+    state: Mapping[str, Any]
+
+    def __len__(self) -> int: ...
+
+    def sample(self, index: int) -> Sample: ...
+
+    def name(self, index: int) -> str:
+        """How a message calls the sample: its file, or its row."""
+        ...
+
+    def column(self, name: str) -> Tensor:
+        """One value a sample, for fields that need no decoding. Raises KeyError for others."""
+        ...
+
+
+@dataclass(slots=True)
+class Arrays:
+    """Columns in memory: each tensor holds a sample a row."""
+
+    fields: Mapping[str, FieldInfo]
+    columns: dict[str, Tensor]
+    origin: str
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def sample(self, index: int) -> Sample:
+        return {name: column[index] for name, column in self.columns.items()}
+
+    def name(self, index: int) -> str:
+        return f"sample {index} of {self.origin}"
+
+    def column(self, name: str) -> Tensor:
+        return self.columns[name]
+
+
+@dataclass(slots=True)
+class ImageFiles:
+    """Image files, decoded to RGB, with a class each."""
+
+    fields: Mapping[str, FieldInfo]
+    files: list[Path]
+    labels: Tensor
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def sample(self, index: int) -> Sample:
+        return {"image": read_image(self.files[index]), "label": self.labels[index]}
+
+    def name(self, index: int) -> str:
+        return str(self.files[index])
+
+    def column(self, name: str) -> Tensor:
+        if name != "label":
+            raise KeyError(name)
+        return self.labels
+
+
+@dataclass(slots=True)
+class Subset:
+    """Some samples of others, in the order of the indices."""
+
+    of: Samples
+    indices: Tensor
+    fields: Mapping[str, FieldInfo] = field(init=False)
+    state: Mapping[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.fields, self.state = self.of.fields, self.of.state
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def sample(self, index: int) -> Sample:
+        return self.of.sample(int(self.indices[index]))
+
+    def name(self, index: int) -> str:
+        return self.of.name(int(self.indices[index]))
+
+    def column(self, name: str) -> Tensor:
+        return self.of.column(name)[self.indices]
+
+
+def subset(samples: Samples, indices: Tensor) -> Samples:
+    """Those samples, in that order."""
+    if isinstance(samples, Arrays):
+        columns = {name: column[indices] for name, column in samples.columns.items()}
+        return Arrays(fields=samples.fields, columns=columns, origin=samples.origin, state=samples.state)
+    return Subset(of=samples, indices=indices)
+
+
+def read_image(path: Path, mode: str = "RGB") -> Any:
+    """The file as a PIL image, decoded. Raises RunError NS921 naming the file where it is no readable image."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.convert(mode)
+    except FileNotFoundError as error:
+        raise RunError("NS920", f"there is no file {path}") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise RunError(
+            "NS921", f"{path} can't be read as an image: {error}", help="mend the file, or take it out of the folder"
+        ) from error
+
+
+def infer_fields(columns: Mapping[str, Tensor], known: Mapping[str, FieldInfo]) -> dict[str, FieldInfo]:
+    """What the columns hold, with the class names of the known fields."""
+    fields = {}
+    for name, column in columns.items():
+        classes = known[name].classes if name in known else None
+        count = len(classes) if classes else (known[name].num_classes if name in known else None)
+        if count is None and name == "label" and column.dtype == torch.int64 and column.ndim == 1 and len(column):
+            count = int(column.max()) + 1
+        fields[name] = FieldInfo(
+            name=name,
+            shape=tuple(column.shape[1:]),
+            dtype=str(column.dtype).removeprefix("torch."),
+            classes=classes,
+            num_classes=count,
+        )
+    return fields
