@@ -1,0 +1,1 @@
+"""What the `data` and `train` sections say, read and checked without torch."""

@@ -1,0 +1,157 @@
+"""What the `train` section says, checked and with every default filled in: all that the runtime needs to know.
+
+`read_train` (in `netspec.recipe.read_train`) makes these from the document. Everything here is plain data, so a recipe
+can be compared, printed and written down; nothing imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+Interval = Literal["step", "epoch"]
+Mode = Literal["min", "max"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duration:
+    """A stretch of training: `{epochs: 3}` or `{steps: 500}`; exactly one is given. A step is one update of the weights."""
+
+    epochs: int | None = None
+    steps: int | None = None
+
+    def __str__(self) -> str:
+        count, unit = (self.epochs, "epoch") if self.epochs is not None else (self.steps, "step")
+        return f"{count} {unit}" + ("" if count == 1 else "s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A tensor that a loss or metric takes: an output of the model, or a field of the batch."""
+
+    kind: Literal["output", "field"]
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} `{self.name}`"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """One term of the objective: a loss of the catalog, what it takes in the order of its ports, and its factor."""
+
+    name: str
+    """What the log calls it where there are several terms."""
+    type: str
+    target: str
+    """The dotted Python name, `torch.nn.CrossEntropyLoss`."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[Reference, ...]
+    factor: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Settings for the parameters whose names match one of the globs."""
+
+    match: tuple[str, ...]
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optimizer:
+    type: str
+    target: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    groups: tuple[Group, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmUp:
+    """The rate is multiplied by a factor that rises linearly, step by step, from `start_factor` to 1 over this stretch."""
+
+    length: Duration
+    start_factor: float = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheduler:
+    """`type` is empty where there is a warm-up alone."""
+
+    type: str
+    target: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """An argument that is a function (`lr_lambda`) is an expression of one name, `epoch`."""
+    interval: Interval = "epoch"
+    monitor: str | None = None
+    """What `ReduceLROnPlateau` watches."""
+    warmup: WarmUp | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A figure of an evaluation: `name` is its column (`accuracy` in `val.accuracy`)."""
+
+    name: str
+    type: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[Reference, Reference]
+    scores: Literal["raw", "probabilities"] = "raw"
+    """What the model gives for two classes in one number: a logit (compared with 0) or a probability (with 0.5)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """When the state is written, and what is kept: the `keep` newest (two at least), and the best by `monitor`.
+
+    `every` is None where the spec does not say: then at the end of an epoch, though not more often than a few seconds
+    apart, and at the end of the run.
+    """
+
+    every: Duration | None = None
+    keep: int = 2
+    monitor: str | None = None
+    mode: Mode = "min"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyStopping:
+    """Stop when `monitor` has not improved by more than `min_delta` in `patience` epochs."""
+
+    monitor: str
+    mode: Mode = "min"
+    patience: int = 10
+    min_delta: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipGrad:
+    """Exactly one is given: the largest norm of all gradients together, or the largest absolute value of any."""
+
+    norm: float | None = None
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRecipe:
+    """The whole section. `length` is where training ends; `inputs` gives the batch field for each input of the model."""
+
+    length: Duration
+    inputs: Mapping[str, str]
+    losses: tuple[Loss, ...]
+    optimizer: Optimizer
+    scheduler: Scheduler | None = None
+    metrics: tuple[Metric, ...] = ()
+    precision: Precision = "fp32"
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    early_stopping: EarlyStopping | None = None
+    seed: int = 0
+    device: str = "auto"
+    threads: int | None = None
+    """None: one for a small model on the CPU, else as many as the machine lends."""
+    clip_grad: ClipGrad | None = None
+    accumulate: int = 1
+    log_every: int = 50
+    tensorboard: bool = True

@@ -1,0 +1,154 @@
+"""Where a model runs and in which number formats: device, threads, precision, and the note of the environment."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from netspec.recipe.train import Precision
+from netspec.runtime.errors import RunError
+
+SMALL_STEP: Final = 5e8
+"""Floating-point operations of a training step below which a second CPU thread costs more than it brings."""
+
+Context = Callable[[], AbstractContextManager[Any]]
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the first GPU, else Apple's, else the CPU; a device by name has to exist. Raises RunError NS906."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = torch.device(name)
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not available.get(device.type, False):
+        have = [kind for kind, there in (("cuda", torch.cuda.is_available()), ("mps", available["mps"])) if there]
+        raise RunError(
+            "NS906",
+            f"this machine has no device `{name}` that torch can use",
+            help=f"`device: auto` takes the best there is; here: {', '.join([*have, 'cpu'])}",
+        )
+    return device
+
+
+def set_precision(precision: Precision, device: torch.device) -> None:
+    """Say to torch what a float32 product on a GPU may be computed in. TF32 keeps 10 of 23 bits of each factor."""
+    if device.type == "cuda":
+        tf32 = precision != "fp32"
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        torch.backends.cudnn.allow_tf32 = tf32
+
+
+def autocast(precision: Precision, device: torch.device) -> Context:
+    """A function that opens the context for a forward pass: autocast for the 16-bit formats, nothing for the others."""
+    if precision in ("fp32", "tf32"):
+        return nullcontext
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+    return lambda: torch.autocast(device.type, dtype)
+
+
+def make_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler | None:
+    """fp16 has so small a range that gradients vanish without a factor; the other formats need none."""
+    return torch.amp.GradScaler(device.type) if precision == "fp16" else None
+
+
+def lent_cores() -> int:
+    """How many cores this process may use: a container's quota counts, which `os.cpu_count` does not see."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, math.ceil(int(quota) / int(period))))
+
+
+def set_threads(threads: int | None, device: torch.device, flops: Callable[[], float]) -> int:
+    """Set torch's number of CPU threads and return it.
+
+    Without a wish: one where a step is small, since handing work to a second thread then takes longer than the work (and
+    idle OpenMP threads spin on cores that others need); else torch's own number, but not more than the cores lent. `flops`
+    is asked for the operations of one step only where that matters.
+    """
+    if threads is None:
+        threads = min(torch.get_num_threads(), lent_cores())
+        if device.type == "cpu" and threads > 1 and flops() < SMALL_STEP:
+            threads = 1
+    torch.set_num_threads(threads)
+    return threads
+
+
+def step_flops(model: nn.Module, forward: Callable[[], object]) -> float:
+    """About how many floating-point operations a training step takes: 6 per weight of each linear or convolution and
+    output position, counted over one forward pass in evaluation mode, which leaves the model as it was."""
+    total = 0.0
+
+    def count(module: nn.Module, _: object, output: object) -> None:
+        nonlocal total
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, Tensor) and weight.dim() > 1 and isinstance(output, Tensor) and not _is_lookup(module):
+            total += 6.0 * output.numel() * weight.numel() / weight.shape[0]
+
+    hooks = [module.register_forward_hook(count) for module in model.modules()]
+    training = [module.training for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            forward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in zip(model.modules(), training, strict=True):
+            module.training = mode
+    return total
+
+
+def _is_lookup(module: nn.Module) -> bool:
+    return isinstance(module, nn.Embedding | nn.EmbeddingBag)
+
+
+def environment(device: torch.device, threads: int, precision: Precision) -> Mapping[str, Any]:
+    """What a figure of this run depends on beside the spec: versions, machine, device, threads."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    packages = {}
+    for package in (
+        "netspec",
+        "torch",
+        "torchvision",
+        "numpy",
+        "safetensors",
+        "scikit-learn",
+        "pandas",
+        "torchmetrics",
+    ):
+        try:
+            packages[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    found: dict[str, Any] = {
+        "python": platform.python_version(),
+        "packages": packages,
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": str(device),
+        "threads": threads,
+        "cores": lent_cores(),
+        "precision": precision,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+    if device.type == "cuda":
+        found["gpu"] = torch.cuda.get_device_name(device)
+        found["cuda"] = torch.version.cuda
+    return found

@@ -1,0 +1,74 @@
+"""The folder of a run: `runs/<name>/<n>`, the files that make it complete in itself, and how they are written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from netspec.runtime.errors import RunError
+
+RESOLVED: Final = "resolved.yaml"
+MODEL: Final = "model.py"
+SUMMARY: Final = "summary.json"
+ENVIRONMENT: Final = "environment.json"
+CHECKPOINTS: Final = "checkpoints"
+CURVES: Final = "curves.png"
+
+
+def make_directory(name: str, wanted: str | Path | None) -> Path:
+    """The folder that the person asked for, or the next free number below `runs/<name>`.
+
+    Raises RunError NS901 where there is something in it already.
+    """
+    if wanted is not None:
+        folder = Path(wanted)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RunError(
+                "NS901",
+                f"{folder} is not empty",
+                help=f"go on with the run in it: --resume {folder}; or choose another --run-dir",
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    parent = Path("runs") / name
+    parent.mkdir(parents=True, exist_ok=True)
+    number = 1 + max((int(path.name) for path in parent.iterdir() if path.name.isdecimal()), default=0)
+    while True:
+        folder = parent / str(number)
+        try:
+            folder.mkdir()
+        except FileExistsError:  # another run has just begun
+            number += 1
+            continue
+        return folder
+
+
+def open_directory(folder: str | Path) -> Path:
+    """The folder of an earlier run. Raises RunError NS901 where it is none."""
+    found = Path(folder)
+    if not (found / RESOLVED).is_file():
+        what = "is no run: it has no resolved.yaml" if found.is_dir() else "does not exist"
+        raise RunError("NS901", f"{found} {what}", help="a run is the folder that `netspec train` names at its end")
+    return found
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file as a whole: a reader sees the old text or the new one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(value, indent=2, default=str) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file of a run; empty where it is missing or was never finished."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,135 @@
+"""Numbers that are not finite: find them before they reach the weights, and say where they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from netspec.runtime.errors import RunError
+from netspec.runtime.objective import Batch, Objective
+
+LIMIT: Final = 10
+"""How many updates of a run may be withheld before it stops."""
+
+
+class Guard:
+    """Says of each update whether its loss and gradients are finite, without waiting for a GPU where it need not.
+
+    On the CPU `check` answers at once. On a GPU a fused optimizer reads the answer there and leaves the weights alone;
+    the count is read when the log is written.
+    """
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, device: torch.device, *, withheld: int, step: int, scaled: bool = False
+    ) -> None:
+        fused = all(group.get("fused") for group in optimizer.param_groups)
+        self.deferred = device.type == "cuda" and fused and not scaled
+        self.found = torch.zeros((), device=device)
+        self.one = torch.ones((), device=device)
+        self.kernel = device.type in ("cpu", "cuda")
+        self.withheld = withheld
+        """How many updates were withheld, as of the last `read`."""
+        self.step = step
+        """Number of updates asked about, withheld ones included."""
+        self.last = 0
+        """The number of the last one that was withheld, as of the last `read`."""
+        if self.deferred:
+            # A fused optimizer leaves everything as it is where this is 1 (torch.amp.GradScaler relies on it).
+            optimizer.found_inf = self.found  # type: ignore[attr-defined]
+            optimizer.grad_scale = None  # type: ignore[attr-defined]
+            self._count = torch.tensor(float(withheld), dtype=torch.float64, device=device)
+            self._step = torch.tensor(float(step), dtype=torch.float64, device=device)
+            self._last = torch.zeros((), dtype=torch.float64, device=device)
+
+    def check(self, loss: Tensor, gradients: list[Tensor]) -> bool:
+        """Whether the update may be made; on a GPU with a fused optimizer always, as that one looks for itself."""
+        found = self.found.zero_()
+        self.step += 1
+        if self.kernel:
+            # One kernel looks at all gradients and multiplies them with one, some ten times faster than their norm.
+            torch._amp_foreach_non_finite_check_and_unscale_([*gradients, loss.detach()], found, self.one)
+        else:
+            found += 1 - torch.stack([g.isfinite().all() for g in (*gradients, loss)]).all().float()
+        if self.deferred:
+            self._count += found
+            self._step += 1
+            torch.maximum(self._last, found * self._step, out=self._last)
+            return True
+        if found.item():
+            self.withheld += 1
+            self.last = self.step
+            return False
+        return True
+
+    def read(self) -> int:
+        """The number of updates withheld in this run so far: a synchronisation on a GPU."""
+        if self.deferred:
+            self.withheld, self.last = int(self._count.item()), int(self._last.item())
+        return self.withheld
+
+
+def explain(objective: Objective, batch: Batch, place: str) -> RunError:
+    """The error that names the batch and the first layer whose output, or the first weight whose gradient, is not finite.
+
+    The batch is run once more. What a dropout draws differs this time, so nothing may be found; then that is said.
+    """
+    found = _first(objective, batch)
+    where = f": {found}" if found else ", and with other random numbers the same batch is finite"
+    return RunError(
+        "NS902",
+        f"{LIMIT} updates were withheld because the loss or a gradient was not finite, the last at {place}{where}",
+        help="a smaller learning rate or a warm-up often mends it; look at the data where a batch itself holds such numbers",
+    )
+
+
+def _first(objective: Objective, batch: Batch) -> str | None:
+    for name, value in batch.items():
+        if not _finite(value):
+            return f"the field `{name}` of the batch itself holds a number that is not finite"
+    for name, value in objective.model.named_parameters():
+        if not _finite(value):
+            return f"the weight `{name}` is not finite"
+    bad: list[str] = []
+
+    def look(path: str) -> Any:
+        def hook(module: nn.Module, _: object, output: object) -> None:
+            if not bad and not all(_finite(value) for value in _tensors(output)):
+                bad.append(f"the first layer whose output is not finite is `{path}` ({type(module).__name__})")
+
+        return hook
+
+    modules = [(path, module) for path, module in objective.model.named_modules() if not list(module.children())]
+    hooks = [module.register_forward_hook(look(path or "model")) for path, module in modules]
+    try:
+        outputs = objective.forward(batch)
+        loss = objective.loss(outputs, batch)
+    finally:
+        for handle in hooks:
+            handle.remove()
+    if bad:
+        return bad[0]
+    if not all(_finite(value) for value in _tensors(outputs)):
+        return "the model's output is not finite, while the output of each of its modules is"
+    if not _finite(loss):
+        return "the loss is not finite, while the model's output is"
+    objective.model.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    wrong = [n for n, p in objective.model.named_parameters() if p.grad is not None and not _finite(p.grad)]
+    objective.model.zero_grad()
+    # The backward pass reaches the last layer first.
+    return f"the loss is finite; the first gradient that is not is that of `{wrong[-1]}`" if wrong else None
+
+
+def _finite(value: Tensor) -> bool:
+    return not value.is_floating_point() or bool(value.isfinite().all())
+
+
+def _tensors(output: object) -> Iterable[Tensor]:
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, Sequence):
+        for item in output:
+            yield from _tensors(item)

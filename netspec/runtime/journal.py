@@ -1,0 +1,116 @@
+"""What a run writes down while it trains: `metrics.csv`, TensorBoard's events, a line an epoch."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netspec.runtime.progress import Bar
+
+if TYPE_CHECKING:
+    from netspec.runtime.loop import Progress
+
+_PLAIN = ("epoch", "step", "lr", "seconds", "withheld")
+
+
+class Journal:
+    """Takes rows by column (`val.accuracy`) and passes them on to whoever wants them.
+
+    folder: the run's, or None where nothing is to be written. columns: of `metrics.csv`, in order.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        columns: Sequence[str],
+        *,
+        epochs: int | None,
+        tensorboard: bool,
+        say: Callable[[str], None],
+        bar: Bar | None,
+    ) -> None:
+        self.path = folder / "metrics.csv" if folder is not None else None
+        self.events = folder if tensorboard else None
+        self.columns = tuple(columns)
+        self.epochs = epochs
+        self.say = say
+        self.bar = bar
+        self.tick: Callable[[Progress], None] = bar.tick if bar is not None else _nothing
+        self._writer: Any = None
+        self._before = (0.0, 0, 0)
+
+    def open(self, history: Sequence[Mapping[str, float]], step: int) -> None:
+        """Begin, or go on after `step` updates: rows that a killed run wrote after its last checkpoint are dropped."""
+        if self.path is not None:
+            temporary = self.path.with_suffix(".csv.tmp")
+            with temporary.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(self.columns)
+                writer.writerows(self._cells(row) for row in history)
+            temporary.replace(self.path)
+        if self.events is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self.events / "tensorboard"), purge_step=step + 1 if step else None)
+
+    def row(self, row: Mapping[str, float]) -> None:
+        """Note an epoch."""
+        if self.path is not None:
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                csv.writer(file, lineterminator="\n").writerow(self._cells(row))
+        if self._writer is not None:
+            for name, value in row.items():
+                if name not in _PLAIN:
+                    split, _, figure = name.partition(".")
+                    self._writer.add_scalar(f"{figure}/{split}_epoch", value, int(row["step"]))
+            self._writer.flush()
+        self._before = (0.0, 0, int(row["epoch"]))
+        self.say(self.line(row))
+
+    def log(self, progress: Progress, rate: float) -> None:
+        """Note the mean loss since the last time. It reads the sum from the device."""
+        total, samples, epoch = float(progress.loss), progress.samples, progress.epoch
+        before_total, before_samples, before_epoch = self._before
+        if epoch != before_epoch or samples <= before_samples:
+            before_total, before_samples = 0.0, 0
+        mean = (total - before_total) / (samples - before_samples)
+        self._before = (total, samples, epoch)
+        if self._writer is not None:
+            self._writer.add_scalar("loss/train", mean, progress.step)
+            self._writer.add_scalar("lr", rate, progress.step)
+        if self.bar is not None:
+            self.bar.loss = mean
+
+    def line(self, row: Mapping[str, float]) -> str:
+        """An epoch in words: `epoch  3/30  train loss 0.1234  val loss 0.1021  val accuracy 0.9722  lr 0.001`."""
+        number = f"{int(row['epoch'])}/{self.epochs}" if self.epochs is not None else str(int(row["epoch"]))
+        width = 2 * len(str(self.epochs)) + 1 if self.epochs is not None else 0
+        parts = [f"epoch {number:>{width}}"]
+        parts += [f"{name.replace('.', ' ')} {figure(value)}" for name, value in row.items() if name not in _PLAIN]
+        parts.append(f"lr {row['lr']:.3g}")
+        if row["withheld"]:
+            parts.append(f"{int(row['withheld'])} updates withheld (not finite)")
+        return "  ".join(parts)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        if self.bar is not None:
+            self.bar.close()
+
+    def _cells(self, row: Mapping[str, float]) -> list[str]:
+        return ["" if name not in row else repr(row[name]) for name in self.columns]
+
+
+def figure(value: float) -> str:
+    """A number as a person reads it: four decimals, or three digits where those would show nothing."""
+    if not math.isfinite(value):
+        return str(value)
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.3g}"
+
+
+def _nothing(_: Progress) -> None:
+    return None

@@ -1,0 +1,110 @@
+"""Nested state as tensors and JSON: what an optimizer remembers, a generator's state, counters. Nothing is pickled.
+
+`pack` takes a tree of dicts, lists, tuples, tensors and plain values apart into a mapping of tensors and a JSON value;
+`unpack` puts it together again, with the same types and the same keys.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def pack(tree: Any) -> tuple[Any, dict[str, Tensor]]:
+    """A JSON value and the tensors that it refers to, each under its path (`optimizer.state.fc.weight.exp_avg`)."""
+    tensors: dict[str, Tensor] = {}
+
+    def visit(value: Any, path: str) -> Any:
+        if isinstance(value, Tensor):
+            name = path
+            while name in tensors:  # keys may hold dots
+                name += "'"
+            tensors[name] = value
+            return {"$tensor": name}
+        if isinstance(value, Mapping):
+            plain = all(isinstance(key, str) and not key.startswith("$") for key in value)
+            items = [(key, visit(item, f"{path}.{key}" if path else str(key))) for key, item in value.items()]
+            return dict(items) if plain else {"$dict": [list(item) for item in items]}
+        if isinstance(value, list | tuple):
+            found = [visit(item, f"{path}.{index}") for index, item in enumerate(value)]
+            return {"$tuple": found} if isinstance(value, tuple) else found
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        raise TypeError(f"{path}: a checkpoint can't hold a {type(value).__name__}")
+
+    return visit(tree, ""), tensors
+
+
+def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The tree that `pack` took apart. Raises KeyError where a tensor is missing."""
+    if isinstance(value, list):
+        return [unpack(item, tensors) for item in value]
+    if isinstance(value, dict):
+        if "$tensor" in value:
+            return tensors[value["$tensor"]]
+        if "$tuple" in value:
+            return tuple(unpack(item, tensors) for item in value["$tuple"])
+        if "$dict" in value:
+            return {key: unpack(item, tensors) for key, item in value["$dict"]}
+        return {key: unpack(item, tensors) for key, item in value.items()}
+    return value
+
+
+def copied(tree: Any) -> Any:
+    """The tree with each tensor copied to the CPU: training goes on while the copy is written."""
+    if isinstance(tree, Tensor):
+        return tree.detach().clone() if tree.device.type == "cpu" else tree.detach().cpu()
+    if isinstance(tree, Mapping):
+        return {key: copied(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(copied(value) for value in tree)
+    return tree
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """The state of every global generator that a layer may draw from."""
+    version, internal, gauss = random.getstate()
+    state: dict[str, Any] = {
+        "cpu": torch.get_rng_state(),
+        "python": [version, torch.tensor(internal, dtype=torch.int64), gauss],
+    }
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    if device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
+    if "numpy" in sys.modules:
+        import numpy
+
+        _, keys, position, has_gauss, cached = numpy.random.get_state(legacy=True)
+        state["numpy"] = [torch.tensor(keys.astype("int64")), int(position), int(has_gauss), float(cached)]
+    return state
+
+
+def restore_random_state(state: Mapping[str, Any], device: torch.device) -> None:
+    """Set the global generators. Do it last: what is built in between may draw from them."""
+    torch.set_rng_state(state["cpu"])
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal.tolist()), gauss))
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+    if device.type == "mps" and "mps" in state:
+        torch.mps.set_rng_state(state["mps"])
+    if "numpy" in state:
+        import numpy
+
+        keys, position, has_gauss, cached = state["numpy"]
+        numpy.random.set_state(("MT19937", keys.numpy().astype("uint32"), position, has_gauss, cached))
+
+
+def seed_everything(seed: int) -> None:
+    """One seed for torch, Python's `random` and numpy's global generator, which layers and plugins may draw from."""
+    import numpy
+
+    torch.manual_seed(seed)
+    random.seed(seed)
+    numpy.random.seed(seed % 2**32)
