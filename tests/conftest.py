@@ -25,7 +25,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--update-golden", action="store_true", help="rewrite the expected files in tests/golden with what comes out now"
+        "--update-golden",
+        action="store_true",
+        help="rewrite the expected files in tests/golden with what comes out now",
     )
 
 

@@ -1,0 +1,111 @@
+"""What the verbs share: exit codes, finding and checking specs, and saying what was found."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netspec.diagnostics import Diagnostics
+    from netspec.program import Program
+
+GOOD: Final = 0
+WRONG_SPEC: Final = 1
+WRONG_USAGE: Final = 2
+FAILED: Final = 3
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    """The option that overrides values of the spec."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="KEY=VALUE",
+        help="override a value, such as train.epochs=5 or params.num_classes=2; may be repeated",
+    )
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """The option that accepts a run's code as it is."""
+    parser.add_argument(
+        "--trust", action="store_true", help="run the model.py of the run even where it is not what its spec says"
+    )
+
+
+def wrong_usage(args: argparse.Namespace, message: str) -> NoReturn:
+    """Say what is wrong with the command line, and leave with exit code 2."""
+    parser: argparse.ArgumentParser = args.parser
+    parser.error(message)
+
+
+def positive(text: str) -> int:
+    """An argument that counts something, for argparse."""
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def spec_files(name: str | Path) -> list[Path]:
+    """The file itself, or the YAML files below a folder in the order of their paths."""
+    path = Path(name)
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.suffix in (".yaml", ".yml") and file.is_file())
+
+
+def load(path: str | Path, overrides: list[str]) -> Program | None:
+    """The program of a spec, or None where it is wrong; what was found goes to stderr."""
+    from netspec.compiler import check
+    from netspec.diagnostics import Diagnostics
+
+    diagnostics = Diagnostics()
+    program = check(str(path), overrides, diagnostics)
+    report(diagnostics)
+    return None if diagnostics.has_errors else program
+
+
+def report(diagnostics: Diagnostics) -> None:
+    """Show what was found to the person, on stderr."""
+    if not len(diagnostics):
+        return
+    from netspec.render import render, summary, wants_color
+
+    sys.stderr.write(f"{render(diagnostics, color=wants_color())}\n{summary(diagnostics)}\n")
+
+
+def rendered(diagnostics: Diagnostics, format: str) -> str:
+    """What was found as `json` or `sarif`."""
+    from netspec import render
+
+    return render.to_json(diagnostics) if format == "json" else render.to_sarif(diagnostics)
+
+
+def summary(program: Program | None) -> str:
+    """What a spec gives, in a few words to put behind its name; nothing where it states no model."""
+    if program is None:
+        return ""
+    from netspec.table import parameter_count
+
+    takes, gives = (
+        ", ".join(f"{name} {type_}" for name, type_ in types.items()) for types in (program.inputs, program.outputs)
+    )
+    return f" ({takes} → {gives}, {parameter_count(program):,} parameters)"
+
+
+def run_guarded(work: Callable[[], int]) -> int:
+    """Run what may fail on the user's machine: a `RunError` is shown as a diagnostic, without a traceback."""
+    from netspec.runtime.errors import RunError
+
+    try:
+        return work()
+    except RunError as error:
+        from netspec.diagnostics import Diagnostic, Diagnostics
+
+        report(Diagnostics([Diagnostic(code=error.code, message=error.message, span=None, help=error.help)]))
+        return FAILED

@@ -1,0 +1,51 @@
+"""Train what a spec describes, on the data that it names.
+
+Writes a run directory with the resolved spec, the model's source, metrics.csv, curves.png, TensorBoard's events and
+checkpoints. Ctrl-C saves before it stops; `--resume` goes on from there, bit by bit as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from netspec.cli import common
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("spec", metavar="SPEC", nargs="?", help="a spec; with --resume, that of the run by default")
+    parser.add_argument("--run-dir", metavar="DIR", help="where the run goes (default: the next of runs/NAME/)")
+    parser.add_argument("--resume", metavar="RUN", help="go on with this run, in place")
+    parser.add_argument("--dry-run", action="store_true", help="one update on one batch; writes nothing")
+    parser.add_argument(
+        "--progress", choices=["auto", "bar", "plain", "none"], default="auto", help="default: a bar on a terminal"
+    )
+    common.add_trust(parser)
+    common.add_set(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.spec is None and args.resume is None:
+        common.wrong_usage(args, "name a spec, or a run with --resume")
+    if args.run_dir and args.resume:
+        common.wrong_usage(args, "a resumed run goes on in its own folder: leave out --run-dir")
+    if args.spec is None and not Path(args.resume, "resolved.yaml").is_file():
+        common.wrong_usage(args, f"{args.resume} is no run: it has no resolved.yaml")
+    program = common.load(args.spec or Path(args.resume, "resolved.yaml"), args.overrides)
+    if program is None:
+        return common.WRONG_SPEC
+
+    def work() -> int:
+        from netspec.runtime.run import train
+
+        return train(
+            program,
+            run_dir=args.run_dir,
+            resume=args.resume,
+            overrides=args.overrides,
+            dry_run=args.dry_run,
+            progress=args.progress,
+            trust=args.trust,
+        ).exit_code
+
+    return common.run_guarded(work)
