@@ -103,6 +103,24 @@ def no_body(node: Mapping, title: str, span: Span) -> Diagnostic:
     )
 
 
+def subject_without_type(node: Mapping) -> str:
+    """What messages call a layer that has no arguments."""
+    body = next((key for key in BODIES if key in node.items), None)
+    return f"a layer with `{body}`, which takes no arguments" if body else "a layer"
+
+
+def single_layer(node: Mapping, title: str) -> Diagnostic | None:
+    """`layers: {type: ReLU}`: the layer itself, where layers by name belong."""
+    if not isinstance(node.items.get("type"), Scalar):
+        return None
+    return Diagnostic(
+        code=words.WRONG_TYPE,
+        message=f"{title} takes a list or a mapping of layers, and got one layer",
+        span=node.key_spans["type"],
+        help="give the layer a name, and write it under that: `conv: {type: …}`",
+    )
+
+
 def compute_in_list(node: Mapping) -> Diagnostic:
     return Diagnostic(
         code=words.FUNCTION_IN_LIST,

@@ -1,7 +1,8 @@
 """The few forms from which the structure of a document is put together.
 
-Everything here is draft-07 JSON Schema. One word is ours, which other readers ignore: `expects` says in words what a
-value may be, for messages. A `$ref` names a kind of place (`#/$defs/layer`), at which the validator begins anew.
+Everything here is draft-07 JSON Schema, with two words of ours for messages, which other readers ignore: `expects` says
+what a value may be, and `example` shows one as YAML. A `$ref` names a kind of place (`#/$defs/layer`), at which the
+validator begins anew.
 """
 
 from __future__ import annotations
@@ -37,35 +38,35 @@ def kind_of(schema: Schema) -> str | None:
     return target.removeprefix("#/$defs/") if isinstance(target, str) else None
 
 
-def record(properties: Mapping[str, Schema], required: Iterable[str] = (), description: str = "") -> Schema:
+def record(properties: Mapping[str, Schema], required: Iterable[str] = (), example: str = "") -> Schema:
     """A mapping with these keys and no others."""
     schema: Schema = {"type": "object", "properties": dict(properties), "additionalProperties": False}
     if needed := list(required):
         schema["required"] = needed
-    return {**schema, "description": description} if description else schema
+    return fixed(schema, "a mapping", example=example) if example else schema
 
 
-def table(values: Schema, expects: str, names: str = IDENTIFIER) -> Schema:
+def table(values: Schema, expects: str, example: str = "", names: str = IDENTIFIER) -> Schema:
     """A mapping whose keys the user chooses."""
-    return {
-        "type": "object",
-        "additionalProperties": values,
-        "propertyNames": {"pattern": names},
-        "expects": expects,
-    }
+    schema = {"type": "object", "additionalProperties": values, "propertyNames": {"pattern": names}}
+    return fixed(schema, expects, example=example)
 
 
-def array(items: Schema, expects: str = "", minimum: int = 0) -> Schema:
+def array(items: Schema, expects: str = "", example: str = "", minimum: int = 0) -> Schema:
     schema: Schema = {"type": "array", "items": items}
     if minimum:
         schema["minItems"] = minimum
-    return {**schema, "expects": expects} if expects else schema
+    return fixed(schema, expects, example=example) if expects else schema
 
 
-def fixed(schema: Schema, expects: str, description: str = "") -> Schema:
+def fixed(schema: Schema, expects: str, description: str = "", example: str = "") -> Schema:
     """A value that has to stand there as it is: no expression."""
     made = {**schema, "expects": expects}
-    return {**made, "description": description} if description else made
+    if description:
+        made["description"] = description
+    if example:
+        made["example"] = example
+    return made
 
 
 def value(schema: Schema, expects: str, description: str = "") -> Schema:
@@ -80,7 +81,7 @@ def value(schema: Schema, expects: str, description: str = "") -> Schema:
 
 def choice(words: Iterable[str], description: str = "") -> Schema:
     listed = list(words)
-    return fixed({"enum": listed}, either([f"`{word}`" for word in listed]), description)
+    return fixed({"enum": listed}, either([f"`{word}`" for word in listed]), description, listed[0])
 
 
 def with_expressions(schema: Schema) -> Schema:
@@ -95,7 +96,7 @@ def with_expressions(schema: Schema) -> Schema:
 
 def _alternatives(schema: Schema) -> list[Schema]:
     """What an `anyOf` may be, the annotations of the whole left out."""
-    plain = {key: part for key, part in schema.items() if key not in ("description", "default", "expects")}
+    plain = {key: part for key, part in schema.items() if key not in ("description", "default", "expects", "example")}
     if set(plain) != {"anyOf"}:
         return [plain]
     alternatives: list[Schema] = plain["anyOf"]

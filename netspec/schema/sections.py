@@ -1,4 +1,4 @@
-"""The structure of the `data` and `train` sections: their keys are the fields of the recipe's dataclasses."""
+"""The structure of the `data` and `train` sections: their keys are those that `netspec.recipe` reads."""
 
 from __future__ import annotations
 
@@ -22,53 +22,106 @@ from netspec.schema.pieces import (
 
 _POSITIVE: Final[Schema] = {"type": "integer", "minimum": 1}
 _FRACTION: Final[Schema] = {"type": "number", "minimum": 0, "maximum": 1}
-_MODE = choice(["min", "max"], "Whether a lower or a higher figure is better.")
-_MONITOR = fixed(TEXT, "a figure's name, such as `val.loss`", "The figure that is watched: `val.loss`, `val.accuracy`.")
+_ABOVE_ZERO: Final[Schema] = {"type": "number", "minimum": 0}
 
-_SPLIT_SET: dict[str, Schema] = {
+
+def _count(description: str) -> Schema:
+    return value(_POSITIVE, "an integer from 1", description)
+
+
+def _flag(description: str) -> Schema:
+    return value(BOOLEAN, "true or false", description)
+
+
+def _share(description: str) -> Schema:
+    return {**value(_FRACTION, "a fraction from 0 to 1", description), "example": "0.2"}
+
+
+def _named(what: str, example: str) -> Schema:
+    """A place that names an entry of the catalog."""
+    return fixed({"anyOf": [TEXT, {"type": "object"}]}, f"{what}, by name or as a mapping with `type`", "", example)
+
+
+_MODE = choice(["min", "max"], "Whether a lower or a higher figure is better.")
+_MONITOR = fixed(TEXT, "a figure's name", "The figure that is watched: `val.loss`, `val.accuracy`.", "val.loss")
+_SEED = value(COUNT, "an integer from 0", "What its random numbers start from.")
+
+_SAMPLES: Final[dict[str, Schema]] = {
     "source": ref("source", "Where the samples come from."),
     "transforms": ref("transforms", "What happens to each sample: torchvision's v2 transforms, in order."),
     "batch_transforms": ref("transforms", "Transforms that run on whole batches, on the device."),
-    "shuffle": fixed(BOOLEAN, "true or false", "Whether each epoch has an order of its own."),
+    "sampler": ref("sampler", "How an epoch draws its samples, by torch's names."),
+    "balance": fixed(TEXT, "a field's name", "Draws every class of this field equally often.", "label"),
+    "drop_last": _flag("Leaves out the last batch where it is not full."),
+    "batch_size": _count("Samples in a batch, per process."),
 }
 
-SECTIONS: Final[dict[str, Schema]] = {
+_DATA: Final[dict[str, Schema]] = {
     "data": record(
         {
             "train": ref("dataset", "The samples that the model learns from."),
             "val": ref("dataset", "The samples that choices are made by."),
             "test": ref("dataset", "The samples that are looked at last."),
-            **_SPLIT_SET,
+            **_SAMPLES,
             "split": ref("split", "Cuts one source into parts: `{train: 0.8, val: 0.1, test: 0.1}`."),
-            "batch_size": value(_POSITIVE, "an integer from 1", "Samples in a batch, per process."),
+            "global_batch_size": _count("Samples in a batch, over all processes."),
             "workers": value(
                 {"anyOf": [COUNT, {"enum": ["auto"]}]}, "a count or `auto`", "Processes that prepare the samples."
             ),
-        }
+            "cache": value(
+                {"anyOf": [BOOLEAN, {"enum": ["auto"]}]},
+                "true, false or `auto`",
+                "Whether the data are kept in memory.",
+            ),
+            "fields": fixed(NAMES, "a list of names", "The fields to keep; all where left out.", "[image, label]"),
+        },
+        example="{source: Digits, split: {train: 0.8, test: 0.2}}",
     ),
-    "dataset": record(_SPLIT_SET),
+    "dataset": record(
+        {**_SAMPLES, "shuffle": _flag("Whether each epoch has an order of its own.")},
+        example="{source: {type: ImageFolder, root: data/train}}",
+    ),
     "split": record(
         {
-            "train": value(_FRACTION, "a fraction from 0 to 1", "The part to learn from."),
-            "val": value(_FRACTION, "a fraction from 0 to 1", "The part to choose by."),
-            "test": value(_FRACTION, "a fraction from 0 to 1", "The part to look at last."),
-            "seed": value(COUNT, "an integer from 0", "Which cut it is."),
-            "stratify": fixed(TEXT, "a field's name", "The field whose values every part holds in equal shares."),
-        }
+            "train": _share("The part to learn from."),
+            "val": _share("The part to choose by."),
+            "test": _share("The part to look at last."),
+            "seed": _SEED,
+            "stratify": fixed(TEXT, "a field's name", "The field whose classes all parts share equally.", "label"),
+        },
+        example="{train: 0.8, val: 0.1, test: 0.1}",
     ),
-    "transforms": array(ref("transform"), "a list of transforms"),
-    "source": {"anyOf": [TEXT, {"type": "object"}], "expects": "a source, by name or as a mapping with `type`"},
-    "transform": {"anyOf": [TEXT, {"type": "object"}], "expects": "a transform, by name or as a mapping with `type`"},
+    "source": _named("a source", "{type: ImageFolder, root: data/train}"),
+    "transforms": array(ref("transform"), "a list of transforms", "[{type: Resize, size: 224}]"),
+    "transform": _named("a transform", "{type: Resize, size: 224}"),
+    "sampler": {
+        "anyOf": [
+            TEXT,
+            record(
+                {
+                    "type": fixed(TEXT, "a sampler's name", "RandomSampler, SequentialSampler, WeightedRandomSampler."),
+                    "replacement": _flag("Whether a sample may be drawn twice."),
+                    "num_samples": _count("How many are drawn in an epoch."),
+                    "weights": value(array(_ABOVE_ZERO), "a list of numbers from 0", "One weight for each class."),
+                },
+                ["type"],
+            ),
+        ],
+        "expects": "a sampler, by name or as a mapping with `type`",
+        "example": "RandomSampler",
+    },
+}
+
+_TRAIN: Final[dict[str, Schema]] = {
     "train": record(
         {
-            "epochs": value(_POSITIVE, "an integer from 1", "How often the training set is gone through."),
-            "steps": value(
-                _POSITIVE, "an integer from 1", "How many updates of the weights there are, instead of epochs."
-            ),
+            "epochs": _count("How often the training set is gone through."),
+            "steps": _count("How many updates of the weights there are, instead of epochs."),
             "inputs": fixed(
                 {"type": "object", "additionalProperties": TEXT},
                 "a mapping from inputs of the model to fields",
                 "Which field of the batch each input of the model takes; left out where the names agree.",
+                "{image: image}",
             ),
             "loss": ref("loss", "What is minimised: a loss, or several by name."),
             "optimizer": ref("optimizer", "How weights are updated: torch's optimizers by name."),
@@ -77,72 +130,79 @@ SECTIONS: Final[dict[str, Schema]] = {
             "precision": choice(["fp32", "tf32", "bf16", "fp16"], "The arithmetic of forward and backward."),
             "checkpoint": ref("checkpoint", "When the state is written, and what is kept."),
             "early_stopping": ref("early_stopping", "Stops when a figure no longer improves."),
-            "seed": value(COUNT, "an integer from 0", "What all random numbers of the run start from."),
-            "device": fixed(TEXT, "a device, such as cpu, cuda or auto", "Where it runs; `auto` takes what there is."),
-            "threads": value(_POSITIVE, "an integer from 1", "How many threads torch uses on the CPU."),
+            "seed": _SEED,
+            "device": fixed(TEXT, "a device", "Where it runs: cpu, cuda, mps …; `auto` takes what there is.", "auto"),
+            "threads": _count("How many threads torch uses on the CPU."),
             "clip_grad": ref("clip_grad", "Limits gradients before each update."),
-            "accumulate": value(_POSITIVE, "an integer from 1", "Batches whose gradients add up to one update."),
-            "log_every": value(_POSITIVE, "an integer from 1", "Steps between two points of the curves."),
-            "tensorboard": fixed(BOOLEAN, "true or false", "Whether TensorBoard's event files are written."),
+            "accumulate": _count("Batches whose gradients add up to one update."),
+            "log_every": _count("Steps between two points of the curves."),
+            "tensorboard": _flag("Whether TensorBoard's event files are written."),
             "phases": fixed({"type": "object"}, "a mapping from names to phases", "Several objectives, by name."),
             "layers": fixed({"type": "object"}, "a mapping of layers", "The objective in the layer language."),
-        }
+        },
+        example="{epochs: 10, loss: CrossEntropyLoss, optimizer: Adam}",
     ),
     "duration": record(
-        {
-            "epochs": value(_POSITIVE, "an integer from 1", "A length in epochs."),
-            "steps": value(_POSITIVE, "an integer from 1", "A length in updates of the weights."),
-        }
+        {"epochs": _count("A length in epochs."), "steps": _count("A length in updates of the weights.")},
+        example="{epochs: 1}",
     ),
     "checkpoint": record(
         {
             "every": ref("duration", "`{epochs: 1}` or `{steps: 500}`."),
-            "keep": value(_POSITIVE, "an integer from 1", "How many of the newest are kept, beside the best."),
+            "keep": _count("How many of the newest are kept, beside the best."),
             "monitor": _MONITOR,
             "mode": _MODE,
-        }
+        },
+        example="{every: {epochs: 1}, keep: 3}",
     ),
     "early_stopping": record(
         {
             "monitor": _MONITOR,
             "mode": _MODE,
-            "patience": value(_POSITIVE, "an integer from 1", "Epochs without an improvement before it stops."),
+            "patience": _count("Epochs without an improvement before it stops."),
             "min_delta": value(NUMBER, "a number", "What counts as an improvement."),
         },
         ["monitor"],
+        example="{monitor: val.loss, patience: 10}",
     ),
     "clip_grad": {
         "anyOf": [
-            {"type": "number", "minimum": 0},
+            _ABOVE_ZERO,
             record(
                 {
-                    "norm": value({"type": "number", "minimum": 0}, "a number", "The largest norm of all together."),
-                    "value": value({"type": "number", "minimum": 0}, "a number", "The largest value of any."),
+                    "norm": value(_ABOVE_ZERO, "a number from 0", "The largest norm of all gradients together."),
+                    "value": value(_ABOVE_ZERO, "a number from 0", "The largest absolute value of any."),
                 }
             ),
         ],
-        "expects": "a norm, or `{norm: …}` or `{value: …}`",
+        "expects": "a norm, or a mapping with `norm` or `value`",
+        "example": "1.0",
     },
-    "loss": {
-        "anyOf": [TEXT, {"type": "object"}],
-        "expects": "a loss, by name or as a mapping with `type`, or a mapping from names to losses",
-    },
-    "losses": table(ref("loss_term"), "a mapping from names to losses"),
-    "loss_term": {"anyOf": [TEXT, {"type": "object"}], "expects": "a loss, by name or as a mapping with `type`"},
-    "optimizer": {"anyOf": [TEXT, {"type": "object"}], "expects": "an optimizer, by name or as a mapping with `type`"},
-    "scheduler": {"anyOf": [TEXT, {"type": "object"}], "expects": "a scheduler, by name or as a mapping with `type`"},
+    "loss": fixed(
+        {"anyOf": [TEXT, {"type": "object"}]},
+        "a loss, by name or as a mapping with `type`, or several by names of your own",
+        "",
+        "CrossEntropyLoss",
+    ),
+    "losses": table(ref("loss_term"), "a mapping from names to losses", "{main: CrossEntropyLoss}"),
+    "loss_term": _named("a loss", "CrossEntropyLoss"),
+    "optimizer": _named("an optimizer", "{type: AdamW, lr: 0.001}"),
+    "scheduler": _named("a scheduler", "{type: StepLR, step_size: 30}"),
     "warmup": record(
         {
-            "epochs": value(_POSITIVE, "an integer from 1", "Its length in epochs."),
-            "steps": value(_POSITIVE, "an integer from 1", "Its length in updates of the weights."),
-            "start_factor": value(_FRACTION, "a number from 0 to 1", "What the rate is multiplied by at the start."),
-        }
+            "epochs": _count("Its length in epochs."),
+            "steps": _count("Its length in updates of the weights."),
+            "start_factor": _share("What the rate is multiplied by at the start."),
+        },
+        example="{epochs: 1}",
     ),
-    "metrics": array(ref("metric"), "a list of metrics"),
-    "metric": {"anyOf": [TEXT, {"type": "object"}], "expects": "a metric, by name or as a mapping with `type`"},
+    "metrics": array(ref("metric"), "a list of metrics", "[Accuracy]"),
+    "metric": _named("a metric", "Accuracy"),
 }
 
-_TAKES = fixed(NAMES, "a name, or a list of names", "The outputs of the model and fields of the batch that it takes.")
+SECTIONS: Final[dict[str, Schema]] = {**_DATA, **_TRAIN}
+
+_TAKES = fixed(NAMES, "a name, or a list of names", "The outputs and fields that it takes.", "[logits, label]")
 
 BESIDE: Final[dict[str, dict[str, Schema]]] = {
     "initializer": {},

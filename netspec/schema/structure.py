@@ -48,7 +48,7 @@ UNSUPPORTED: Final = (
 """What the language has and this version of the compiler does not do yet, as `kind.key` or `type.name`."""
 
 SIZE: Final[Schema] = {"anyOf": [{"type": "integer", "minimum": 1}, TEXT]}
-SHAPE: Final = array(SIZE, "a list of sizes: numbers, names (`N`), `$values`, multiples (`16*h`), `_` or `...`")
+SHAPE: Final = array(SIZE, "a list of sizes (numbers, names, `$values`, `16*h`, `_` or `...`)", "[N, 3, 224, 224]")
 
 _REFERENCE = {"anyOf": [TEXT, {"type": "array", "items": TEXT}]}
 
@@ -60,12 +60,14 @@ STEERING: Final[dict[str, Schema]] = {
         {"anyOf": [TEXT, array(_REFERENCE), {"type": "object", "additionalProperties": _REFERENCE}]},
         "a layer's name, a list of names, or a mapping from argument to name",
         "Its input: a name, a list of names, or a mapping argument → name. Left out: the layer before.",
+        "[x, up]",
     ),
     "use": fixed(TEXT, "the name of a layer that exists", "Applies a module that exists already, sharing its weights."),
     "compute": fixed(
         TEXT,
         "tensor arithmetic, such as `x + up`",
         "Tensor arithmetic: names of layers, numbers, `$values`, + - * / // % ** @, comparisons, subscripts.",
+        "x + up",
     ),
     "layers": ref("layers", "An inline sub-graph: a list (children 0, 1, 2 …) or a mapping (named children)."),
     "if": value(
@@ -81,7 +83,9 @@ STEERING: Final[dict[str, Schema]] = {
     "when": choice(["training", "evaluation"], "The module always exists, and runs in this mode only."),
     "initialize": ref("initialize", "How its weights start."),
     "freeze": fixed(BOOLEAN, "true or false", "true: no gradient, and kept in evaluation mode."),
-    "expect": fixed(SHAPE, SHAPE["expects"], "Asserts the shape of the output, such as `[N, 512, 7, 7]`."),
+    "expect": fixed(
+        SHAPE, SHAPE["expects"], "Asserts the shape of the output, such as `[N, 512, 7, 7]`.", "[N, 512, 7, 7]"
+    ),
 }
 
 BODIES: Final = ("type", "use", "compute", "layers", "branches", "select")
@@ -91,6 +95,7 @@ _OUTPUTS = fixed(
     {"anyOf": [TEXT, {"type": "object", "additionalProperties": TEXT}]},
     "a layer's name, or a mapping from output to layer",
     "What it gives: a layer's name, or a mapping output → layer. Left out: the last layer.",
+    "{logits: fc, features: pool}",
 )
 _BLOCK: dict[str, Schema] = {
     "description": fixed(TEXT, "a line of text", "One line for the generated docstring."),
@@ -100,11 +105,11 @@ _BLOCK: dict[str, Schema] = {
     "outputs": _OUTPUTS,
     "initialize": ref("rules", "How weights start, once it has been built: the last rule that matches wins."),
 }
-_FILE: dict[str, Schema] = {
-    "file": fixed(TEXT, "a path", "Takes this section from another file; `file.yaml#models.generator` takes a part."),
-    "params": ref("values", "Values for the parameters of that file."),
+_LAYER = {
+    "anyOf": [TEXT, array(ref("member")), {"type": "object"}],
+    "expects": "a layer, by name or as a mapping",
+    "example": "{type: Linear, out_features: 10}",
 }
-_LAYER = {"anyOf": [TEXT, array(ref("member")), {"type": "object"}], "expects": "a layer: a name or a mapping"}
 
 KINDS: Final[dict[str, Schema]] = {
     "document": record(
@@ -126,15 +131,18 @@ KINDS: Final[dict[str, Schema]] = {
         },
         required=["netspec", "name"],
     ),
-    "values": table(ANYTHING, "a mapping from names to values"),
-    "let": table(ANYTHING, "a mapping from names to values"),
-    "blocks": table(ref("block"), "a mapping from names to blocks"),
+    "values": table(ANYTHING, "a mapping from names to values", "{width: 64}"),
+    "let": table(ANYTHING, "a mapping from names to values", "{width: 64}"),
+    "blocks": table(ref("block"), "a mapping from names to blocks", "{Double: {layers: [ReLU, ReLU]}}"),
     "models": table(ref("model"), "a mapping from names to models"),
-    "block": record({"params": ref("params", "Its parameters: a type word or a default."), **_BLOCK}, ["layers"]),
+    "block": record(
+        {"params": ref("params", "Its parameters: a type word or a default."), **_BLOCK},
+        ["layers"],
+        example="{inputs: {x: [N, C]}, layers: [ReLU]}",
+    ),
     "model": record(
         {
             **_BLOCK,
-            **_FILE,
             "tie": fixed(
                 {"type": "object", "additionalProperties": TEXT},
                 "a mapping from one parameter to another",
@@ -142,9 +150,10 @@ KINDS: Final[dict[str, Schema]] = {
             ),
         },
         ["inputs", "layers"],
+        example="{inputs: {image: [N, 3, 224, 224]}, layers: {…}}",
     ),
-    "params": table(ANYTHING, "a mapping from names to type words or defaults"),
-    "inputs": table(ref("input"), "a mapping from names to shapes"),
+    "params": table(ANYTHING, "a mapping from names to type words or defaults", "{width: int, stride: 1}"),
+    "inputs": table(ref("input"), "a mapping from names to shapes", "{image: [N, 3, 224, 224]}"),
     "input": {
         "anyOf": [
             SHAPE,
@@ -158,7 +167,8 @@ KINDS: Final[dict[str, Schema]] = {
                 }
             ),
         ],
-        "expects": "a list of sizes, or `{shape: […], dtype: …}`",
+        "expects": "a list of sizes, or a mapping with `shape` and `dtype`",
+        "example": "[N, 3, 224, 224]",
     },
     "layers": {
         "anyOf": [
@@ -166,14 +176,16 @@ KINDS: Final[dict[str, Schema]] = {
             {"type": "object", "additionalProperties": ref("layer"), "minProperties": 1},
         ],
         "expects": "a list or a mapping of layers",
+        "example": "[Flatten, {type: Linear, out_features: 10}]",
     },
-    "members": table(ref("layer"), "a mapping from names to layers", names=".*"),
+    "members": table(ref("layer"), "a mapping from names to layers", "{relu: ReLU}", ".*"),
     "layer": _LAYER,
     "member": _LAYER,
     "loop": {
         **table(
             value({"anyOf": [COUNT, array(ANYTHING)]}, "a count, a list or an expression"),
-            "a mapping from names to counts or lists, such as `{i: 4}`",
+            "a mapping from names to counts or lists",
+            "{i: 4}",
         ),
         "minProperties": 1,
     },
@@ -183,18 +195,21 @@ KINDS: Final[dict[str, Schema]] = {
             array(ref("rule")),
         ],
         "expects": "a mapping from parameters to initializers, or a list of rules",
+        "example": "{weight: xavier_uniform, bias: 0}",
     },
-    "rules": array(ref("rule"), "a list of rules, such as `- {match: Conv2d, weight: kaiming_normal}`"),
+    "rules": array(ref("rule"), "a list of rules", "[{match: Conv2d, weight: kaiming_normal}]"),
     "rule": {
         "type": "object",
         "properties": {"match": fixed(NAMES, "a type, a pattern of paths, or a list of them")},
         "required": ["match"],
         "additionalProperties": ref("initializer"),
-        "expects": "a rule, such as `{match: Conv2d, weight: kaiming_normal}`",
+        "expects": "a mapping",
+        "example": "{match: Conv2d, weight: kaiming_normal}",
     },
     "initializer": {
         "anyOf": [{"type": "number"}, TEXT, {"type": "object"}],
-        "expects": "a number or an initializer, by name or as a mapping with `type`",
+        "expects": "a number, or an initializer by name or as a mapping",
+        "example": "{type: normal, std: 0.02}",
     },
     **SECTIONS,
 }

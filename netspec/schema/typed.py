@@ -58,7 +58,7 @@ def argument_schema(argument: Argument) -> Schema:
 def takes(entry: Entry, beside: MappingType[str, Schema]) -> Schema:
     """The schema of a mapping that names the entry; `beside` are the keys that are no arguments."""
     arguments = {a.name: argument_schema(a) for a in entry.arguments}
-    return record({**arguments, **beside}, [a.name for a in entry.arguments if a.required], entry.doc)
+    return record({**arguments, **beside}, [a.name for a in entry.arguments if a.required])
 
 
 @cache
@@ -74,7 +74,13 @@ def entry_schema(kind: str, name: str) -> Schema:
     if kind == "optimizer":
         settings = {a.name: argument_schema(a) for a in entry.arguments}
         match = fixed(NAMES, "a pattern of parameter names, or a list of them", "Which parameters: `*.bias`, `head.*`.")
-        beside["groups"] = array(record({**settings, "match": match}, ["match"]), "a list of groups")
+        group = record({**settings, "match": match}, ["match"], "{match: '*.bias', weight_decay: 0}")
+        beside["groups"] = array(group, "a list of groups", "[{match: '*.bias', weight_decay: 0}]")
+    elif kind == "transform":
+        from netspec.catalog.transforms import TransformEntry
+
+        if isinstance(entry, TransformEntry) and entry.nested:
+            beside["transforms"] = ref("transforms", "The transforms that it runs.")
     return takes(entry, beside)
 
 

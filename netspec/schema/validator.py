@@ -17,6 +17,7 @@ from netspec.document import Mapping, Node, Scalar, Sequence
 from netspec.schema import layers, typed, words
 from netspec.schema.engine import Child, Judge
 from netspec.schema.names import NameProblem, check_layer_name, check_name
+from netspec.schema.pieces import Schema
 from netspec.schema.structure import KINDS, STEERING, UNSUPPORTED, VERSION
 from netspec.schema.words import Owner, report
 from netspec.suggest import suggest
@@ -124,6 +125,9 @@ class _Walk:
     def plain(self, place: Place) -> None:
         node = place.node
         if isinstance(node, Mapping):
+            if place.kind == "layers" and (problem := layers.single_layer(node, place.title)):
+                self.diagnostics.found.append(problem)
+                return
             node = self.without_unsupported(place.kind, node)
         judge = judge_of_kind(place.kind)
         subject = _SUBJECTS.get(place.kind, place.title)
@@ -149,7 +153,7 @@ class _Walk:
         """Judge a node, report what is wrong, and let the places inside wait. False where it is of the wrong type."""
         schema = judge.choose(node)
         if schema is None:
-            self.wrong_type(place, str(judge.schema.get("expects", "")) or _form(judge.schema.get("type")))
+            self.wrong_type(place, judge.schema)
             return False
         findings, children = judge.findings(node, schema)
         for finding in findings:
@@ -159,12 +163,13 @@ class _Walk:
             self.waiting.append(_inside(place, node, child, scope))
         return True
 
-    def wrong_type(self, place: Place, expects: str) -> None:
+    def wrong_type(self, place: Place, schema: Schema) -> None:
+        expects = str(schema["expects"])
         self.diagnostics.error(
             words.WRONG_TYPE,
             f"{place.title} takes {expects}, and got {words.show(place.node)}",
             place.node.span if not _is_nothing(place.node) else place.span,
-            help=words.mend(place.node, expects, place.scope),
+            help=words.example(place.title, schema, expects),
         )
 
     def look_closer(self, place: Place) -> None:
@@ -227,7 +232,7 @@ class _Walk:
         node, kind = place.node, place.kind
         schema = judge_of_kind(kind).choose(node)
         if schema is None:
-            self.wrong_type(place, str(KINDS[kind]["expects"]))
+            self.wrong_type(place, KINDS[kind])
             return
         if isinstance(node, Scalar):
             if isinstance(node.value, str) and "$" not in node.value and self.entry(node, kind):
@@ -293,7 +298,7 @@ class _Walk:
         elif isinstance(node.value, str):
             self.layer_of_type(place, Mapping({}, {}, node.span), node)
         elif node.value is not None or place.kind != "module":
-            self.wrong_type(place, str(KINDS["layer"]["expects"]))
+            self.wrong_type(place, KINDS["layer"])
 
     def layer_mapping(self, place: Place, node: Mapping) -> None:
         if self.without_unsupported("layer", node).items.keys() != node.items.keys():
@@ -319,7 +324,8 @@ class _Walk:
             judge = judge_of_bare_layer()
             if place.kind == "member" and "compute" in node.items:
                 self.diagnostics.found.append(layers.compute_in_list(node))
-        self.check(place, node, judge, _layer_owner(place))
+        owner = Owner(subject=layers.subject_without_type(node), title=place.title, span=place.span)
+        self.check(place, node, judge, owner)
 
     def layer_of_type(self, place: Place, node: Mapping, type_node: Scalar) -> None:
         name = str(type_node.value)
@@ -381,15 +387,11 @@ def _entry_owner(entry: catalog.Entry, title: str, span: Span) -> Owner:
 
 
 def _layer_owner(place: Place) -> Owner:
-    return Owner(subject="a layer without a type", title=place.title, span=place.span)
+    return Owner(subject="a layer", title=place.title, span=place.span)
 
 
 def _plain_owner(place: Place) -> Owner:
     return Owner(subject=place.title, title=place.title, span=place.span)
-
-
-def _form(type: object) -> str:
-    return {"object": "a mapping", "array": "a list"}.get(str(type), "another value")
 
 
 def _is_nothing(node: Node) -> bool:

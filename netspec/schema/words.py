@@ -9,7 +9,7 @@ from typing import Final
 from netspec.diagnostics import Diagnostics, Label, Span
 from netspec.document import Mapping, Node, Scalar, Sequence
 from netspec.schema.engine import Finding, Step, inner
-from netspec.schema.pieces import Schema
+from netspec.schema.pieces import EXPRESSION, Schema
 from netspec.suggest import suggest
 
 UNKNOWN_KEY: Final = "NS101"
@@ -27,7 +27,9 @@ VERSION: Final = "NS112"
 UNKNOWN_NAME: Final = "NS113"
 NOT_YET: Final = "NS190"
 
-_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_ALIASES: Final = {"input": "from", "inputs": "from", "learning_rate": "lr", "batchsize": "batch_size"}
+"""Keys of other tools, and what they are called here."""
+_ORDINALS: Final = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,8 @@ def _report_keys(finding: Finding, node: Node, owner: Owner, diagnostics: Diagno
     known = owner.known or finding.known
     for key in finding.unknown:
         meant = suggest(key, missing) or suggest(key, finding.known) or _shares_a_word(key, missing)
+        if meant is None and key in _ALIASES and _ALIASES[key] in finding.known:
+            meant = _ALIASES[key]
         if meant in missing:
             missing.remove(meant)
         diagnostics.error(
@@ -83,6 +87,11 @@ def _report_keys(finding: Finding, node: Node, owner: Owner, diagnostics: Diagno
             mapping.key_spans[key],
             labels=owner.labels,
             help=f"did you mean `{meant}`?" if meant else _known(owner, known),
+        )
+    if "netspec" in missing and owner.subject == "the document":
+        missing.remove("netspec")
+        diagnostics.error(
+            VERSION, "the document does not say which version of the language it is in", owner.span, help=_SAY_VERSION
         )
     if missing:
         diagnostics.error(
@@ -115,15 +124,20 @@ def _report_value(
     keys = [step for step in path[:depth] if isinstance(step, str)]
     title = f"`{keys[-1]}`" if keys else owner.title
     bad = at(node, path)
+    if owner.subject == "the document" and path == ("netspec",):
+        diagnostics.error(
+            VERSION, f"this netspec reads version 1 of the language, and not {show(bad)}", bad.span, help=_SAY_VERSION
+        )
+        return
     if finding.rule == "empty":
         message = f"{title} is empty"
         help = f"{title} takes {expects}" if expects else f"write something into {title}, or leave it out"
-    elif depth == len(path):
-        message = f"{title} takes {expects}, and got {show(bad)}"
-        help = mend(bad, expects, scope)
     else:
-        message = f"{title} takes {expects}, and {_part(path[depth:])} {show(bad)}"
-        help = mend(bad, expects, scope)
+        got = "got" if depth == len(path) else _part(path[depth:])
+        message = f"{title} takes {expects}, and {got} {show(bad)}"
+        owns = _inner(schema, path[:depth])
+        free = EXPRESSION in owns.get("anyOf", ())
+        help = mend(bad, expects, scope if free else frozenset(), free) or example(title, owns, expects)
     diagnostics.error(OUT_OF_RANGE if finding.rule == "limit" else WRONG_TYPE, message, bad.span, help=help)
 
 
@@ -135,6 +149,41 @@ def _expected(schema: Schema, path: tuple[Step, ...]) -> tuple[str, int]:
         if "expects" in schema:
             words, depth = str(schema["expects"]), i
     return words, depth
+
+
+def _inner(schema: Schema, path: tuple[Step, ...]) -> Schema:
+    for step in path:
+        schema = inner(schema, step)
+    return schema
+
+
+def example(title: str, schema: Schema, expects: str) -> str:
+    """A line that would do: the schema's example, its default, or the simplest value that there is."""
+    found = schema.get("example", _yaml(schema.get("default")))
+    if found is None:
+        found = next((text for part in schema.get("anyOf", ()) if (text := _simplest(part))), None)
+    if found is None or not title.startswith("`"):
+        return f"write {found or expects}"
+    return f"for example `{title.strip('`')}: {found}`"
+
+
+def _yaml(value: object) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return None if value is None or value == "" else str(value)
+
+
+def _simplest(schema: Schema) -> str | None:
+    match schema:
+        case {"enum": [first, *_]}:
+            return str(first)
+        case {"type": "integer" | "number"}:
+            return str(max(1, int(schema.get("minimum", 1))))
+        case {"type": "boolean"}:
+            return "true"
+        case {"type": "array", "items": {"anyOf": [{"type": "integer" | "number"}, *_]}}:
+            return str([1] * int(schema.get("minItems", 1)))
+    return None
 
 
 def _part(path: tuple[Step, ...]) -> str:
@@ -173,15 +222,19 @@ def show(node: Node) -> str:
     return node.text or str(value)
 
 
+_SAY_VERSION: Final = "write `netspec: 1` as the first line"
 _YAML_1_1 = {**dict.fromkeys(("on", "yes", "y"), "true"), **dict.fromkeys(("off", "no", "n"), "false")}
 _ARITHMETIC = re.compile(r"[\w.\s()]+[-+*/%][-+*/%\w.\s()]+|.*(==|!=|<|>|\band\b|\bor\b|\bnot\b).*")
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?")
 
 
-def mend(node: Node, expects: str, scope: frozenset[str]) -> str:
-    """What to write instead: the value that was meant, where one can tell."""
+def mend(node: Node, expects: str, scope: frozenset[str] = frozenset(), expressions: bool = False) -> str:
+    """What to write instead, where one can tell what was meant; else the empty string.
+
+    `scope` holds the names of values at that place, and `expressions` says whether one may stand there.
+    """
     if not isinstance(node, Scalar):
-        return f"write {expects}"
+        return ""
     value = node.value
     if isinstance(value, str):
         text = value.strip()
@@ -198,11 +251,11 @@ def mend(node: Node, expects: str, scope: frozenset[str]) -> str:
             return "write `null`"
         if text.casefold() in ("true", "false") and "true or false" in expects:
             return f"write `{text.casefold()}`" + (" without quotes" if node.quoted else "")
-        if _ARITHMETIC.fullmatch(text) and not _NUMBER.fullmatch(text):
+        if expressions and _ARITHMETIC.fullmatch(text) and not _NUMBER.fullmatch(text):
             return f"an expression is written `$({text})`"
     if isinstance(value, float) and value.is_integer() and "integer" in expects:
         return f"write `{int(value)}`"
-    return f"write {expects}" if expects else "see the language reference"
+    return ""
 
 
 def _and(names: list[str]) -> str:
