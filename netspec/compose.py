@@ -1,0 +1,120 @@
+"""One document out of many: `extends`, `remove`, `imports`, `file:` sections and `--set`.
+
+What comes out holds none of these any more. Each value keeps the span of the file or override that states it, and the
+history says what it replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Many
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from netspec.diagnostics import Diagnostics
+from netspec.document import Mapping, parse_document, plain
+from netspec.files import Files, directory_of
+from netspec.history import History, Origin
+from netspec.overrides import Knows, Override, apply, parse_overrides
+from netspec.paths import find
+
+__all__ = ["Composed", "compose", "compose_mapping", "directory_of", "resolved_text"]
+
+_ORDER = ("netspec", "name", "description", "params", "blocks", "model", "models", "data", "train")
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A document with everything in place, and where it all came from."""
+
+    document: Mapping
+    sources: tuple[str, ...]
+    """The files that were read, the spec itself first."""
+    history: History
+
+    def provenance(self, path: str) -> list[Origin]:
+        """The places that stated the value at a dotted path, oldest first, with what each said. Empty: no such path."""
+        found = find(self.document, path)
+        return [] if found.rest else self.history.of(found.steps, found.node)
+
+
+def compose(
+    path: str | Path, overrides: Many[str] = (), diagnostics: Diagnostics | None = None, *, knows: Knows | None = None
+) -> Composed | None:
+    """The spec in a file with its bases, imports, files and overrides (`a.b.c=value`).
+
+    `knows(path)` says whether the schema knows a dotted path that the document does not state, so that an override may
+    create it. None where the file cannot be read; other mistakes are reported and left out. Without `diagnostics`
+    mistakes raise SpecError.
+    """
+    found = Diagnostics() if diagnostics is None else diagnostics
+    files = Files(found)
+    composed = _finish(files, files.read(str(path)), str(path), overrides, knows)
+    if diagnostics is None:
+        found.raise_if_errors()
+    return composed
+
+
+def compose_mapping(
+    spec: Any, overrides: Many[str] = (), diagnostics: Diagnostics | None = None, *, knows: Knows | None = None
+) -> Composed | None:
+    """The same for a document in memory. Its spans count in the text that `netspec show --resolved` would print.
+
+    Relative paths in it are relative to the working directory.
+    """
+    from netspec.text.dump import dump
+    from netspec.text.python_values import checked
+
+    found = Diagnostics() if diagnostics is None else diagnostics
+    values = checked(spec, found)
+    composed = None
+    if values is not None:
+        files = Files(found)
+        document = parse_document(dump(values), "<mapping>", found)
+        composed = _finish(files, document, "<mapping>", overrides, knows)
+    if diagnostics is None:
+        found.raise_if_errors()
+    return composed
+
+
+def _finish(
+    files: Files, document: Mapping | None, name: str, overrides: Many[str], knows: Knows | None
+) -> Composed | None:
+    parsed = parse_overrides(overrides, files.diagnostics)
+    if document is None:
+        return None
+    late: list[Override] = []
+
+    def early(mapping: Mapping, history: History) -> Mapping:
+        """Overrides of what a section takes from its file have to be in place before the file is read."""
+        for override in parsed:
+            if _steers_file(mapping, override.path):
+                mapping = apply(mapping, override, history, files.diagnostics, lambda _: True)
+            else:
+                late.append(override)
+        return mapping
+
+    part = files.assemble(document, name, early)
+    final = part.document
+    for override in late:
+        final = apply(final, override, part.history, files.diagnostics, knows)
+    return Composed(final, tuple(files.names), part.history)
+
+
+def _steers_file(document: Mapping, path: str) -> bool:
+    section, _, key = path.rpartition(".")
+    if section.endswith(".params"):
+        section, key = section.removesuffix(".params"), "params"
+    found = find(document, section)
+    return (
+        key in ("file", "params") and not found.rest and isinstance(found.node, Mapping) and "file" in found.node.items
+    )
+
+
+def resolved_text(composed: Composed) -> str:
+    """The document as canonical YAML: itself a spec, and the same for the same values however they were written."""
+    from netspec.text.dump import dump
+
+    values = plain(composed.document)
+    ordered = {key: values.pop(key) for key in _ORDER if key in values}
+    return dump({**ordered, **values})
