@@ -28,6 +28,7 @@ from netspec.runtime.errors import RunError
 from netspec.runtime.finite import Guard
 from netspec.runtime.journal import Journal, figure
 from netspec.runtime.load import check_source, import_source, model_class
+from netspec.runtime.resolved import resolved_text
 from netspec.runtime.loop import Job, Progress, Stop, evaluate, finished, fit, mark, sum_type
 from netspec.runtime.metrics import Metrics
 from netspec.runtime.objective import make_objective
@@ -274,17 +275,6 @@ def ready_folder(
 @contextmanager
 def _kept(program: Program, run_dir: str | Path | None) -> Iterator[Path]:
     yield directory.make_directory(program.name, run_dir)
-
-
-def resolved_text(program: Program) -> str:
-    """The resolved document as YAML, with which the run can be repeated."""
-    try:
-        from netspec.compose import Composed
-        from netspec.compose import resolved_text as render
-    except ImportError:
-        from netspec.document import plain
-        return str(plain(program.document))
-    return render(Composed(document=program.document, sources=(program.file,)))
 
 
 def update_resolved(folder: Path, program: Program) -> None:
