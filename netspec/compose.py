@@ -6,17 +6,20 @@ history says what it replaced.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from netspec.bases import extended, imported_blocks
 from netspec.diagnostics import Diagnostics
-from netspec.document import Mapping, parse_document, plain
-from netspec.files import Files, directory_of
+from netspec.document import Mapping, parse_document, plain, read_document
+from netspec.files import Files, Part, directory_of
 from netspec.history import History, Origin
 from netspec.overrides import Knows, Override, apply, parse_overrides
 from netspec.paths import find
+from netspec.sections import filled
 
 __all__ = ["Composed", "compose", "compose_mapping", "directory_of", "resolved_text"]
 
@@ -48,8 +51,8 @@ def compose(
     mistakes raise SpecError.
     """
     found = Diagnostics() if diagnostics is None else diagnostics
-    files = Files(found)
-    composed = _finish(files, files.read(str(path)), str(path), overrides, knows)
+    document = read_document(path, found)
+    composed = None if document is None else _composed(document, str(path), overrides, found, knows)
     if diagnostics is None:
         found.raise_if_errors()
     return composed
@@ -69,35 +72,46 @@ def compose_mapping(
     values = checked(spec, found)
     composed = None
     if values is not None:
-        files = Files(found)
         document = parse_document(dump(values), "<mapping>", found)
-        composed = _finish(files, document, "<mapping>", overrides, knows)
+        composed = None if document is None else _composed(document, "<mapping>", overrides, found, knows)
     if diagnostics is None:
         found.raise_if_errors()
     return composed
 
 
-def _finish(
-    files: Files, document: Mapping | None, name: str, overrides: Many[str], knows: Knows | None
-) -> Composed | None:
-    parsed = parse_overrides(overrides, files.diagnostics)
-    if document is None:
-        return None
+Change = Callable[[Mapping, History], Mapping]
+
+
+def _assemble(files: Files, document: Mapping, change: Change | None = None) -> Part:
+    """The document with all that it refers to. `change` acts when its base is in place and its sections are not."""
+    history = History()
+    document = extended(files, document, imported_blocks(files, document), history)
+    if change is not None:
+        document = change(document, history)
+    return Part(filled(files, document, history), history)
+
+
+def _composed(
+    document: Mapping, file: str, overrides: Many[str], diagnostics: Diagnostics, knows: Knows | None
+) -> Composed:
+    parsed = parse_overrides(overrides, diagnostics)
     late: list[Override] = []
 
     def early(mapping: Mapping, history: History) -> Mapping:
         """Overrides of what a section takes from its file have to be in place before the file is read."""
         for override in parsed:
             if _steers_file(mapping, override.path):
-                mapping = apply(mapping, override, history, files.diagnostics, lambda _: True)
+                mapping = apply(mapping, override, history, diagnostics, lambda _: True)
             else:
                 late.append(override)
         return mapping
 
-    part = files.assemble(document, name, early)
+    files = Files(diagnostics, _assemble)
+    with files.opened(file):
+        part = _assemble(files, document, early)
     final = part.document
     for override in late:
-        final = apply(final, override, part.history, files.diagnostics, knows)
+        final = apply(final, override, part.history, diagnostics, knows)
     return Composed(final, tuple(files.names), part.history)
 
 

@@ -51,6 +51,8 @@ def brief(node: Node) -> str:
 
 def merge(base: Node, over: Node, history: History, steps: Steps = ()) -> Node:
     """`over` on top of `base`: mappings merge, the rest is replaced. The base's keys come first, in its order."""
+    if base is over:  # one block, imported by both
+        return over
     if not (isinstance(base, Mapping) and isinstance(over, Mapping)):
         history.replace(steps, base)
         return over

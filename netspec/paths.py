@@ -84,6 +84,11 @@ def drop(node: Node, steps: Steps) -> Node:
     return without(node, step)
 
 
+def with_key(node: Mapping, key: str, value: Node, key_span: Span) -> Mapping:
+    """The mapping with one key set."""
+    return Mapping({**node.items, key: value}, {**node.key_spans, key: key_span}, node.span)
+
+
 def without(node: Mapping, *keys: str) -> Mapping:
     """The mapping without some of its keys."""
     return Mapping(

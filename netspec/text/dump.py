@@ -85,7 +85,15 @@ def scalar(value: Any, *, flow: bool = True) -> str:
         return str(int(value))
     if isinstance(value, float):
         return _float(value)
-    return value if _is_plain(value, flow) else json.dumps(value, ensure_ascii=not value.isprintable())
+    return value if _is_plain(value, flow) else _quoted(value)
+
+
+def _quoted(text: str) -> str:
+    """JSON's escapes are YAML's, but for surrogate pairs, so only what JSON would leave and YAML refuses is added."""
+    return "".join(
+        one if one.isprintable() else f"\\u{ord(one):04x}" if ord(one) < 0x10000 else f"\\U{ord(one):08x}"
+        for one in json.dumps(text, ensure_ascii=False)
+    )
 
 
 def _float(value: float) -> str:
