@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from netspec.diagnostics import Diagnostics, Span
@@ -266,7 +267,7 @@ class _Evaluation:
             for side in (left, right):
                 if isinstance(side, list | tuple):
                     self.spend(_count(side, MAX_ITEMS))
-            result = self.apply(expr, (left, right), lambda op=op, a=left, b=right: _COMPARE[op](a, b))  # type: ignore[misc]
+            result = self.apply(expr, (left, right), partial(_COMPARE[op], left, right))
             left = right
         return result
 

@@ -82,14 +82,14 @@ def parse_scalar(scalar: Scalar, diagnostics: Diagnostics, *, paths: bool = Fals
 
 
 def parse_compute(scalar: Scalar, diagnostics: Diagnostics) -> Expr:
-    """Tensor arithmetic: bare names are `Tensor` references, `$name` and `$(…)` values. Mistakes as in `parse_scalar`."""
+    """Tensor arithmetic: bare names are `Tensor` references, `$name` and `$(…)` values. Mistakes as for a scalar."""
     if not isinstance(scalar.value, str):
         return Literal(scalar.value)
     return _guarded(scalar, diagnostics, paths=False, compute=True)
 
 
 def name_span(scalar: Scalar, name: str) -> Span:
-    """Where a name (or dotted path) first stands in the scalar's expressions; the whole scalar where that is not clear."""
+    """Where a name (or dotted path) first stands in the scalar's expressions; else the whole scalar."""
     text = scalar.value if isinstance(scalar.value, str) else ""
     start = text.find(name)
     while start >= 0:

@@ -48,11 +48,11 @@ def to_python(
     tensors: Callable[[str | Template], str | Expr] | None = None,
     iterated: bool = False,
 ) -> str:
-    """The expression as one line of Python, which `ruff format` leaves as it is where the line is long enough for it.
+    """The expression as one line of Python, which `ruff format` leaves as it is where it fits the line.
 
     `rename` says what a name becomes: an expression, or text such as `self.width` or `x.shape[1]` that never
-    needs parentheses. `tensors` does the same for a tensor's reference. `iterated`: a `for` will loop over it, so that `range`,
-    `zip` and `reversed` need not be made lists. `python_requirements` names what the text takes for granted.
+    needs parentheses. `tensors` does the same for a tensor's reference. `iterated`: a `for` will loop over it, so
+    that `range`, `zip` and `reversed` need not be made lists. `python_requirements` says what the text relies on.
     Raises TypeError for what Python has no text for (a block as a value).
     """
     return _Printer(python=True).print(_renamed(expr, rename, tensors), _CONDITIONAL, iterated=iterated)
@@ -164,8 +164,9 @@ class _Printer:
             case Unary(op, operand):
                 return op + self.print(operand, _SIGN), _SIGN
             case Binary("**", left, right):
-                space = "" if _hugs(left) and _hugs(right) else " "
-                return f"{self.print(left, _ATOM)}{space}**{space}{self.print(right, _SIGN)}", _POWER
+                left_text = self.print(left, _ATOM)
+                space = "" if _hugs(left) and not left_text.startswith("(") and _hugs(right) else " "
+                return f"{left_text}{space}**{space}{self.print(right, _SIGN)}", _POWER
             case Binary(op, left, right):
                 level = _BINARY[op]
                 return f"{self.print(left, level)} {op} {self.print(right, level + 1)}", level

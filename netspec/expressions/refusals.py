@@ -200,8 +200,8 @@ def _compute_refusal(node: ast.expr) -> Words:
             return "a text cannot take part in tensor arithmetic", "tensors are named without quotes"
         case ast.Constant(value=value) if value is ...:
             return "`...` stands only between `[` and `]`", "as in `x[..., 0]`"
-    message, help = _value_refusal(node)
-    return message.replace("an expression", "`compute`"), help
+    words, mend = _value_refusal(node)
+    return words.replace("an expression", "`compute`"), mend
 
 
 def call_refused(node: ast.Call) -> tuple[str, str, str | None]:

@@ -46,7 +46,7 @@ def identifier_end(text: str, start: int) -> int:
 
 
 def closing(text: str, opening: int) -> int:
-    """Where the parenthesis closes that opens at `opening`, not counting those in string literals; -1 where none does."""
+    """Where the parenthesis closes that opens at `opening` (those in string literals do not count); -1: none does."""
     depth, position = 0, opening
     while position < len(text):
         letter = text[position]
