@@ -17,7 +17,7 @@ from netspec.diagnostics import Diagnostics
 from netspec.document import Mapping, parse_document, plain, read_document
 from netspec.files import Files, Part, directory_of
 from netspec.history import History, Origin
-from netspec.overrides import Knows, Override, apply, parse_overrides
+from netspec.overrides import Knows, Meant, Override, apply, parse_overrides
 from netspec.paths import find
 from netspec.sections import filled
 
@@ -42,24 +42,34 @@ class Composed:
 
 
 def compose(
-    path: str | Path, overrides: Many[str] = (), diagnostics: Diagnostics | None = None, *, knows: Knows | None = None
+    path: str | Path,
+    overrides: Many[str] = (),
+    diagnostics: Diagnostics | None = None,
+    *,
+    knows: Knows | None = None,
+    meant: Meant | None = None,
 ) -> Composed | None:
     """The spec in a file with its bases, imports, files and overrides (`a.b.c=value`).
 
-    `knows(path)` says whether the schema knows a dotted path that the document does not state, so that an override may
-    create it. None where the file cannot be read; other mistakes are reported and left out. Without `diagnostics`
+    `knows(steps)` says whether the schema knows a path that the document does not state, so that an override may create
+    it, and `meant(steps)` which one a misspelt path meant. None where the file cannot be read; other mistakes are reported and left out. Without `diagnostics`
     mistakes raise SpecError.
     """
     found = Diagnostics() if diagnostics is None else diagnostics
     document = read_document(path, found)
-    composed = None if document is None else _composed(document, str(path), overrides, found, knows)
+    composed = None if document is None else _composed(document, str(path), overrides, found, knows, meant)
     if diagnostics is None:
         found.raise_if_errors()
     return composed
 
 
 def compose_mapping(
-    spec: Any, overrides: Many[str] = (), diagnostics: Diagnostics | None = None, *, knows: Knows | None = None
+    spec: Any,
+    overrides: Many[str] = (),
+    diagnostics: Diagnostics | None = None,
+    *,
+    knows: Knows | None = None,
+    meant: Meant | None = None,
 ) -> Composed | None:
     """The same for a document in memory. Its spans count in the text that `netspec show --resolved` would print.
 
@@ -73,7 +83,7 @@ def compose_mapping(
     composed = None
     if values is not None:
         document = parse_document(dump(values), "<mapping>", found)
-        composed = None if document is None else _composed(document, "<mapping>", overrides, found, knows)
+        composed = None if document is None else _composed(document, "<mapping>", overrides, found, knows, meant)
     if diagnostics is None:
         found.raise_if_errors()
     return composed
@@ -92,7 +102,12 @@ def _assemble(files: Files, document: Mapping, change: Change | None = None) -> 
 
 
 def _composed(
-    document: Mapping, file: str, overrides: Many[str], diagnostics: Diagnostics, knows: Knows | None
+    document: Mapping,
+    file: str,
+    overrides: Many[str],
+    diagnostics: Diagnostics,
+    knows: Knows | None,
+    meant: Meant | None,
 ) -> Composed:
     parsed = parse_overrides(overrides, diagnostics)
     late: list[Override] = []
@@ -111,7 +126,7 @@ def _composed(
         part = _assemble(files, document, early)
     final = part.document
     for override in late:
-        final = apply(final, override, part.history, diagnostics, knows)
+        final = apply(final, override, part.history, diagnostics, knows, meant)
     return Composed(final, tuple(files.names), part.history)
 
 

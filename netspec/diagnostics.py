@@ -27,7 +27,12 @@ class Span:
     end_column: int
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}"
+        # An override is one short line, given whole: numbers would say nothing more.
+        return self.file if self.is_override else f"{self.file}:{self.line}:{self.column}"
+
+    @property
+    def is_override(self) -> bool:
+        return self.file.startswith("--set ")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from netspec.history import History, brief
 
 def directory_of(span: Span) -> Path:
     """The directory that relative paths stated at `span` start from: its file's, or the working directory."""
-    if span.file.startswith(("--set ", "<")):
+    if span.is_override or span.file.startswith("<"):
         return Path()
     return Path(span.file).parent
 

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from netspec.diagnostics import Diagnostics, Span
 from netspec.document import Mapping, Node, Scalar, Sequence, parse_value
 from netspec.history import History, brief
-from netspec.paths import Found, find, keys_named, names_at, put
+from netspec.paths import Found, Steps, find, keys_named, names_at, put
 from netspec.suggest import suggest
 
-Knows = Callable[[str], bool]
-"""Whether the schema knows a dotted path."""
+Knows = Callable[[Steps], bool]
+"""Whether the schema knows a path, so that an override may create what the document does not state."""
+
+Meant = Callable[[Steps], Steps | None]
+"""The path that the schema knows and that a misspelt one probably meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +57,27 @@ def parse_overrides(texts: Iterable[str], diagnostics: Diagnostics) -> list[Over
 
 
 def apply(
-    document: Mapping, override: Override, history: History, diagnostics: Diagnostics, knows: Knows | None
+    document: Mapping,
+    override: Override,
+    history: History,
+    diagnostics: Diagnostics,
+    knows: Knows | None = None,
+    meant: Meant | None = None,
 ) -> Mapping:
     """The document with the override in place, or as it was where the path leads nowhere."""
     found = find(document, override.path)
     steps = (*found.steps, *found.rest)
     if not found.rest:
         history.replace(found.steps, found.node)
-    elif not isinstance(found.node, Mapping) or not _may_create(found, override.path, knows):
-        _report(document, override, found, diagnostics)
+    elif not isinstance(found.node, Mapping) or knows is None or not knows(steps):
+        _report(document, override, found, diagnostics, meant)
         return document
     changed = put(document, steps, override.value, override.span(0, len(override.path)))
     assert isinstance(changed, Mapping)
     return changed
 
 
-def _may_create(found: Found, path: str, knows: Knows | None) -> bool:
-    return knows is not None and knows(path)
-
-
-def _report(document: Mapping, override: Override, found: Found, diagnostics: Diagnostics) -> None:
+def _report(document: Mapping, override: Override, found: Found, diagnostics: Diagnostics, meant: Meant | None) -> None:
     start = sum(len(step) + 1 for step in found.steps)
     here = ".".join(found.steps)
     step = found.rest[0]
@@ -92,14 +96,17 @@ def _report(document: Mapping, override: Override, found: Found, diagnostics: Di
         diagnostics.error("NS042", f"`{here}` is {brief(found.node)}, there is no entry `{step}`", span, help=help)
         return
     where = f"in `{here}`" if here else "in this spec"
-    diagnostics.error("NS041", f"there is no `{step}` {where}", span, help=_help(document, found, names))
+    diagnostics.error("NS041", f"there is no `{step}` {where}", span, help=_help(document, found, names, meant))
 
 
-def _help(document: Mapping, found: Found, names: list[str]) -> str:
+def _help(document: Mapping, found: Found, names: list[str], meant: Meant | None) -> str:
     step, *rest = found.rest
     near = suggest(step, names)
     if near is not None:
         return f"did you mean `{'.'.join([*found.steps, near, *rest])}`?"
+    known = meant((*found.steps, *found.rest)) if meant is not None else None
+    if known is not None:
+        return f"did you mean `{'.'.join(known)}`?"
     elsewhere = next(iter(keys_named(document, found.rest[-1])), None)
     if elsewhere is not None:
         return f"did you mean `{'.'.join(elsewhere)}`?"

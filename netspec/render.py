@@ -80,7 +80,7 @@ class _Texts:
 
 
 def _read(file: str) -> str | None:
-    if _is_override(file):
+    if file.startswith("--set "):
         return file.removeprefix("--set ")
     try:
         with Path(file).open(encoding="utf-8-sig", errors="replace", newline="") as stream:
@@ -89,12 +89,8 @@ def _read(file: str) -> str | None:
         return None
 
 
-def _is_override(file: str) -> bool:
-    return file.startswith("--set ")
-
-
 def _place(span: Span) -> str:
-    return clean(span.file if _is_override(span.file) else str(span))
+    return clean(str(span))
 
 
 def _one(found: Diagnostic, texts: _Texts, width: int, paint: Paint) -> Iterator[str]:
@@ -227,7 +223,7 @@ def _sarif_result(one: Diagnostic, codes: list[str]) -> dict[str, Any]:
 
 
 def _is_file(span: Span) -> bool:
-    return not _is_override(span.file) and not span.file.startswith("<")
+    return not span.is_override and not span.file.startswith("<")
 
 
 def _sarif_location(span: Span) -> dict[str, Any]:
