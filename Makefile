@@ -21,6 +21,7 @@ help:
 	@echo "make clean      remove .venv and caches"
 
 setup: $(STAMP)
+	@echo "==> $(VENV) is ready"
 
 # A distribution's Python may come without ensurepip: then its own pip fills the environment.
 $(BIN)/python:
@@ -31,12 +32,12 @@ $(BIN)/python:
 
 $(STAMP): pyproject.toml requirements.lock | $(BIN)/python
 	@echo "==> installing netspec and what it needs into $(VENV) (PyTorch is large: the first time takes minutes)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock uv || \
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint requirements.lock uv || \
 		echo "    uv cannot be had here; pip does it too, more slowly"
 	@if $(BIN)/python -m uv --version >/dev/null 2>&1 && \
 		$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[data,dev]'; \
 	then :; else \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[data,dev]'; \
+		$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint requirements.lock --editable '.[data,dev]'; \
 	fi
 	@touch $(STAMP)
 
@@ -53,12 +54,15 @@ test-long: $(STAMP)
 	@$(BIN)/python -m pytest -m long
 
 lint: $(STAMP)
-	@echo "==> ruff, mypy, drift of generated/"
+	@echo "==> ruff: the package, its tests and benchmarks"
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
+	@echo "==> ruff with its defaults: generated/"
 	@$(BIN)/python -m ruff check --isolated --target-version py311 generated
 	@$(BIN)/python -m ruff format --isolated --target-version py311 --check generated
+	@echo "==> mypy: the package and generated/"
 	@$(BIN)/python -m mypy netspec generated
+	@echo "==> generated/ is what the specs say"
 	@$(BIN)/netspec build --check specs
 
 clean:

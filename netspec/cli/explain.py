@@ -137,20 +137,22 @@ def _yaml(value: object) -> str:
 def _provenance(args: argparse.Namespace) -> int:
     from netspec.compose import compose
     from netspec.diagnostics import Diagnostics
-    from netspec.document import plain
-    from netspec.schema import knows
+    from netspec.schema import knows, suggest_path
 
     diagnostics = Diagnostics()
     composed = compose(args.what, args.overrides, diagnostics, knows=knows)
     common.report(diagnostics)
     if composed is None or diagnostics.has_errors:
         return common.WRONG_SPEC
-    history = composed.provenance(args.path)
-    if not history:
-        common.wrong_usage(args, f"{args.what} states no {args.path}")
-    node = composed.find(args.path)
-    if node is not None:
-        print(f"{args.path} = {_yaml(plain(node))}")
-    for span, note in history:
-        print(f"  {span}  {note}")
+    origins = composed.provenance(args.path)
+    steps = tuple(args.path.split("."))
+    if not origins and knows(steps):
+        print(f"{args.path}: not stated, so the default holds")
+    elif not origins:
+        near = suggest_path(steps)
+        common.wrong_usage(
+            args, f"there is no {args.path} in {args.what}" + (f"; did you mean {'.'.join(near)}?" if near else "")
+        )
+    for span, note in origins:
+        print(f"{span}: {note}")
     return common.GOOD

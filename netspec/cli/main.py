@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
+from netspec import __version__
+
 VERBS: Final = {
     "init": "write a starter spec",
     "validate": "check specs for everything that can be known without data",
@@ -48,15 +50,6 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}{f'; did you mean {near}?' if near else ''}\n")
 
 
-class _Version(argparse.Action):
-    """`--version`, which looks the number up only when asked."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from importlib.metadata import version
-
-        parser.exit(0, f"netspec {version('netspec')}\n")
-
-
 def make_parser() -> Parser:
     """The parser of the command line, with all of its verbs."""
     parser = Parser(
@@ -65,7 +58,7 @@ def make_parser() -> Parser:
         epilog="`netspec VERB --help` says more about each.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    parser.add_argument("--version", action="version", version=f"netspec {__version__}")
     verbs = parser.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True)
     for name, summary in VERBS.items():
         module = importlib.import_module(f"netspec.cli.{name}")
