@@ -52,8 +52,8 @@ def compose(
     """The spec in a file with its bases, imports, files and overrides (`a.b.c=value`).
 
     `knows(steps)` says whether the schema knows a path that the document does not state, so that an override may create
-    it, and `meant(steps)` which one a misspelt path meant. None where the file cannot be read; other mistakes are reported and left out. Without `diagnostics`
-    mistakes raise SpecError.
+    it, and `meant(steps)` which one a misspelt path meant. None where the file cannot be read; other mistakes are
+    reported and left out. Without `diagnostics` mistakes raise SpecError.
     """
     found = Diagnostics() if diagnostics is None else diagnostics
     document = read_document(path, found)
