@@ -15,8 +15,11 @@ from netspec.suggest import suggest
 
 
 def knows(path: tuple[str, ...]) -> bool:
-    """Whether the schema has a value at this path. Names that the user chooses (of layers, of parameters) may be any on the
-    way, but what the path ends in has to be a key of the language or an argument of something in the catalog."""
+    """Whether the schema has a value at this path.
+
+    Names that the user chooses (of layers, of parameters) may be any on the way; what the path ends in has to be a key
+    of the language, or an argument of something in the catalog.
+    """
     return bool(path) and _unknown_step(path) is None
 
 
@@ -73,7 +76,7 @@ def _forms(schema: Schema) -> Iterator[Schema]:
 @cache
 def _layer() -> Schema:
     arguments = (argument.name for name in catalog.names() for argument in _entry(name).arguments)
-    return {"type": "object", "properties": {**dict.fromkeys(arguments, {}), **STEERING}}
+    return {"type": "object", "properties": {**{key: {} for key in arguments}, **STEERING}}
 
 
 @cache
@@ -81,7 +84,7 @@ def _named(kind: str) -> Schema:
     category = CATEGORIES[kind]
     names = catalog.names(category)
     arguments = (argument.name for name in names for argument in _entry(name, category).arguments)
-    return {"type": "object", "properties": {"type": {}, **dict.fromkeys(arguments, {}), **BESIDE[kind]}}
+    return {"type": "object", "properties": {"type": {}, **{key: {} for key in arguments}, **BESIDE[kind]}}
 
 
 def _entry(name: str, category: catalog.Category | None = None) -> catalog.Entry:

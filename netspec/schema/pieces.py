@@ -1,8 +1,8 @@
 """The few forms from which the structure of a document is put together.
 
-Everything here is draft-07 JSON Schema, with two words of ours for messages, which other readers ignore: `expects` says
-what a value may be, and `example` shows one as YAML. A `$ref` names a kind of place (`#/$defs/layer`), at which the
-validator begins anew.
+Everything here is draft-07 JSON Schema, with two words of ours for messages, which others ignore: `expects` says what
+a value may be, and `example` shows one as YAML. A `$ref` names a kind of place (`#/definitions/layer`), at which
+the validator begins anew.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ NAMES: Final[Schema] = {"anyOf": [TEXT, {"type": "array", "items": TEXT}]}
 
 def ref(kind: str, description: str = "") -> Schema:
     """A place of that kind. The description is for editors, which read what stands beside a `$ref`."""
-    schema = {"$ref": f"#/$defs/{kind}"}
+    schema = {"$ref": f"#/definitions/{kind}"}
     return {**schema, "description": description} if description else schema
 
 
 def kind_of(schema: Schema) -> str | None:
     """The kind of place that a schema refers to, if it does."""
     target = schema.get("$ref")
-    return target.removeprefix("#/$defs/") if isinstance(target, str) else None
+    return target.removeprefix("#/definitions/") if isinstance(target, str) else None
 
 
 def record(properties: Mapping[str, Schema], required: Iterable[str] = (), example: str = "") -> Schema:
