@@ -1,7 +1,7 @@
 """What a transform does to an image's channels, size and dtype, told without an image.
 
-A rule takes the transform's arguments and an `ImageType` and answers with another, or with a `Problem` in words. Sizes and
-channels that are not known before the data is read are None, and stay so where they decide.
+A rule takes the transform's arguments and an `ImageType` and answers with another, or with a `Problem` in words. Sizes
+and channels that are not known before the data is read are None, and so is what follows from them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def random_crop(arguments: Mapping[str, Any], image: ImageType) -> Answer:
     ]
     if small and not arguments["pad_if_needed"]:
         return Problem(
-            f"a crop of {height}×{width} does not fit an image that is {' and '.join(small)}",
+            f"a crop of {height} x {width} does not fit an image that is {' and '.join(small)}",
             help="a smaller `size`, more `padding`, or `pad_if_needed: true`",
             argument="size",
         )

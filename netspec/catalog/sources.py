@@ -1,8 +1,8 @@
 """The sources of data that a spec may name, and what each can tell about its fields without reading any data.
 
-A source gives samples: mappings from field names to tensors. Class sets give `label`, an int64 index; regression sets give
-`target`, float32 of shape [1], so that it stands beside the [N, 1] of a `Linear` head without a squeeze. Images are
-[C, H, W]. The loaders are in `netspec.runtime.data.sources`.
+A source gives samples: mappings from field names to tensors. Class sets give `label`, an int64 index; regression sets
+give `target`, float32 of shape [1], so that it stands beside the [N, 1] of a `Linear` head without a squeeze. Images
+are [C, H, W]. The loaders are in `netspec.runtime.data.sources`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from netspec.catalog.entry import Argument, Entry
 class FieldInfo:
     """One field of a sample.
 
-    `shape` is that of one sample, None for a size that is not known before the data is read; the whole is None where not
-    even the number of dimensions is. `dtype` is torch's name for it, "any" where it is not known.
+    `shape` is that of one sample, None for a size that is not known before the data is read; the whole is None where
+    not even the number of dimensions is. `dtype` is torch's name for it, "any" where it is not known.
     """
 
     name: str
@@ -35,11 +35,11 @@ Fields = Mapping[str, FieldInfo]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceEntry(Entry):
     fields: Callable[[Mapping[str, Any]], Fields | None]
-    """fields(arguments) -> what a sample holds, before any transform, told without reading data; None if that is unknown."""
+    """fields(arguments) -> what a sample holds before any transform, told without reading data; None if unknown."""
     paths: tuple[str, ...] = ()
     """The arguments that are paths, relative to the file that states them."""
     pil: bool = False
-    """True where images come as PIL images (decoded files), on which torchvision's transforms work as on its datasets."""
+    """True where images come as PIL images (decoded files), as from torchvision's own data sets."""
 
 
 def _info(
@@ -270,13 +270,13 @@ ENTRIES: Final[tuple[SourceEntry, ...]] = (
         "NumPy",
         "numpy_arrays",
         _numpy,
-        "Arrays of an `.npz` file, a sample a row; integers become int64, floats float32, an `image` of bytes stays uint8.",
+        "Arrays of an `.npz` file, a sample a row; integers become int64, floats float32, a uint8 `image` stays so.",
         Argument(name="path", kind="str", doc="The file."),
         Argument(
             name="fields",
             kind="mapping?",
             default=None,
-            doc="Field name to array name, such as {image: x_train, label: y_train}. Left out: every array by its own name.",
+            doc="Array name by field name: {image: x_train, label: y_train}. Left out: every array by its own name.",
         ),
         Argument(
             name="channels_last",

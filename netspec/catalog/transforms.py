@@ -1,8 +1,8 @@
 """The transforms that a spec may name: torchvision's v2, by name and with its arguments, and `Standardize` for tables.
 
-Three facts beyond the signature steer how data is kept in memory. A transform without random draws may run once, before the
-data is kept; one that is `batchable` gives a batch what it gives each of its images; a `light` one is a few lines of ours
-with v2's own values, so that it does not cost the import of torchvision.
+Three facts beyond the signature steer how data is kept in memory. A transform without random draws may run once,
+before the data is kept; one that is `batchable` gives a batch what it gives each of its images; a `light` one is a few
+lines of ours with v2's own values, so that it does not cost the import of torchvision.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the `data` section says, checked and with every default filled in: all that the runtime needs to know.
 
-`read_data` (in `netspec.recipe.read_data`) makes these from the document. Everything here is plain data, so a recipe can be
-compared, printed and written down; nothing imports torch or reads any data.
+`read_data` (in `netspec.recipe.read_data`) makes these from the document. Everything here is plain data, so a recipe
+can be compared, printed and written down; nothing imports torch or reads any data.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transform:
-    """A transform of the catalog with the arguments that the spec gives; `of` holds the transforms that a container runs."""
+    """A transform of the catalog with the arguments that the spec gives; `of` are those that a container runs."""
 
     type: str
     target: str
@@ -70,10 +70,10 @@ class Split:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fractions:
-    """Cuts one source of n samples: split number k takes those from round(n · (f₁ + … + fₖ₋₁)) to round(n · (f₁ + … + fₖ)).
+    """Cuts one source of n samples: split k gets round(n · (f₁ + … + fₖ)) - round(n · (f₁ + … + fₖ₋₁)), halves up.
 
-    The samples are shuffled by `seed` first; with `stratify` every split gets each class in proportion, to within one
-    sample.
+    The samples are shuffled by `seed`; with `stratify` a split takes from each class in proportion to what is left of
+    it, to within one sample.
     """
 
     sizes: Mapping[str, float]

@@ -12,6 +12,7 @@ from netspec.catalog.sources import FieldInfo
 from netspec.catalog.transforms import TransformEntry
 from netspec.diagnostics import Diagnostics, Span
 from netspec.recipe.data import Transform
+from netspec.recipe.reading import show
 from netspec.shapes import Problem
 
 Fields = dict[str, FieldInfo]
@@ -45,6 +46,9 @@ class FieldFlow:
         entry = registry.lookup(transform.type, "transform")
         assert isinstance(entry, TransformEntry)
         if entry.applies_to == "table":
+            if batch:
+                self._wrong("NS510", f"{entry.name} works on samples", span, help="put it under `transforms`")
+                return
             self._table(transform, entry, span)
             return
         if self.image is None:
@@ -126,12 +130,3 @@ class FieldFlow:
 
 def _sets_dtype(transform: Transform) -> bool:
     return transform.type in _SETS_DTYPE or any(_sets_dtype(inner) for inner in transform.of)
-
-
-def show(value: object) -> str:
-    """A value as one writes it in YAML, for messages."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"`{value}`" if isinstance(value, str) else str(value)

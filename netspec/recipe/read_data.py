@@ -12,16 +12,13 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, cast
 
-from netspec.catalog import registry
-from netspec.catalog.entry import REQUIRED, Category, Entry
-from netspec.catalog.kinds import accepts
 from netspec.catalog.sources import SourceEntry
 from netspec.catalog.transforms import TransformEntry
 from netspec.diagnostics import Diagnostics, Span
-from netspec.document import Mapping, Node, Scalar, Sequence
+from netspec.document import Mapping, Node, Sequence
 from netspec.recipe.data import SPLITS, DataRecipe, Fractions, Sampler, Source, Split, Transform
-from netspec.recipe.field_flow import FieldFlow, Fields, show
-from netspec.shapes import Problem
+from netspec.recipe.field_flow import FieldFlow, Fields
+from netspec.recipe.reading import SectionReader, show
 from netspec.suggest import suggest
 
 _SAMPLERS = ("RandomSampler", "SequentialSampler", "WeightedRandomSampler")
@@ -38,20 +35,18 @@ def read_data(node: Mapping, diagnostics: Diagnostics, scope: MappingABC[str, ob
     return None if wrong else recipe
 
 
-@dataclass(slots=True)
-class _Reader:
+@dataclass(slots=True, kw_only=True)
+class _Reader(SectionReader):
     node: Mapping
-    diagnostics: Diagnostics
-    scope: MappingABC[str, object]
     paths: dict[str, str] = field(default_factory=dict)
 
     def read(self) -> DataRecipe | None:
         fractions = self.fractions()
         names = [name for name in SPLITS if name in self.node.items or (fractions and name in fractions.sizes)]
-        if "source" in self.node.items and fractions is None and "split" not in self.node.items and not names:
-            names = ["train"]
+        if "source" in self.node.items and "split" not in self.node.items and "train" not in names:
+            names = ["train", *names]
         if "train" not in names:
-            if not self.diagnostics.has_errors:
+            if fractions is not None or "split" not in self.node.items:
                 self.diagnostics.error(
                     "NS500",
                     "there is no data to train on",
@@ -83,53 +78,6 @@ class _Reader:
             select=select,
             paths=self.paths,
         )
-
-    # Values
-
-    def value(self, node: Node) -> Any:
-        """The node as plain values, its expressions evaluated. None for one that is wrong, which has then been reported."""
-        match node:
-            case Sequence(items=items):
-                return [self.value(item) for item in items]
-            case Mapping(items=entries):
-                return {key: self.value(value) for key, value in entries.items()}
-            case Scalar(value=str() as text) if "$" in text:
-                from netspec.expressions import ExpressionError, evaluate, parse_scalar, report
-
-                try:
-                    return evaluate(parse_scalar(node, self.diagnostics, paths=True), self.scope)
-                except ExpressionError as error:
-                    report(error, node, self.diagnostics)
-                    return None
-            case Scalar(value=value):
-                return value
-
-    def count(self, mapping: Mapping, key: str, minimum: int, *, auto: bool = False) -> int | None:
-        if key not in mapping.items:
-            return None
-        node = mapping.items[key]
-        value = self.value(node)
-        if auto and value == "auto":
-            return None
-        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-            either = "auto or " if auto else ""
-            self.diagnostics.error(
-                "NS508", f"`{key}` is {either}a whole number from {minimum}, and got {show(value)}", node.span
-            )
-            return None
-        return value
-
-    def flag(self, key: str, default: bool, *mappings: Mapping | None) -> bool:
-        """The first of the mappings that has the key says."""
-        for mapping in mappings:
-            if mapping is not None and key in mapping.items:
-                value = self.value(mapping.items[key])
-                if isinstance(value, bool):
-                    return value
-                self.diagnostics.error(
-                    "NS508", f"`{key}` is true or false, and got {show(value)}", mapping.items[key].span
-                )
-        return default
 
     def cache(self) -> bool | None:
         if "cache" not in self.node.items:
@@ -267,6 +215,9 @@ class _Reader:
             self.unknown("sampler", kind, node.span, suggest(str(kind), _SAMPLERS), f"one of {', '.join(_SAMPLERS)}")
             return plain
         weights = arguments.get("weights")
+        if kind == "SequentialSampler" and arguments:
+            self.diagnostics.error("NS502", f"SequentialSampler takes no `{next(iter(arguments))}`", node.span)
+            return plain
         if (kind == "WeightedRandomSampler") != (weights is not None):
             self.diagnostics.error(
                 "NS502",
@@ -327,6 +278,7 @@ class _Reader:
         if node is None:
             return None
         names = self.value(node)
+        names = [names] if isinstance(names, str) else names
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             self.diagnostics.error("NS505", f"`fields` is a list of names, and got {show(names)}", node.span)
             return None
@@ -350,8 +302,8 @@ class _Reader:
                 if transform.type == "Standardize" and _standardized(transform) not in fitted:
                     self.diagnostics.error(
                         "NS510",
-                        f"`{split.name}` standardises `{_standardized(transform)}`, but `train`, from which mean and std "
-                        "come, does not",
+                        f"`{split.name}` standardises `{_standardized(transform)}`, but `train`, which mean and std "
+                        "come from, does not",
                         self.node.key_spans[split.name],
                         help="put `transforms: [Standardize]` directly under `data`",
                     )
@@ -411,67 +363,6 @@ class _Reader:
             random=entry.random or any(t.random for t in of),
             batchable=entry.batchable,
             light=entry.light,
-        )
-
-    def entry(self, node: Node, category: Category, place: str) -> tuple[Entry, dict[str, Any]] | None:
-        """The catalog entry that `NAME` or `{type: NAME, …}` names, and the arguments that it gives."""
-        named = node.items.get("type") if isinstance(node, Mapping) else node
-        name = self.value(named) if named is not None else None
-        entry = registry.lookup(name, category) if isinstance(name, str) else None
-        if named is None or entry is None:
-            near = registry.suggest(name, category) if isinstance(name, str) else None
-            self.unknown(category, name, (named or node).span, near, f"`netspec explain {category}s` lists them")
-            return None
-        given: dict[str, Any] = {}
-        right = True
-        items = node.items if isinstance(node, Mapping) else {}
-        for key, item in items.items():
-            if key == "type":
-                continue
-            assert isinstance(node, Mapping)
-            argument = entry.argument(key)
-            if argument is None:
-                near = suggest(key, [a.name for a in entry.arguments])
-                takes = ", ".join(f"`{a.name}`" for a in entry.arguments) or "no arguments"
-                self.diagnostics.error(
-                    "NS502",
-                    f"{entry.name} has no argument `{key}`",
-                    node.key_spans[key],
-                    help=f"did you mean `{near}`?" if near else f"{entry.name} takes {takes}",
-                )
-                right = False
-                continue
-            nested = isinstance(entry, TransformEntry) and entry.nested and key == "transforms"
-            if nested and isinstance(item, Sequence):
-                given[key] = item
-                continue
-            errors = len(self.diagnostics.found)
-            value = self.value(item)
-            problem = None if len(self.diagnostics.found) > errors else accepts(argument, value)
-            if nested and problem is None:
-                problem = Problem("`transforms` takes a list of transforms", argument=key)
-            if problem is not None or len(self.diagnostics.found) > errors:
-                if problem is not None:
-                    self.diagnostics.error("NS503", problem.message, item.span, help=problem.help)
-                right = False
-            given[key] = value
-        for argument in entry.arguments:
-            if argument.default is REQUIRED and argument.name not in items:
-                self.diagnostics.error(
-                    "NS502",
-                    f"{entry.name} needs `{argument.name}`",
-                    (named or node).span,
-                    help=f"write {{type: {entry.name}, {argument.name}: …}}",
-                )
-                right = False
-        return (entry, given) if right else None
-
-    def unknown(self, what: str, name: object, span: Span, near: str | None, otherwise: str) -> None:
-        self.diagnostics.error(
-            "NS501",
-            f"there is no {what} {show(name)}" if name is not None else f"a {what} needs its `type`",
-            span,
-            help=f"did you mean `{near}`?" if near else otherwise,
         )
 
 

@@ -27,9 +27,9 @@ def preprocess_files(
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """(name, fields) for each image in the files and folders, or for each row of the CSV files.
 
-    Fields are those that the model takes as input, without a batch dimension, on the CPU. The transforms are those of `split`,
-    by default of `test`, else `val`, else `train`, without the random ones; `state` is `Data.state()` of the run.
-    An image is made what the source gives: RGB, or grey and of the size that a source of one size has. A row is called
+    A sample holds the input fields, without a batch dimension, on the CPU. The transforms are those of `split`, by
+    default of `test`, else `val`, else `train`, without the random ones; `state` is `Data.state()` of the run. An
+    image is made what the source gives: RGB, or grey and of the size that a source of one size has. A row is called
     `path:number`, counted from 1 below the header. Raises RunError naming the file that can't be read.
     """
     chosen = recipe.splits[split or next(name for name in ("test", "val", "train") if name in recipe.splits)]

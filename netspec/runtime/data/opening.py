@@ -31,7 +31,7 @@ class Data:
     _state: State
 
     def state(self) -> dict[str, Any]:
-        """What was learnt from the training data, as JSON takes it: class names, columns, means and deviations, fields."""
+        """What was learnt from the training data, as JSON takes it: classes, columns, means and deviations, fields."""
         return dict(self._state)
 
     def close(self) -> None:
@@ -52,9 +52,9 @@ def open_data(
 ) -> Data:
     """Open the sources and cut them into splits; samples are read when a stream is first asked for batches.
 
-    `batch_size` overrides the recipe's. `fields` are those that a batch needs; None for all. `splits` are the splits to
-    open; None for all. `state` is that of an earlier run: then nothing is learnt anew, and the training data need not be
-    there unless it is opened. Orders and augmentations depend on `seed`; torch's global generators are left alone.
+    `batch_size` overrides the recipe's. `fields` are those that a batch needs; None for all. `splits` are the splits
+    to open; None for all. `state` is that of an earlier run: then nothing is learnt anew, and training data that is
+    not opened need not be there. Orders and augmentations depend on `seed`; torch's global generators are left alone.
 
     Raises RunError (NS92x) where data is absent or not as it should be.
     """

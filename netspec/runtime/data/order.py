@@ -15,7 +15,7 @@ from netspec.runtime.errors import RunError
 def cut(count: int, fractions: Fractions, labels: Tensor | None) -> dict[str, Tensor]:
     """The indices of each split, ascending. `labels` (one class a sample) is given where the cut is stratified.
 
-    The samples are shuffled; split k has round(n · (f₁ + … + fₖ)) - round(n · (f₁ + … + fₖ₋₁)) of them, halves rounded up.
+    The samples are shuffled; split k has round(n · (f₁ + … + fₖ)) - round(n · (f₁ + … + fₖ₋₁)) of them, halves up.
     Stratified, it takes from each class in proportion to what the splits before it have left, to within one sample.
     """
     draw = torch.Generator().manual_seed(fractions.seed)
@@ -33,14 +33,14 @@ def cut(count: int, fractions: Fractions, labels: Tensor | None) -> dict[str, Te
         sizes[name] = stop - start
         start = stop
     if labels is None:
-        parts = order[:start].split(list(sizes.values()))
+        parts = list(torch.split(order[:start], list(sizes.values())))
     else:
         parts = _stratified(order, labels, list(sizes.values()), draw)
     return {name: part.sort().values for name, part in zip(sizes, parts, strict=True)}
 
 
 def _stratified(order: Tensor, labels: Tensor, sizes: list[int], draw: torch.Generator) -> list[Tensor]:
-    members = [order[labels[order] == label] for label in labels.unique()]
+    members = [order[labels[order] == label] for label in torch.unique(labels)]
     parts = []
     for size in sizes:
         left = torch.tensor([len(indices) for indices in members])

@@ -1,7 +1,8 @@
-"""The transforms of a split, cut where it matters: what can be done once, what is drawn anew, what a batch can do at once.
+"""The transforms of a split, cut where it matters: what is done once, what is drawn anew, what a batch does at once.
 
-`head` has no randomness: data in memory keep its result. `body` runs for each sample of each epoch, from the first random
-transform on. `tail` is the light rest, done for a whole batch on the device; `batch` are the spec's `batch_transforms`.
+`head` has no randomness: data in memory keep its result. `body` runs for each sample of each epoch, from the first
+random transform on. `tail` is the light rest, done for a whole batch on the device; `batch` are the
+`batch_transforms`.
 """
 
 from __future__ import annotations
@@ -125,8 +126,8 @@ def collate(samples: Sequence[Sample], names: Sequence[str]) -> dict[str, Tensor
             shapes = [" x ".join(map(str, values[i].shape)) for i in (0, other)]
             raise RunError(
                 "NS923",
-                f"samples of different shapes can't form a batch: `{field}` is {shapes[0]} in {names[0]} and {shapes[1]} in "
-                f"{names[other]}",
+                f"samples of different shapes can't form a batch: `{field}` is {shapes[0]} in {names[0]} "
+                f"and {shapes[1]} in {names[other]}",
                 help="resize or crop to one size: {type: Resize, size: [224, 224]}",
             )
         batch[field] = torch.stack(values)

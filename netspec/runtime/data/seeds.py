@@ -30,8 +30,7 @@ def generator(*parts: int) -> torch.Generator:
 def preserved(device: torch.device | None = None) -> Iterator[None]:
     """The global generator of the CPU, and of `device` where that is a GPU, are afterwards as they were before."""
     state = torch.get_rng_state()
-    cuda = device is not None and device.type == "cuda"
-    cuda_state = torch.cuda.get_rng_state(device) if cuda else None
+    cuda_state = torch.cuda.get_rng_state(device) if device is not None and device.type == "cuda" else None
     try:
         yield
     finally:

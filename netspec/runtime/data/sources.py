@@ -1,4 +1,4 @@
-"""The loaders of the catalog's sources. Each takes the source and the state of the training source, or None, and gives samples.
+"""The loaders of the catalog's sources: each takes the source and the training source's state, and gives samples.
 
 A loader that finds classes or columns in the data itself takes those of the training source where it is given: the same
 index has to mean the same class in every split.
@@ -7,6 +7,7 @@ index has to mean the same class in every split.
 from __future__ import annotations
 
 import gzip
+import os
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -102,9 +103,7 @@ def diabetes(source: Source, reference: State | None) -> Samples:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Every image below the folder, by its ending, in the order of `os.walk` with sorted names (as torchvision lists them)."""
-    import os
-
+    """Every image below the folder, by its ending, in torchvision's order: `os.walk` with sorted names."""
     found = []
     for directory, _, names in sorted(os.walk(folder, followlinks=True)):
         found += [Path(directory, name) for name in sorted(names) if Path(name).suffix.lower() in IMAGE_SUFFIXES]

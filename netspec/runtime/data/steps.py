@@ -1,7 +1,7 @@
 """Transforms as functions on a sample: a few light ones of our own, the rest torchvision's v2.
 
-The light ones do on [C, H, W] or [N, C, H, W] what v2 does, operation by operation, so that training on small images does not
-wait for the import of torchvision.
+The light ones do on [C, H, W] or [N, C, H, W] what v2 does, operation by operation, so that training on small images
+does not wait for the import of torchvision.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from netspec.recipe.data import Transform
 from netspec.runtime.data.samples import Sample
 from netspec.runtime.data.tables import Standardize
-from netspec.runtime.errors import MissingPackage, RunError
+from netspec.runtime.errors import RunError
 
 Step = Callable[[Sample], Sample]
 
@@ -43,7 +43,7 @@ def build_step(transform: Transform, fitted: Mapping[str, Standardize], num_clas
 class _OnImage:
     """Applies a function to the field `image`, where the sample has one."""
 
-    def __init__(self, function: Callable[[Any], Tensor]) -> None:
+    def __init__(self, function: Callable[[Any], Any]) -> None:
         self.function = function
 
     def __call__(self, sample: Sample) -> Sample:
@@ -75,11 +75,10 @@ class _ToDtype:
         self.scale = scale
         self.convert = convert
 
-    def __call__(self, image: Any) -> Tensor:
-        if self.convert or isinstance(image, Tensor):
-            image = image_to_tensor(image)
-        else:
-            return image  # type: ignore[no-any-return]  # a PIL image, which v2 leaves alone too
+    def __call__(self, value: Any) -> Any:
+        if not (self.convert or isinstance(value, Tensor)):
+            return value  # a PIL image, which v2 leaves alone too
+        image = image_to_tensor(value)
         if image.dtype == self.dtype:
             return image
         if not self.scale or (image.is_floating_point() and self.dtype.is_floating_point):
@@ -88,8 +87,7 @@ class _ToDtype:
             greatest = 1 if image.dtype == torch.bool else torch.iinfo(image.dtype).max
             return image.to(self.dtype).mul_(1.0 / greatest)
         functional = import_module("torchvision.transforms.v2.functional")
-        converted: Tensor = functional.to_dtype_image(image, self.dtype, scale=True)
-        return converted
+        return functional.to_dtype_image(image, self.dtype, scale=True)
 
 
 class _Normalize:
@@ -123,11 +121,7 @@ class _V2:
 
     def __init__(self, transform: Transform, num_classes: int | None) -> None:
         self.type = transform.type
-        try:
-            tv_tensors = import_module("torchvision.tv_tensors")
-        except ImportError as error:
-            raise MissingPackage(f"the transform {transform.type}", "torchvision", "vision") from error
-        self.image_type = tv_tensors.Image
+        self.image_type = import_module("torchvision.tv_tensors").Image
         self.call = make_v2(transform, num_classes)
 
     def __call__(self, sample: Sample) -> Sample:
@@ -156,11 +150,9 @@ def make_v2(transform: Transform, num_classes: int | None) -> Any:
         arguments["num_classes"] = num_classes
     if transform.of:
         arguments["transforms"] = [make_v2(inner, num_classes) for inner in transform.of]
-    target = v2
-    for part in transform.target.removeprefix("torchvision.transforms.v2.").split("."):
-        target = getattr(target, part)
+    module, _, name = transform.target.rpartition(".")
     try:
-        return target(**arguments)
+        return getattr(import_module(module), name)(**arguments)
     except (ValueError, TypeError, RuntimeError) as error:
         raise RunError("NS922", f"the transform {transform.type} refuses its arguments: {error}") from error
 

@@ -39,8 +39,9 @@ def store(
 ) -> Columns | list[Sample] | Samples:
     """What the stream reads from: columns, a list of samples of differing shapes, or the source itself.
 
-    Columns lie on the device where nothing random follows, else on the CPU, where the random transforms run. With `cache`
-    None they are kept where they take at most a quarter of the free memory; columns that are in memory anyway stay there.
+    Columns lie on the device where nothing random follows, else on the CPU, where the random transforms run. With
+    `cache` None they are kept if they take at most a quarter of the free memory; columns that are in memory anyway
+    stay there.
     """
     if cache is False and not isinstance(samples, Arrays):
         return samples

@@ -1,8 +1,7 @@
-"""A split as batches on the device, in an order and with an augmentation that are functions of (seed, epoch, place) alone.
+"""A split as batches on the device; their order and augmentation are functions of (seed, epoch, place) alone.
 
-Three ways lead there. Data whose transforms are done lie on the device, and a batch is a gather (`_resident`). Where random
-transforms remain, each batch is made from its samples, in this process (`_made_here`) or in workers that run ahead
-(`_from_workers`). All three give the same batches.
+Two ways lead there. Data whose transforms are done lie on the device, and a batch is a gather. Where random transforms
+remain, or the data do not fit, each batch is made from its samples: in this process, or in workers that run ahead.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from netspec.runtime.data.storage import Columns, store
 from netspec.runtime.errors import RunError
 
 _GATHER_BYTES = 1 << 20
-"""Batches are gathered several at a time, up to this size, and handed out as views: one gather costs as much as another."""
+"""Batches are gathered several at a time, up to this size, and handed out as views: a gather costs its call."""
 _WORTH_A_WORKER = 0.005
 """Seconds a batch from which making it in the background pays for handing it over."""
 
@@ -82,9 +81,9 @@ class Stream:
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from number `start` on, as tensors on the device.
 
-        The same (seed, epoch, batch) gives the same tensors, whatever came before and with any number of workers; torch's
-        global generators stay as they are. One iterator of a stream is live at a time. Raises RunError NS92x for
-        data that can't be read.
+        The same (seed, epoch, batch) gives the same tensors, whatever came before and with any number of workers;
+        torch's global generators stay as they are. One iterator of a stream is live at a time. Raises RunError NS92x
+        for data that can't be read.
         """
         self._prepare()
         order = self._order(epoch)
@@ -137,7 +136,7 @@ class Stream:
             else:
                 index = order[first:last]
                 parts = [column.index_select(0, index) for column in columns.values()]
-            for tensors in zip(*(part.split(size) for part in parts), strict=True):
+            for tensors in zip(*(torch.split(part, size) for part in parts), strict=True):
                 yield dict(zip(names, tensors, strict=True))
 
     def _from_samples(self, epoch: int, order: Tensor | None, start: int) -> Iterator[Batch]:
@@ -244,7 +243,7 @@ def make_loader(maker: BatchMaker, workers: int, device: torch.device) -> Any:
         batch_size=None,
         sampler=_Keys(),
         num_workers=workers,
-        collate_fn=_unchanged,
+        collate_fn=_unchanged,  # type: ignore[arg-type]
         persistent_workers=True,
         pin_memory=device.type == "cuda",
         worker_init_fn=_forget_signals,
@@ -263,7 +262,7 @@ def _forget_signals(worker: int) -> None:
 
 
 def auto_workers(maker: BatchMaker, batch_size: int, device: torch.device) -> int:
-    """None of them where a batch is made quickly; else the cores that this process has, less one where the CPU trains."""
+    """None where a batch is made quickly; else one for each core of this process, less one where the CPU trains."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if device.type == "cpu":

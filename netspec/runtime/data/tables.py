@@ -23,9 +23,9 @@ def read_table(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The fields of a CSV file, a row a sample, and the state that reads another file alike.
 
-    `features` is float32 [rows, columns], a categorical column taking one 0/1 column for each of its values. `label` is the
-    index of the class, int64 [rows]; `target` is float32 [rows, targets]. With `inputs_only` the file needs only features.
-    Raises RunError naming the line and column of a cell that is no number.
+    `features` is float32 [rows, columns], a categorical column taking one 0/1 column for each of its values. `label`
+    is the index of the class, int64 [rows]; `target` is float32 [rows, targets]. With `inputs_only` only features are
+    read. Raises RunError naming the line and column of a cell that is no number.
     """
     cells = _read_cells(path, arguments["delimiter"])
     label, target = arguments["label"], arguments["target"]
@@ -143,7 +143,7 @@ class Standardize:
 
     @classmethod
     def fit(cls, field: str, column: Tensor) -> Standardize:
-        """From the rows of training data: the population's standard deviation, and 1 for a column that never changes."""
+        """From the rows of training data, with the population's deviation, and 1 for a column that never changes."""
         rows = column.double()
         std = rows.std(dim=0, correction=0)
         # Rounding leaves a constant column a deviation of about its size times 1e-16, not 0.
