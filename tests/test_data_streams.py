@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from netspec.runtime.errors import RunError
-from tests.data_support import epoch, equal, image_folder, joined, opened
+from data_support import epoch, equal, image_folder, joined, opened
 
 DIGITS = """
     source: Digits
@@ -162,9 +162,8 @@ def test_a_model_that_writes_into_its_input_does_not_change_the_data() -> None:
 
 
 def test_fields_and_batch_size_can_be_chosen_by_the_caller() -> None:
-    data = open_data(
-        recipe("source: BreastCancer\nbatch_size: 8"), seed=0, device=CPU, batch_size=16, fields=["features", "target"]
-    )
+    data = opened("source: BreastCancer
+batch_size: 8", batch_size=16, fields=["features", "target"])
     batch = next(data.splits["train"].batches(0))
     assert {name: tuple(value.shape) for name, value in batch.items()} == {"features": (16, 30), "target": (16, 1)}
     assert list(data.splits["train"].fields) == ["features", "target"]
