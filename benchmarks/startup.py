@@ -1,0 +1,91 @@
+"""How long netspec takes to say whether a spec is good, against importing torch and building the same model by hand.
+
+    python benchmarks/startup.py
+
+Whole processes, each new, in interleaved rounds; medians. Only the ratios mean anything on another machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parent.parent
+SPEC = ROOT / "specs" / "imagenet" / "resnet50.yaml"
+NETSPEC = str(Path(sys.executable).with_name("netspec"))
+
+
+def process(*argv: str) -> float:
+    """Seconds that a new process takes."""
+    start = time.perf_counter()
+    subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return time.perf_counter() - start
+
+
+def interleaved(rounds: int, timed: dict[str, Callable[[], float]]) -> dict[str, float]:
+    """The median of each, measured in turn so that a slow moment of the machine hits all of them."""
+    times: dict[str, list[float]] = {name: [] for name in timed}
+    for _ in range(rounds):
+        for name, measure in timed.items():
+            times[name].append(measure())
+    return {name: median(found) for name, found in times.items()}
+
+
+def report(name: str, ours: float, peer: str, theirs: float, target: float) -> bool:
+    """Print one ratio; True where it is within its target."""
+    ratio = ours / theirs
+    good = ratio <= target
+    print(f"{name:<42}{ours * 1e3:9.1f} ms")
+    print(f"{peer:<42}{theirs * 1e3:9.1f} ms")
+    print(f"{'':<8}ratio {ratio:.3f}, target {target} {'met' if good else 'MISSED'}\n")
+    return good
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=7)
+    rounds = parser.parse_args().rounds
+
+    name, peer = f"netspec validate {SPEC.relative_to(ROOT)}", "python -c 'import torch'"
+    process(NETSPEC, "validate", str(SPEC))  # the first run writes bytecode
+    cold = interleaved(
+        rounds,
+        {
+            name: lambda: process(NETSPEC, "validate", str(SPEC)),
+            "netspec --help": lambda: process(NETSPEC, "--help"),
+            peer: lambda: process(sys.executable, "-c", "import torch"),
+        },
+    )
+    good = report(name, cold[name], peer, cold[peer], 0.2)
+    good &= report("netspec --help", cold["netspec --help"], peer, cold[peer], 0.1)
+
+    import torch
+    from torchvision.models import resnet50
+
+    import netspec
+
+    torch.set_num_threads(1)
+
+    def timed(work: Callable[[], object]) -> Callable[[], float]:
+        def measure() -> float:
+            start = time.perf_counter()
+            work()
+            return time.perf_counter() - start
+
+        return measure
+
+    name, peer = "netspec.compile(resnet50.yaml)", "torchvision.models.resnet50()"
+    netspec.compile(SPEC)
+    warm = interleaved(rounds, {name: timed(lambda: netspec.compile(SPEC)), peer: timed(resnet50)})
+    good &= report(name, warm[name], peer, warm[peer], 0.1)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
