@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from data_support import epoch, equal, image_folder, joined, opened
 from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from netspec.runtime.errors import RunError
-from data_support import epoch, equal, image_folder, joined, opened
 
 DIGITS = """
     source: Digits
@@ -162,8 +162,7 @@ def test_a_model_that_writes_into_its_input_does_not_change_the_data() -> None:
 
 
 def test_fields_and_batch_size_can_be_chosen_by_the_caller() -> None:
-    data = opened("source: BreastCancer
-batch_size: 8", batch_size=16, fields=["features", "target"])
+    data = opened("source: BreastCancer\nbatch_size: 8", batch_size=16, fields=["features", "target"])
     batch = next(data.splits["train"].batches(0))
     assert {name: tuple(value.shape) for name, value in batch.items()} == {"features": (16, 30), "target": (16, 1)}
     assert list(data.splits["train"].fields) == ["features", "target"]
