@@ -598,18 +598,17 @@ def test_printed_tensor_arithmetic_parses_back(expr: Expr) -> None:
 @settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(valued)
 def test_python_finds_the_same_value(expr: Expr) -> None:
-    found = outcome(expr)
-    assume(found != ("error", "NS212"))
+    """Except where Python goes on to complex numbers or past our limits."""
     source = to_python(expr)
     try:
-        value = eval(source, {"math": math, "make_divisible": make_divisible, **SCOPE})
-    except (ArithmeticError, TypeError, ValueError, LookupError):
-        assert found[0] == "error", source
+        found = evaluate(expr, SCOPE)
+    except ExpressionError as error:
+        assume(error.code != "NS212" and "no real root" not in error.message)
+        with pytest.raises((ArithmeticError, TypeError, ValueError, LookupError)):
+            eval(source, {"math": math, "make_divisible": make_divisible, **SCOPE})
         return
-    if isinstance(value, complex):
-        assert found[0] == "error", source
-    else:
-        assert found == (type(value).__name__, repr(value)), source
+    value = eval(source, {"math": math, "make_divisible": make_divisible, **SCOPE})
+    assert (type(found), repr(found)) == (type(value), repr(value)), source
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -678,10 +677,13 @@ def test_ruff_leaves_the_text_as_it_is(ruff: str) -> None:
     """Names become attributes in half of the lines, as the emitter makes them."""
     lines: dict[str, None] = {}
 
+    def port(name: str | Template) -> str:
+        return name.replace(".0", "[0]") if isinstance(name, str) else "blocks[i]"
+
     @settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(anything | valued | tensor_arithmetic)
     def collect(expr: Expr) -> None:
-        for text in (to_python(expr), to_python(expr, lambda name: f"self.{name}", tensors=lambda name: "self.x[0]")):
+        for text in (to_python(expr, tensors=port), to_python(expr, "self.{}".format, tensors=port)):
             if len(text) < 300:
                 lines[f"value = {text}"] = None
 
@@ -693,14 +695,12 @@ def test_ruff_leaves_the_text_as_it_is(ruff: str) -> None:
     assert done.stdout.splitlines() == list(lines)
 
 
-def test_importing_is_cheap() -> None:
-    """Beyond `ast` and the standard library's `dataclasses`, which everything here imports."""
+def test_importing_brings_little_with_it() -> None:
+    """`validate` reads expressions on every start: no regular expressions, no YAML, nothing that runs at import."""
     code = (
-        "import ast, dataclasses, typing, functools, warnings, keyword, netspec.document, netspec.suggest, time\n"
-        "start = time.perf_counter()\nimport netspec.expressions\nprint(time.perf_counter() - start)"
+        "import sys, ast, dataclasses, netspec.document, netspec.suggest\n"
+        "before = set(sys.modules)\nimport netspec.expressions\nprint(*(set(sys.modules) - before))"
     )
-    seconds = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-        for _ in range(5)
-    ]
-    assert min(seconds) < 0.03
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    others = {name for name in done.stdout.split() if not name.startswith("netspec.")}
+    assert others <= {"math", "typing", "warnings"}
