@@ -2,8 +2,8 @@
 
     python benchmarks/digits.py
 
-The same module, data, batch size, optimizer and schedule, one thread, interleaved rounds, medians. Both add up the loss and
-measure the validation split once an epoch; netspec also keeps its run directory, the other one nothing.
+The same module, data, batch size, optimizer and schedule, one thread, interleaved rounds, medians. Both add up the
+loss and measure the validation split once an epoch; netspec also keeps its run directory, the other one nothing.
 """
 
 from __future__ import annotations

@@ -246,3 +246,19 @@ def test_public_names_are_documented() -> None:
 def test_modules_say_why_they_exist() -> None:
     texts = {name: file.read_text("utf-8") for name, file in modules().items()}
     assert not [name for name, text in texts.items() if text and not ast.get_docstring(ast.parse(text))]
+
+
+def test_the_wheel_holds_all_that_the_package_reads(tmp_path: Path) -> None:
+    from zipfile import ZipFile
+
+    from hatchling.builders.wheel import WheelBuilder
+
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    packed = set(ZipFile(wheel).namelist())
+    read = {
+        f.relative_to(ROOT).as_posix()
+        for f in PACKAGE.rglob("*")
+        if f.suffix in (".py", ".md", ".json", ".yaml", ".j2")
+    }
+    assert read | {"netspec/py.typed"} <= packed
+    assert not [name for name in packed if name.startswith(("tests", "specs", "generated", "docs"))]
