@@ -1,198 +1,76 @@
-"""The rules of a layer that hold between its keys, and what is said about a type that does not exist."""
+"""Layers: what each one is, and whether its arguments are those of what it names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
-
 from netspec import catalog
-from netspec.diagnostics import Diagnostic, Label, Span
 from netspec.document import Mapping, Scalar, Sequence
-from netspec.schema import words
-from netspec.schema.structure import BODIES, UNSUPPORTED
-from netspec.suggest import suggest
-
-_EXCLUDED: Final = {
-    "use": {
-        "initialize": "its weights start where the module was made",
-        "freeze": "freeze it where the module was made",
-        "inline": "there is no level to leave out",
-    },
-    "compute": {
-        "from": "`compute` names its tensors itself",
-        "initialize": "arithmetic has no weights",
-        "freeze": "arithmetic has no weights",
-        "inline": "there is no level to leave out",
-    },
-}
-"""The keys that say nothing beside `use` and `compute`, and why."""
-
-_PREFIXES: Final = ("torch.nn.functional.", "torch.nn.", "torch.Tensor.", "torch.", "nn.functional.", "nn.", "F.")
-_MODULE_OF: Final = {"interpolate": "Upsample"}
-"""Functions whose module has another name; the others differ by case and `_` alone."""
+from netspec.schema import layer_rules
+from netspec.schema.engine import Judge
+from netspec.schema.structure import KINDS
+from netspec.schema.walk import Place, Walk, entry_owner, judge_of_bare_layer, judge_of_entry, judge_without_entry
+from netspec.schema.words import Owner
 
 
-def has_body(node: Mapping) -> bool:
-    return any(key in node.items for key in BODIES)
+def check_layer(walk: Walk, place: Place) -> None:
+    """`place.kind` is "member" in a list, "module" for an argument that is a layer, else "layer"."""
+    node = place.node
+    if isinstance(node, Sequence):
+        walk.waiting.append(Place(node=node, kind="layers", title=place.title, span=place.span, scope=place.scope))
+    elif isinstance(node, Mapping):
+        _check_mapping(walk, place, node)
+    elif isinstance(node.value, str):
+        _check_type(walk, place, Mapping({}, {}, node.span), node)
+    elif node.value is not None or place.kind != "module":
+        walk.wrong_type(place, KINDS["layer"])
 
 
-def contradiction(node: Mapping) -> Diagnostic | None:
-    """Two keys of a layer that cannot stand together."""
-    spans = node.key_spans
-    bodies = [key for key in BODIES if key in node.items]
+def _check_mapping(walk: Walk, place: Place, node: Mapping) -> None:
+    if walk.supported("layer", node) is not node:
+        return
     type_node = node.items.get("type")
-    if bodies == ["type", "layers"] and isinstance(type_node, Scalar) and type_node.value == "Buffer":
-        bodies = ["type"]
-    bodies.sort(key=lambda key: spans[key])
-    if len(bodies) > 1:
-        return _both(node, bodies[0], bodies[1], "keep one of them: each says what the layer is")
-    if "for" in node.items and "repeat" in node.items:
-        first, second = sorted(("for", "repeat"), key=lambda key: spans[key])
-        return _both(node, first, second, "keep `for`; `repeat` is a `for` without a name")
-    if "of" in node.items and "select" not in node.items:
-        return _beside(
-            node, "of", "a layer", "`of` lists what `select` chooses from", "add `select:`, or leave `of` out"
-        )
-    for body, excluded in _EXCLUDED.items():
-        for key in excluded.keys() & node.items.keys() if body in node.items else ():
-            return _both(node, body, key, f"leave `{key}` out: {excluded[key]}")
-    if "inline" in node.items and "type" in node.items and catalog.lookup(str(_text(node, "type"))) is not None:
-        return _both(
-            node, "type", "inline", "leave `inline` out: it is for groups and blocks, whose layers join the parent"
-        )
-    return None
-
-
-def _text(node: Mapping, key: str) -> object:
-    value = node.items[key]
-    return value.value if isinstance(value, Scalar) else None
-
-
-def _both(node: Mapping, first: str, second: str, help: str) -> Diagnostic:
-    return Diagnostic(
-        code=words.CONTRADICTION,
-        message=f"`{first}` and `{second}` cannot stand on one layer",
-        span=node.key_spans[second],
-        labels=(Label(node.key_spans[first], f"`{first}` stands here"),),
-        help=help,
-    )
-
-
-def _beside(node: Mapping, key: str, subject: str, why: str, help: str) -> Diagnostic:
-    return Diagnostic(
-        code=words.CONTRADICTION, message=f"{subject} has `{key}` alone: {why}", span=node.key_spans[key], help=help
-    )
-
-
-def no_body(node: Mapping, title: str, span: Span) -> Diagnostic:
-    """A layer of which nothing says what it is; maybe the key that does is misspelt."""
-    for key in node.items:
-        meant = suggest(key, BODIES)
-        if meant and meant != key:
-            return Diagnostic(
-                code=words.UNKNOWN_KEY,
-                message=f"unknown key `{key}` in a layer",
-                span=node.key_spans[key],
-                help=f"did you mean `{meant}`?",
-            )
-    return Diagnostic(
-        code=words.NO_BODY,
-        message=f"nothing says what {title} is",
-        span=span,
-        help="add `type` (a layer or a block), `layers`, `use` or `compute`",
-    )
-
-
-def subject_without_type(node: Mapping) -> str:
-    """What messages call a layer that has no arguments."""
-    body = next((key for key in BODIES if key in node.items), None)
-    return f"a layer with `{body}`, which takes no arguments" if body else "a layer"
-
-
-def single_layer(node: Mapping, title: str) -> Diagnostic | None:
-    """`layers: {type: ReLU}`: the layer itself, where layers by name belong."""
-    if not isinstance(node.items.get("type"), Scalar):
-        return None
-    return Diagnostic(
-        code=words.WRONG_TYPE,
-        message=f"{title} takes a list or a mapping of layers, and got one layer",
-        span=node.key_spans["type"],
-        help="give the layer a name, and write it under that: `conv: {type: …}`",
-    )
-
-
-def compute_in_list(node: Mapping) -> Diagnostic:
-    return Diagnostic(
-        code=words.FUNCTION_IN_LIST,
-        message="`compute` is no module, and a list holds modules only",
-        span=node.key_spans["compute"],
-        help="write the layers as a mapping from names to layers, where arithmetic may stand",
-    )
-
-
-def function_in_list(name: str, span: Span) -> Diagnostic:
-    """A function where only modules stand, with the module that does the same."""
-    module = module_for(name)
-    return Diagnostic(
-        code=words.FUNCTION_IN_LIST,
-        message=f"`{name}` is a function, and a list holds modules only",
-        span=span,
-        help=f"write `{module}`, the module for it"
-        if module
-        else "write the layers as a mapping from names to layers, where functions may stand",
-    )
-
-
-def module_for(function: str) -> str | None:
-    """The layer that does what the function does: `relu` → `ReLU`, `max_pool2d` → `MaxPool2d`."""
-    if function in _MODULE_OF:
-        return _MODULE_OF[function]
-    bare = function.replace("_", "").casefold()
-    return next((name for name in catalog.names("layer") if name.casefold() == bare), None)
-
-
-def is_unsupported_type(name: str) -> bool:
-    """Whether the type is one of the language's that this version cannot build yet."""
-    if f"type.{name}" in UNSUPPORTED:
-        return True
-    library = name.partition(".")[0]
-    return "type.library" in UNSUPPORTED and library in ("torchvision", "torch_geometric", "torchmetrics", "timm")
-
-
-def unknown_type(node: Scalar, types: Iterable[str]) -> Diagnostic:
-    """A type that is neither in the catalog nor among the blocks."""
-    name = str(node.value)
-    bare = next((name.removeprefix(prefix) for prefix in _PREFIXES if name.startswith(prefix)), name)
-    if bare != name and catalog.lookup(bare):
-        meant: str | None = bare
+    contradiction = layer_rules.contradiction(node)
+    if contradiction is not None:
+        walk.add(contradiction)
+        _check(walk, place, node, judge_without_entry("layer"), _owner(place))
+    elif type_node is None:
+        _check_without_type(walk, place, node)
+    elif isinstance(type_node, Scalar) and isinstance(type_node.value, str):
+        _check_type(walk, place, node, type_node)
     else:
-        meant = suggest(bare, types)
-    return Diagnostic(
-        code=words.UNKNOWN_TYPE,
-        message=f"there is no layer, function or block `{name}`",
-        span=node.span,
-        help=f"did you mean `{meant}`?"
-        if meant
-        else "define it under `blocks`, or see `netspec explain` for what there is",
-    )
+        _check(walk, place, node, judge_without_entry("layer"), _owner(place))
 
 
-def names_bound(node: Mapping, kind: str) -> frozenset[str]:
-    """The names of values that a block, a model or a loop adds to what its layers may use."""
-    found: set[str] = set()
-    for key in ("params", "let", "for"):
-        inside = node.items.get(key)
-        if isinstance(inside, Mapping):
-            found.update(inside.items)
-    inputs = node.items.get("inputs")
-    if kind in ("block", "model") and isinstance(inputs, Mapping):
-        for shape in inputs.items.values():
-            if isinstance(shape, Mapping):
-                shape = shape.items.get("shape", shape)
-            if isinstance(shape, Sequence):
-                found.update(
-                    str(size.value)
-                    for size in shape.items
-                    if isinstance(size, Scalar) and isinstance(size.value, str) and size.value.isidentifier()
-                )
-    return frozenset(found)
+def _check_without_type(walk: Walk, place: Place, node: Mapping) -> None:
+    if not layer_rules.has_body(node):
+        walk.add(layer_rules.no_body(node, place.title, place.span))
+        _check(walk, place, node, judge_without_entry("layer"), _owner(place))
+        return
+    if place.kind == "member" and "compute" in node.items:
+        walk.add(layer_rules.compute_in_list(node))
+    _check(walk, place, node, judge_of_bare_layer(), _owner(place, layer_rules.subject_without_type(node)))
+
+
+def _check_type(walk: Walk, place: Place, node: Mapping, type_node: Scalar) -> None:
+    """`node` holds what stands beside the type; nothing, where the name stands alone."""
+    name = str(type_node.value)
+    if "$" in name:
+        _check(walk, place, node, judge_without_entry("layer"), _owner(place))
+    elif walk.blocks is not None and name in walk.blocks.items:
+        _check(walk, place, node, *walk.block(name, place, type_node.span))
+    elif (entry := catalog.lookup(name)) is not None:
+        if place.kind == "member" and entry.category == "function":
+            walk.add(layer_rules.function_in_list(name, type_node.span))
+        _check(walk, place, node, judge_of_entry("layer", name), entry_owner(entry, place.title, type_node.span))
+    elif layer_rules.is_unsupported_type(name):
+        walk.not_yet(f"`type: {name}`", type_node.span)
+    else:
+        walk.add(layer_rules.unknown_type(type_node, walk.types))
+        _check(walk, place, node, judge_without_entry("layer"), _owner(place))
+
+
+def _check(walk: Walk, place: Place, node: Mapping, judge: Judge, owner: Owner) -> None:
+    walk.check(place, node, judge, owner, layer_rules.names_bound(node))
+
+
+def _owner(place: Place, subject: str = "a layer") -> Owner:
+    return Owner(subject=subject, title=place.title, span=place.span)

@@ -97,8 +97,8 @@ def bare_schema() -> Schema:
     return record(STEERING)
 
 
-def block_schema(params: Mapping | None, is_type: MappingType[str, object]) -> Schema:
-    """The schema of a layer whose type is a block with these parameters; `is_type` holds layers and blocks."""
+def block_schema(params: Mapping | None, types: frozenset[str]) -> Schema:
+    """The schema of a layer whose type is a block with these parameters; `types` are layers and blocks."""
     properties: dict[str, Schema] = {}
     required: list[str] = []
     for name, node in params.items.items() if params else ():
@@ -107,7 +107,7 @@ def block_schema(params: Mapping | None, is_type: MappingType[str, object]) -> S
             properties[name] = _WORDS[word]
             required.append(name)
         else:
-            properties[name] = ref("module") if _is_layer(node, is_type) else ANYTHING
+            properties[name] = ref("module") if _is_layer(node, types) else ANYTHING
     return record({**properties, **STEERING}, required)
 
 
@@ -118,8 +118,8 @@ def word_of(node: Node) -> str:
     return ""
 
 
-def _is_layer(node: Node, is_type: MappingType[str, object]) -> bool:
+def _is_layer(node: Node, types: frozenset[str]) -> bool:
     """Whether a default is a layer: a mapping with a `type`, or the name of one."""
     if isinstance(node, Mapping):
         return "type" in node.items
-    return isinstance(node, Scalar) and isinstance(node.value, str) and node.value in is_type
+    return isinstance(node, Scalar) and isinstance(node.value, str) and node.value in types
