@@ -84,9 +84,10 @@ def _read(file: str) -> str | None:
         return file.removeprefix("--set ")
     try:
         with Path(file).open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-            return stream.read(MAX_BYTES)
+            text = stream.read(MAX_BYTES)
     except (OSError, ValueError):
         return None
+    return None if "\0" in text else text
 
 
 def _place(span: Span) -> str:
@@ -96,7 +97,7 @@ def _place(span: Span) -> str:
 def _one(found: Diagnostic, texts: _Texts, width: int, paint: Paint) -> Iterator[str]:
     head = f"{found.severity}[{found.code}]"
     yield f"{paint(head, found.severity)}{paint(f': {clean(found.message)}', 'bold')}"
-    gutter = 1
+    gutter, framed = 1, False
     if found.span is not None:
         groups = _by_file(found.span, found.labels)
         gutter = max(len(str(number)) for marks in groups.values() for number in marks)
@@ -104,13 +105,14 @@ def _one(found: Diagnostic, texts: _Texts, width: int, paint: Paint) -> Iterator
             here = found.span if number == 0 else next(one.span for one in found.labels if one.span.file == file)
             yield f"{' ' * gutter}{paint('-->' if number == 0 else ':::', 'gutter')} {_place(here)}"
             lines = texts.lines(file)
+            framed = lines is not None
             if lines is not None:
                 yield from frame(lines, _within(marks, lines), gutter, width - gutter - 3, found.severity, paint)
             elif number or any(mark.message for line in marks.values() for mark in line):
                 yield from _without_source(marks, gutter, paint)
     if found.help:
         first, *more = clean(found.help).split("\n")
-        if found.span is not None:
+        if framed:
             yield paint(" " * gutter + " |", "gutter")
         yield f"{' ' * gutter} {paint('=', 'gutter')} {paint('help', 'help')}: {first}"
         yield from (f"{' ' * gutter}         {line}" for line in more)

@@ -69,7 +69,7 @@ def _taken(
         near = suggest(found.rest[0], names_at(found.node))
         meant = ".".join([*found.steps, near, *found.rest[1:]]) if near else ""
         several = document.items.get("models")
-        if near is None and not fragment and isinstance(several, Mapping) and several.items:
+        if not fragment and isinstance(several, Mapping) and several.items:
             meant = f"models.{next(iter(several.items))}"
         files.error(
             "NS036",

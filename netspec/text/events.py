@@ -186,7 +186,9 @@ class Builder:
         if kind == "float" and type(value) is int:
             value = float(value)
         elif type(value) is not _TYPES[kind]:
-            self._error("NS022", f"`{event.value}` is not what its tag `!!{kind}` says", node.span, help="drop the tag")
+            self._error(
+                "NS022", f"`{event.value}` is not what its tag `!!{kind}` says", node.span, help="remove the tag"
+            )
         return Scalar(value, node.span, node.text, node.quoted)
 
     def _bad_tag(self, event: Any) -> None:
@@ -240,7 +242,9 @@ class Builder:
                 "NS023",
                 f"no anchor `&{event.anchor}` stands before this alias",
                 span,
-                help=f"did you mean `*{near}`?" if near else "an alias repeats what an `&anchor` above it has named",
+                help=f"did you mean `*{near}`?"
+                if near
+                else f'if it is a pattern or a text, quote it: `"*{event.anchor}"`',
             )
         elif isinstance(known, _Open):
             opened = self.source.span(known.start, known.start + 1 + len(event.anchor))

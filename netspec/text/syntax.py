@@ -159,11 +159,15 @@ def _bracket(c: _Complaint) -> bool:
 
 
 def _start_character(c: _Complaint) -> bool:
-    if "cannot start any token" not in c.problem or not c.character:
+    index = c.index
+    if c.opened is not None and "scanning an a" in c.context:  # an alias or an anchor without a proper name
+        index = c.opened
+    elif "cannot start any token" not in c.problem or not c.character:
         return False
-    start, end = c.index, c.source.line_bounds(c.index)[1]
+    start, end = index, c.source.line_bounds(index)[1]
+    character = c.source.text[start]
     rest = re.split(r"\s#|[,\]}]", c.source.text[start:end])[0].rstrip()
-    name = "a backtick" if c.character == "`" else f"`{c.character}`"
+    name = "a backtick" if character == "`" else f"`{character}`"
     quote = "'" if '"' in rest else '"'
     help = "put it in quotes" if "`" in rest else f"quote it: `{quote}{rest}{quote}`"
     c.error("NS016", f"a value cannot start with {name} in YAML", c.span(start), help=help)
@@ -201,19 +205,15 @@ def _colon(c: _Complaint) -> bool:
         first, end = above
         text = c.source.text[first:end]
         column = len(text) - len(text.lstrip())
-        span = c.source.span(first + column, end)
-        if _no_space(c, first + column, text.strip()):
+        if ": " not in text and not text.endswith(":"):
+            _report_no_colon(c, first + column)
             return True
-        key_has_value = ":" in text
-        message = "this line is indented under one that holds a value already"
-        if not key_has_value:
-            message = "this key stands inside the text that began on the line above"
         c.error(
             "NS014",
-            message,
+            "this line is indented under one that holds a value already",
             c.source.span(start + indentation, c.index),
-            labels=[Label(span, "the value is complete here" if key_has_value else "no colon follows here")],
-            help=_align_help(column) if key_has_value else f"write `{text.strip()}:` if that is a key",
+            labels=[Label(c.source.span(first + column, end), "the value is complete here")],
+            help=_align_help(column),
         )
     else:
         c.error("NS015", "a colon cannot stand here", c.span(c.index), help="quote the text that it belongs to")
@@ -242,25 +242,21 @@ def _line_above(source: SourceText, start: int) -> tuple[int, int] | None:
 def _no_colon(c: _Complaint) -> bool:
     if "could not find expected ':'" not in c.problem or c.opened is None:
         return False
-    start = c.opened
-    end = c.source.line_bounds(start)[1]
-    written = re.split(r"\s#", c.source.text[start:end])[0].rstrip()
+    _report_no_colon(c, c.opened)
+    return True
+
+
+def _report_no_colon(c: _Complaint, start: int) -> None:
+    """The line from `start` on is neither a key nor a value."""
+    written = re.split(r"\s#", c.source.text[start : c.source.line_bounds(start)[1]])[0].rstrip()
     span = c.span(start, len(written))
-    if _no_space(c, start, written):
-        return True
+    joined = re.fullmatch(r"(- )?([\w.$()+-]+?):([^\s:].*)", written)
+    if joined is not None:
+        mend = f"{joined[1] or ''}{joined[2]}: {joined[3]}"
+        c.error("NS011", "no space after the colon", span, help=f"write `{mend}`")
+        return
     key, _, value = written.partition(" ")
-    mend = f"`{key}: {value.strip()}`" if value else f"`{key}: …`"
-    c.error("NS011", "this line has no colon", span, help=f"write {mend}")
-    return True
-
-
-def _no_space(c: _Complaint, start: int, written: str) -> bool:
-    joined = re.fullmatch(r"([\w.$()+-]+?):([^\s:].*)", written)
-    if joined is None or ": " in written:
-        return False
-    help = f"write `{joined[1]}: {joined[2]}`"
-    c.error("NS011", "no space after the colon", c.span(start, len(written)), help=help)
-    return True
+    c.error("NS011", "this line has no colon", span, help=f"write `{key}: {value.strip() or '…'}`")
 
 
 def _indentation(c: _Complaint) -> bool:
@@ -278,18 +274,22 @@ def _indentation(c: _Complaint) -> bool:
             help="remove it, or quote the whole value",
         )
         return True
-    indentation = len(c.before)
-    labels = []
-    if c.opened is not None:
-        labels.append(Label(c.span(c.opened), f"what it is part of begins in column {c.source.place(c.opened)[1]}"))
     end = c.source.line_bounds(c.index)[1]
     here = c.source.span(c.index, end)
+    indentation = len(c.before)
     if c.opened is not None and c.source.place(c.opened)[1] == indentation + 1:
         inside_list = "'-'" in c.problem
         message = "a key stands among the items of a list" if inside_list else "a list item stands among keys"
         help = "start each item with `- `, or indent it under one" if inside_list else "indent the list under its key"
-    else:
-        message = f"this line is indented by {_spaces(indentation)}, which no line above it is"
-        help = "line it up with the lines that it belongs to"
-    c.error("NS014", message, here, labels=labels, help=help)
+        begin = Label(c.span(c.opened), f"the {'list' if inside_list else 'mapping'} begins here")
+        c.error("NS014", message, here, labels=[begin], help=help)
+        return True
+    labels = []
+    above = _line_above(c.source, c.index - indentation)
+    if above is not None:
+        text = c.source.text[above[0] : above[1]]
+        column = len(text) - len(text.lstrip())
+        labels.append(Label(c.source.span(above[0] + column, above[1]), f"indented by {_spaces(column)}"))
+    message = f"this line is indented by {_spaces(indentation)}, as none is that it could belong to"
+    c.error("NS014", message, here, labels=labels, help="line it up with the lines that it belongs to")
     return True
