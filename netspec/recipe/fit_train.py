@@ -1,0 +1,292 @@
+"""Whether the parts of a recipe fit each other: fields and inputs, outputs and losses, classes and heads, schedules and lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as MappingABC
+from typing import TYPE_CHECKING, Any
+
+from netspec.catalog import registry
+from netspec.catalog.metrics import OF_CLASSES
+from netspec.diagnostics import Diagnostics, Label, Span
+from netspec.document import Mapping
+from netspec.recipe.train import Loss, Reference, Scheduler, TrainRecipe
+from netspec.shapes import Problem, Size, TensorType
+
+if TYPE_CHECKING:
+    from netspec.recipe.read_train import DataInfo, ModelInfo
+
+OF_SCORES = ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss")
+"""Losses that take one score a class and the class's number."""
+TWICE = {
+    "CrossEntropyLoss": {
+        "softmax": "CrossEntropyLoss applies log_softmax itself: leave the softmax out",
+        "log_softmax": "CrossEntropyLoss applies log_softmax itself: leave it out, or take NLLLoss",
+        "sigmoid": "CrossEntropyLoss wants scores of any size: leave the sigmoid out",
+    },
+    "BCEWithLogitsLoss": {
+        "sigmoid": "BCEWithLogitsLoss applies the sigmoid itself: leave it out, or take BCELoss",
+        "softmax": "BCEWithLogitsLoss wants scores of any size: leave the softmax out",
+    },
+    "NLLLoss": {
+        "softmax": "NLLLoss wants logarithms: LogSoftmax instead, or CrossEntropyLoss on the scores themselves"
+    },
+}
+"""Activations that a loss applies itself, or can't work with, and the mend."""
+MISSING = {
+    "NLLLoss": "end with LogSoftmax, or take CrossEntropyLoss",
+    "BCELoss": "end with Sigmoid, or take BCEWithLogitsLoss",
+}
+"""Losses that want what a Linear or a convolution does not give."""
+LAYERS = {
+    "Softmax": "softmax",
+    "Softmax2d": "softmax",
+    "softmax": "softmax",
+    "LogSoftmax": "log_softmax",
+    "log_softmax": "log_softmax",
+    "Sigmoid": "sigmoid",
+    "sigmoid": "sigmoid",
+}
+
+
+def check_fit(
+    recipe: TrainRecipe,
+    node: Mapping,
+    spans: MappingABC[str, Span],
+    diagnostics: Diagnostics,
+    *,
+    model: ModelInfo,
+    data: DataInfo | None,
+) -> None:
+    """Report everything in the recipe that can't work, and warn of what most likely is not meant.
+
+    `spans` says where each loss and metric stands, by `loss.NAME` and `metric.NAME`.
+    """
+    batch = _batch_size(model)
+    _check_inputs(recipe, node, diagnostics, model=model, data=data)
+    for loss in recipe.losses:
+        span = spans[f"loss.{loss.name}"]
+        types = [_type(reference, batch, model, data) for reference in loss.inputs]
+        if _check_loss(loss, types, span, diagnostics, data):
+            _check_classes(loss, types[0], span, diagnostics, model=model, data=data)
+        _check_last_layer(loss, span, diagnostics, model)
+    for metric in recipe.metrics:
+        prediction, target = (_type(reference, batch, model, data) for reference in metric.inputs)
+        known = prediction is not None and target is not None and "." not in metric.type
+        if known and metric.type not in OF_CLASSES and prediction.shape != target.shape:  # type: ignore[union-attr]
+            diagnostics.error(
+                "NS552",
+                f"{metric.type} compares numbers one by one, and got {prediction} and {target}",
+                spans[f"metric.{metric.name}"],
+                help="give it an output and a field of one shape: `from: [output, field]`",
+            )
+    if recipe.scheduler is not None:
+        _check_schedule(recipe.scheduler, recipe, node.items["scheduler"].span, diagnostics)
+
+
+def _batch_size(model: ModelInfo) -> Size:
+    """What the model's outputs call the batch's size."""
+    for head in model.outputs.values():
+        if head.type is not None and head.type.shape:
+            return head.type.shape[0]
+    return 1
+
+
+def _type(reference: Reference, batch: Size, model: ModelInfo, data: DataInfo | None) -> TensorType | None:
+    """The type of an output or of a batch's field, None where it is not known."""
+    if reference.kind == "output":
+        return model.outputs[reference.name].type
+    info = data.fields.get(reference.name) if data is not None and data.fields is not None else None
+    if info is None or info.shape is None or info.dtype == "any":
+        return None
+    sizes = [size for size in info.shape if size is not None]
+    return TensorType((batch, *sizes), info.dtype) if len(sizes) == len(info.shape) else None
+
+
+def _check_inputs(
+    recipe: TrainRecipe, node: Mapping, diagnostics: Diagnostics, *, model: ModelInfo, data: DataInfo | None
+) -> None:
+    for name, field in recipe.inputs.items():
+        wanted = model.inputs[name]
+        info = data.fields.get(field) if data is not None and data.fields is not None else None
+        if wanted is None or info is None:
+            continue
+        labels = _labels(data, f"the field `{field}` comes from here")
+        if info.dtype not in ("any", wanted.dtype):
+            diagnostics.error(
+                "NS562",
+                f"the model's input `{name}` is {wanted.dtype}, and the data's field `{field}` is {info.dtype}",
+                node.span,
+                labels=labels,
+                help=f"convert it: `transforms: [{{type: ToDtype, dtype: {wanted.dtype}, scale: true}}]`"
+                if info.dtype == "uint8"
+                else f"`inputs: {{{name}: {{shape: {wanted}, dtype: {info.dtype}}}}}` takes it as it is",
+            )
+        elif info.shape is not None and not _same_sizes(wanted.shape[1:], info.shape):
+            sizes = ", ".join("_" if size is None else str(size) for size in info.shape)
+            diagnostics.error(
+                "NS562",
+                f"the model's input `{name}` takes {wanted}, and a batch of the field `{field}` is "
+                f"[{', '.join(filter(None, (str(wanted.shape[0]) if wanted.shape else '', sizes)))}]",
+                node.span,
+                labels=labels,
+                help="change the input's shape, or the data's transforms (`Resize`, `Grayscale`)",
+            )
+
+
+def _same_sizes(wanted: tuple[Size, ...], found: tuple[int | None, ...]) -> bool:
+    """Whether known sizes agree; a symbolic one agrees with all."""
+    if len(wanted) != len(found):
+        return False
+    return all(not isinstance(a, int) or b is None or a == b for a, b in zip(wanted, found, strict=True))
+
+
+def _check_loss(
+    loss: Loss, types: list[TensorType | None], span: Span, diagnostics: Diagnostics, data: DataInfo | None
+) -> bool:
+    """Ask the loss's own rule. False where it refuses; what is not known is not asked about."""
+    entry = registry.lookup(loss.type, "loss")
+    if entry is None or entry.rule is None or any(found is None for found in types):
+        return True
+    ports = [port.name for port in entry.inputs if not port.optional]
+    defaults = {a.name: a.default for a in entry.arguments if not a.required}
+    answer = entry.rule(
+        {**defaults, **{name: _listed(value) for name, value in loss.arguments.items()}},
+        dict(zip(ports, types, strict=True)),
+    )
+    if isinstance(answer, Problem):
+        takes = ", ".join(
+            f"`{port}` is the {reference}, {found.dtype} {found}"
+            for port, reference, found in zip(ports, loss.inputs, types, strict=True)
+            if found is not None
+        )
+        labels = _labels(data, "the data come from here")
+        diagnostics.error("NS552", f"{answer.message} ({takes})", span, labels=labels, help=answer.help)
+        return False
+    result = next(iter(answer.outputs.values()))
+    if isinstance(result, TensorType) and result.shape != ():
+        diagnostics.error(
+            "NS552",
+            f"a loss is one number, and {loss.type} with `reduction: none` gives {result}",
+            span,
+            help="leave `reduction` out, or take `mean` or `sum`",
+        )
+        return False
+    return True
+
+
+def _check_classes(
+    loss: Loss,
+    scores: TensorType | None,
+    span: Span,
+    diagnostics: Diagnostics,
+    *,
+    model: ModelInfo,
+    data: DataInfo | None,
+) -> None:
+    """The number of classes in the data against the width of the head."""
+    if loss.type not in OF_SCORES or data is None or data.fields is None or loss.inputs[0].kind != "output":
+        return
+    info = data.fields.get(loss.inputs[1].name) if loss.inputs[1].kind == "field" else None
+    count = info.num_classes if info is not None else None
+    if scores is None or count is None or len(scores.shape) < 2 or not isinstance(scores.shape[1], int):
+        return
+    width = scores.shape[1]
+    if width == count:
+        return
+    head = model.outputs[loss.inputs[0].name]
+    name = loss.inputs[0].name
+    diagnostics.error(
+        "NS551",
+        f"the data have {count} classes, and the model's output `{name}` has {int(width)} scores",
+        head.width or head.span or span,
+        labels=_labels(data, f"{count} classes, in the field `{loss.inputs[1].name}`"),
+        help=f"one score for each class: {count}",
+    )
+
+
+def _check_last_layer(loss: Loss, span: Span, diagnostics: Diagnostics, model: ModelInfo) -> None:
+    head = model.outputs.get(loss.inputs[0].name) if loss.inputs[0].kind == "output" else None
+    if head is None or head.layer is None:
+        return
+    labels = [Label(head.span, f"`{head.layer}` stands last")] if head.span is not None else []
+    mend = TWICE.get(loss.type, {}).get(LAYERS.get(head.layer, ""))
+    if mend is not None:
+        diagnostics.warning("NS553", f"{head.layer} right before {loss.type}", span, labels=labels, help=mend)
+    elif loss.type in MISSING and head.layer in ("Linear", "Conv1d", "Conv2d", "Conv3d"):
+        wanted = "logarithms of probabilities" if loss.type == "NLLLoss" else "probabilities"
+        diagnostics.warning(
+            "NS553",
+            f"{loss.type} takes {wanted}, and {head.layer} gives numbers of any size",
+            span,
+            labels=labels,
+            help=MISSING[loss.type],
+        )
+
+
+def _check_schedule(scheduler: Scheduler, recipe: TrainRecipe, span: Span, diagnostics: Diagnostics) -> None:
+    """Schedules that end before or after the run, as far as both are counted in the same unit."""
+    length, warmup = recipe.length, scheduler.warmup
+    total = length.steps if scheduler.interval == "step" else length.epochs
+    unit = "updates" if scheduler.interval == "step" else "epochs"
+
+    def warn(message: str, mend: str) -> None:
+        diagnostics.warning("NS557", message, span, help=mend)
+
+    if warmup is not None:
+        for mine, whole, name in (
+            (warmup.length.epochs, length.epochs, "epochs"),
+            (warmup.length.steps, length.steps, "steps"),
+        ):
+            if mine is not None and whole is not None and mine >= whole:
+                warn(f"the warm-up takes {mine} of {whole} {name}: the full rate is never reached", "a shorter warm-up")
+    if total is None:
+        return
+    arguments = scheduler.arguments
+    key = "epochs" if scheduler.interval == "epoch" else "steps"
+    match scheduler.type:
+        case "CosineAnnealingLR":
+            turn = arguments["T_max"]
+            if turn < total:
+                warn(
+                    f"the rate is lowest after {turn} of {total} {unit}, and rises again from there",
+                    f"`T_max: $(train.{key})` ends with the run",
+                )
+            elif turn >= 5 * total:
+                warn(
+                    f"`T_max` counts {unit}: in the {total} of this run the rate hardly falls",
+                    f"`T_max: $(train.{key})` ends with the run",
+                )
+        case "StepLR" if arguments["step_size"] >= total:
+            warn(
+                f"`step_size` counts {unit}: in the {total} of this run the rate never falls",
+                "a smaller `step_size`, or no scheduler",
+            )
+        case "MultiStepLR":
+            late = [milestone for milestone in arguments["milestones"] if milestone >= total]
+            if late:
+                warn(
+                    f"the run ends after {total} {unit}, before {', '.join(map(str, late))}",
+                    f"`milestones` count {unit}, below {total}",
+                )
+        case "OneCycleLR":
+            cycle = arguments.get("total_steps") or _product(arguments.get("epochs"), arguments.get("steps_per_epoch"))
+            if cycle is not None and cycle < total:
+                diagnostics.error(
+                    "NS557",
+                    f"the cycle has {cycle} updates, and the run {total}: the scheduler would stop it",
+                    span,
+                    help="leave `total_steps` out: it is then that of the run",
+                )
+
+
+def _product(a: Any, b: Any) -> int | None:
+    return a * b if a is not None and b is not None else None
+
+
+def _listed(value: Any) -> Any:
+    """Tuples of a recipe as the lists that a spec has."""
+    return [_listed(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _labels(data: DataInfo | None, message: str) -> list[Label]:
+    return [Label(data.span, message)] if data is not None and data.span is not None else []

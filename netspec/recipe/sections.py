@@ -1,0 +1,176 @@
+"""`data` and `train` of a document, read together and held against the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Mapping as MappingABC
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from netspec.diagnostics import Diagnostics, Span
+from netspec.document import Mapping, Node, Scalar, Sequence
+from netspec.recipe.data import DataRecipe
+from netspec.recipe.read_data import read_data
+from netspec.recipe.read_train import DataInfo, Head, ModelInfo, read_train
+from netspec.recipe.train import TrainRecipe
+from netspec.shapes import TensorType
+
+if TYPE_CHECKING:
+    from netspec.program import Instance, Ref
+    from netspec.spec import Spec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What a document says beside its model."""
+
+    data: DataRecipe | None = None
+    train: TrainRecipe | None = None
+
+
+def read_recipe(
+    document: Mapping, spec: Spec | None, model: Instance | None, diagnostics: Diagnostics
+) -> Recipe | None:
+    """Read both sections of a resolved document. None where it has neither, or where a mistake was found.
+
+    `train` is held against the model where there is a sound one, else only `data` is read.
+    """
+    data_node, train_node = document.items.get("data"), document.items.get("train")
+    if not isinstance(data_node, Mapping) and not isinstance(train_node, Mapping):
+        return None
+    scope = document_scope(document, diagnostics)
+    data = read_data(data_node, diagnostics, scope) if isinstance(data_node, Mapping) else None
+    train = None
+    sound = model is not None and not model.failed and (data is not None or data_node is None)
+    if isinstance(train_node, Mapping) and model is not None and sound:
+        info = (
+            DataInfo(splits=tuple(data.splits), fields=data.fields, span=_source_span(data_node))
+            if data is not None
+            else None
+        )
+        train = read_train(train_node, diagnostics, scope, model=model_info(model), data=info)
+    return Recipe(data=data, train=train)
+
+
+class _Section(MappingABC[str, object]):
+    """A section whose values are evaluated when they are asked for, so that paths may lead to further paths."""
+
+    def __init__(self, node: Mapping, scope: dict[str, object], diagnostics: Diagnostics) -> None:
+        self._node = node
+        self._scope = scope
+        self._diagnostics = diagnostics
+        self._open: set[str] = set()
+
+    def __getitem__(self, key: str) -> object:
+        from netspec.expressions import ExpressionError
+
+        node = self._node.items[key]
+        if key in self._open:
+            raise ExpressionError(f"`{key}` is computed from itself", name=key)
+        self._open.add(key)
+        try:
+            return self._value(node)
+        finally:
+            self._open.discard(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._node.items)
+
+    def __len__(self) -> int:
+        return len(self._node.items)
+
+    def _value(self, node: Node) -> object:
+        match node:
+            case Mapping():
+                return _Section(node, self._scope, self._diagnostics)
+            case Sequence(items=items):
+                return [self._value(item) for item in items]
+            case Scalar(value=str() as text) if "$" in text:
+                from netspec.expressions import evaluate, parse_scalar
+
+                found: object = evaluate(parse_scalar(node, self._diagnostics, paths=True), self._scope)
+                return found
+        return node.value
+
+
+def document_scope(document: Mapping, diagnostics: Diagnostics) -> dict[str, object]:
+    """What `train` and `data` see: the document's parameters by name, and every section for dotted paths."""
+    scope: dict[str, object] = {}
+    for name, node in document.items.items():
+        scope[name] = _Section(node, scope, diagnostics) if isinstance(node, Mapping) else None
+        if isinstance(node, Scalar):
+            scope[name] = node.value
+    params = scope.get("params")
+    if isinstance(params, _Section):
+        from netspec.expressions import ExpressionError
+
+        for name in params:
+            with suppress(ExpressionError):  # reported with the model
+                scope[name] = params[name]
+    return scope
+
+
+def model_info(model: Instance) -> ModelInfo:
+    """What `train` needs to know of an elaborated model."""
+    return ModelInfo(
+        inputs={name: found if isinstance(found, TensorType) else None for name, found in model.inputs.items()},
+        outputs={name or output_name(ref): _head(ref) for name, ref in model.outputs.items()},
+        parameters=tuple(parameter_names(model)),
+    )
+
+
+def output_name(ref: Ref) -> str:
+    """What a single unnamed output is called: the layer that gives it."""
+    return ref.node.name if ref.node is not None else ref.name
+
+
+def parameter_names(model: Instance) -> Iterator[str]:
+    """The names of the weights in torch's order of registration."""
+    from netspec.program import Call, walk
+
+    for path, node in walk(model):
+        call = node.op
+        if isinstance(call, Call) and node.key is not None and call.entry.parameters is not None:
+            arguments: dict[str, Any] = {a.name: a.default for a in call.entry.arguments if not a.required}
+            arguments |= {name: argument.value for name, argument in call.arguments.items()}
+            for name in call.entry.parameters(arguments):
+                yield f"{path}.{name}"
+
+
+def _head(ref: Ref) -> Head:
+    """An output, followed into the block that gives it down to the catalog layer."""
+    from netspec.program import Apply, Call, Reuse
+
+    found: TensorType | None = ref.type if isinstance(ref.type, TensorType) else None
+    node = ref.node
+    span: Span | None = None
+    while node is not None:
+        span = node.layer.span
+        op = node.op.target.op if isinstance(node.op, Reuse) else node.op
+        if isinstance(op, Call):
+            width = next(
+                (
+                    value.span
+                    for name, value in node.layer.arguments.items()
+                    if name in ("out_features", "out_channels") and value.span is not None
+                ),
+                None,
+            )
+            return Head(type=found, layer=op.entry.name, span=span, width=width)
+        if not isinstance(op, Apply) or len(op.instance.outputs) != 1:
+            break
+        (inner,) = op.instance.outputs.values()
+        node = inner.node
+    return Head(type=found, span=span)
+
+
+def _source_span(data: Node | None) -> Span | None:
+    """Where the source of the training samples stands."""
+    for path in (("train", "source"), ("source",)):
+        node = data
+        for key in path:
+            node = node.items.get(key) if isinstance(node, Mapping) else None
+        if node is not None:
+            return node.span
+    return None
