@@ -9,7 +9,7 @@ from netspec import catalog
 from netspec.diagnostics import Diagnostic, Label, Span
 from netspec.document import Mapping, Scalar, Sequence
 from netspec.schema import words
-from netspec.schema.structure import BODIES, UNSUPPORTED
+from netspec.schema.structure import BODIES, STEERING, UNSUPPORTED
 from netspec.suggest import suggest
 
 _EXCLUDED: Final = {
@@ -103,10 +103,13 @@ def no_body(node: Mapping, title: str, span: Span) -> Diagnostic:
     )
 
 
-def subject_without_type(node: Mapping) -> str:
-    """What messages call a layer that has no arguments."""
-    body = next((key for key in BODIES if key in node.items), None)
-    return f"a layer with `{body}`, which takes no arguments" if body else "a layer"
+def owner_without_type(node: Mapping, title: str, span: Span) -> words.Owner:
+    """Whose keys those of a layer without a type are: it has no arguments, and `use` and `compute` allow few keys."""
+    body = next(key for key in BODIES if key in node.items)
+    excluded = {*BODIES, *_EXCLUDED.get(body, ())}
+    known = tuple(key for key in STEERING if key not in excluded and f"layer.{key}" not in UNSUPPORTED)
+    subject = f"a layer with `{body}`, which takes no arguments"
+    return words.Owner(subject=subject, title=title, span=span, known=(body, *known))
 
 
 def single_layer(node: Mapping, title: str) -> Diagnostic | None:
@@ -173,7 +176,7 @@ def unknown_type(node: Scalar, types: Iterable[str]) -> Diagnostic:
         span=node.span,
         help=f"did you mean `{meant}`?"
         if meant
-        else "define it under `blocks`, or see `netspec explain` for what there is",
+        else f"define `{name}` under `blocks`, or take a layer of torch.nn by its own name",
     )
 
 

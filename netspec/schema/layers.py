@@ -47,7 +47,7 @@ def _check_without_type(walk: Walk, place: Place, node: Mapping) -> None:
         return
     if place.kind == "member" and "compute" in node.items:
         walk.add(layer_rules.compute_in_list(node))
-    _check(walk, place, node, judge_of_bare_layer(), _owner(place, layer_rules.subject_without_type(node)))
+    _check(walk, place, node, judge_of_bare_layer(), layer_rules.owner_without_type(node, place.title, place.span))
 
 
 def _check_type(walk: Walk, place: Place, node: Mapping, type_node: Scalar) -> None:
@@ -64,7 +64,7 @@ def _check_type(walk: Walk, place: Place, node: Mapping, type_node: Scalar) -> N
     elif layer_rules.is_unsupported_type(name):
         walk.not_yet(f"`type: {name}`", type_node.span)
     else:
-        walk.add(layer_rules.unknown_type(type_node, walk.types))
+        walk.add(layer_rules.unknown_type(type_node, walk.types(modules_only=place.kind == "member")))
         _check(walk, place, node, judge_without_entry("layer"), _owner(place))
 
 
@@ -72,5 +72,5 @@ def _check(walk: Walk, place: Place, node: Mapping, judge: Judge, owner: Owner) 
     walk.check(place, node, judge, owner, layer_rules.names_bound(node))
 
 
-def _owner(place: Place, subject: str = "a layer") -> Owner:
-    return Owner(subject=subject, title=place.title, span=place.span)
+def _owner(place: Place) -> Owner:
+    return Owner(subject="a layer", title=place.title, span=place.span)

@@ -8,7 +8,7 @@ from netspec.diagnostics import Label
 from netspec.document import Mapping, Scalar
 from netspec.schema import layer_rules, words
 from netspec.schema.names import NameProblem, check_layer_name, check_name
-from netspec.schema.structure import KINDS, STEERING
+from netspec.schema.structure import KINDS, STEERING, UNSUPPORTED
 from netspec.schema.walk import Place, Walk, judge_of_kind
 from netspec.schema.words import Owner
 from netspec.suggest import suggest
@@ -43,7 +43,9 @@ def check_plain(walk: Walk, place: Place) -> None:
             return
         node = walk.supported(place.kind, node)
         bound = layer_rules.names_bound(node)
-    owner = Owner(subject=_SUBJECTS.get(place.kind, place.title), title=place.title, span=place.span)
+    subject = _SUBJECTS.get(place.kind, place.title)
+    known = tuple(key for key in KINDS[place.kind].get("properties", ()) if f"{place.kind}.{key}" not in UNSUPPORTED)
+    owner = Owner(subject=subject, title=place.title, span=place.span, known=known)
     if walk.check(place, node, judge_of_kind(place.kind), owner, bound) and isinstance(place.node, Mapping):
         _look_closer(walk, place.kind, place.node)
 

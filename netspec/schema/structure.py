@@ -116,13 +116,23 @@ KINDS: Final[dict[str, Schema]] = {
         {
             "netspec": fixed({"const": VERSION}, f"{VERSION}", "The version of the language."),
             "name": fixed(
-                {"type": "string", "pattern": IDENTIFIER}, "a name", "The name of the model's class and file."
+                {"type": "string", "pattern": IDENTIFIER},
+                "a name",
+                "The name of the model's class and file.",
+                "resnet50",
             ),
             "description": fixed(TEXT, "a line of text", "One line for the generated docstring."),
             "params": ref("values", "The model's parameters; `--set params.depth=3` overrides one."),
-            "imports": fixed(array(TEXT), "a list of paths", "Files whose blocks join this file's, by relative path."),
-            "extends": fixed(TEXT, "a path", "A base: mappings merge, lists replace."),
-            "remove": fixed(array(TEXT), "a list of paths into the base", "What the base has and this spec has not."),
+            "imports": fixed(
+                array(TEXT),
+                "a list of paths",
+                "Files whose blocks join this file's, by relative path.",
+                "[blocks.yaml]",
+            ),
+            "extends": fixed(TEXT, "a path", "A base: mappings merge, lists replace.", "base.yaml"),
+            "remove": fixed(
+                array(TEXT), "a list of keys", "What the base has and this spec has not.", "[train.scheduler]"
+            ),
             "blocks": ref("blocks", "Parametrised sub-graphs, by name."),
             "model": ref("model", "The network."),
             "models": ref("models", "Several networks, by name."),

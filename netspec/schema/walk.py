@@ -70,10 +70,10 @@ class Walk:
     waiting: list[Place] = field(default_factory=list)
     _block_judges: dict[str, Judge] = field(default_factory=dict)
 
-    @property
-    def types(self) -> list[str]:
-        """All that may stand behind `type` in a layer."""
-        return [*(self.blocks.items if self.blocks else ()), *catalog.names()]
+    def types(self, modules_only: bool = False) -> list[str]:
+        """What may stand behind `type` in a layer, functions left out where only modules may stand."""
+        names = [*catalog.names("layer"), *catalog.names("loss")] if modules_only else catalog.names()
+        return [*(self.blocks.items if self.blocks else ()), *names]
 
     def check(self, place: Place, node: Node, judge: Judge, owner: Owner, bound: Iterable[str] = ()) -> bool:
         """Judge a node, report what is wrong, and let the places inside wait. False where its type is wrong.
@@ -137,7 +137,7 @@ class Walk:
         params = params if isinstance(params, Mapping) else None
         judge = self._block_judges.get(name)
         if judge is None:
-            judge = self._block_judges[name] = Judge(typed.block_schema(params, frozenset(self.types)))
+            judge = self._block_judges[name] = Judge(typed.block_schema(params, frozenset(self.types())))
         declared = params.span if params else self.blocks.key_spans[name]
         label = Label(declared, f"the parameters of `{name}`" if params else f"`{name}` has no parameters")
         owner = Owner(

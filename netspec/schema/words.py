@@ -9,7 +9,8 @@ from typing import Final
 from netspec.diagnostics import Diagnostics, Label, Span
 from netspec.document import Mapping, Node, Scalar, Sequence
 from netspec.schema.engine import Finding, Step, inner
-from netspec.schema.pieces import EXPRESSION, Schema
+from netspec.schema.pieces import EXPRESSION, Schema, kind_of
+from netspec.schema.structure import KINDS
 from netspec.suggest import suggest
 
 UNKNOWN_KEY: Final = "NS101"
@@ -29,6 +30,12 @@ NOT_YET: Final = "NS190"
 
 _ALIASES: Final = {"input": "from", "inputs": "from", "learning_rate": "lr", "batchsize": "batch_size"}
 """Keys of other tools, and what they are called here."""
+_ELSEWHERE: Final = {
+    ("a model", "params"): "a model's parameters stand at the top of the document, under `params`",
+    ("`train`", "batch_size"): "`batch_size` stands in `data`",
+    ("`data`", "epochs"): "`epochs` stands in `train`",
+}
+"""Keys that belong to another place."""
 _ORDINALS: Final = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 
@@ -46,13 +53,6 @@ class Owner:
     known: tuple[str, ...] = ()
     """What to list as possible, where it is not simply all keys."""
     labels: tuple[Label, ...] = ()
-    more: str = ""
-    """Where to read about it."""
-
-    @property
-    def codes(self) -> tuple[str, str]:
-        """The codes of an unknown and of a missing key."""
-        return (UNKNOWN_KEY, MISSING_KEY) if self.noun == "key" else (UNKNOWN_ARGUMENT, MISSING_ARGUMENT)
 
 
 def report(
@@ -60,12 +60,12 @@ def report(
 ) -> None:
     """Add what a finding about the node at this place has to say to the diagnostics."""
     if finding.rule == "keys":
-        _report_keys(finding, node, owner, diagnostics)
+        _report_keys(finding, node, schema, owner, diagnostics)
     else:
         _report_value(finding, node, schema, owner, scope, diagnostics)
 
 
-def _report_keys(finding: Finding, node: Node, owner: Owner, diagnostics: Diagnostics) -> None:
+def _report_keys(finding: Finding, node: Node, schema: Schema, owner: Owner, diagnostics: Diagnostics) -> None:
     mapping = at(node, finding.path)
     assert isinstance(mapping, Mapping)
     if finding.path:
@@ -74,19 +74,17 @@ def _report_keys(finding: Finding, node: Node, owner: Owner, diagnostics: Diagno
     missing = list(finding.missing)
     known = owner.known or finding.known
     for key in finding.unknown:
-        meant = suggest(key, missing) or suggest(key, finding.known) or _shares_a_word(key, missing)
-        if meant is None and key in _ALIASES and _ALIASES[key] in finding.known:
-            meant = _ALIASES[key]
+        meant = _meant(key, missing, finding.known)
         if meant in missing:
             missing.remove(meant)
+        is_key = owner.noun == "key" or (meant is not None and meant not in owner.known)
+        where = owner.subject if owner.noun == "key" else owner.title
         diagnostics.error(
-            owner.codes[0],
-            f"unknown key `{key}` in {owner.subject}"
-            if owner.noun == "key"
-            else f"{owner.subject} has no {owner.noun} `{key}`",
+            UNKNOWN_KEY if is_key else UNKNOWN_ARGUMENT,
+            f"unknown key `{key}` in {where}" if is_key else f"{owner.subject} has no {owner.noun} `{key}`",
             mapping.key_spans[key],
-            labels=owner.labels,
-            help=f"did you mean `{meant}`?" if meant else _known(owner, known),
+            labels=() if is_key else owner.labels,
+            help=f"did you mean `{meant}`?" if meant else _ELSEWHERE.get((where, key)) or _known(owner, known),
         )
     if "netspec" in missing and owner.subject == "the document":
         missing.remove("netspec")
@@ -95,25 +93,32 @@ def _report_keys(finding: Finding, node: Node, owner: Owner, diagnostics: Diagno
         )
     if missing:
         diagnostics.error(
-            owner.codes[1],
+            MISSING_KEY if owner.noun == "key" else MISSING_ARGUMENT,
             f"{owner.subject} needs {_and(missing)}",
             owner.span,
             labels=owner.labels,
-            help=f"add {_and([f'{key}: …' for key in missing])}",
+            help=f"add {_and([f'{key}: {_sample(schema, finding.path, key)}' for key in missing])}",
         )
+
+
+def _sample(schema: Schema, path: tuple[Step, ...], key: str) -> str:
+    """What could stand under a key, where the structure has an example."""
+    found = inner(_inner(schema, path), key)
+    return str(KINDS.get(kind_of(found) or "", found).get("example", "…"))
 
 
 def _known(owner: Owner, known: tuple[str, ...]) -> str:
     if not known:
         return f"{owner.subject} has no {owner.noun}s; leave it out"
-    listed = f"its {owner.noun}s are {', '.join(known)}"
-    return f"{listed}; {owner.more}" if owner.more else listed
+    return f"its {owner.noun}s are {', '.join(known)}"
 
 
-def _shares_a_word(key: str, missing: list[str]) -> str | None:
-    """`channels` for a missing `out_channels`."""
+def _meant(key: str, missing: list[str], known: tuple[str, ...]) -> str | None:
+    """The key that was probably meant: one that is missing, if it can be."""
     words = set(key.casefold().split("_"))
-    return next((name for name in missing if words & set(name.casefold().split("_"))), None)
+    alike = next((name for name in missing if words & set(name.casefold().split("_"))), None)
+    elsewhere = _ALIASES.get(key)
+    return suggest(key, missing) or suggest(key, known) or alike or (elsewhere if elsewhere in known else None)
 
 
 def _report_value(
