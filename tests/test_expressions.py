@@ -15,6 +15,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 import pytest
+from expression_strategies import SCOPE, anything, tensor_arithmetic, valued
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -49,7 +50,6 @@ from netspec.expressions import (
     to_text,
 )
 from netspec.shapes import Dim
-from tests.expression_strategies import SCOPE, anything, tensor_arithmetic, valued
 
 
 def scalar(text: str) -> Scalar:

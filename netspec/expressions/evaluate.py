@@ -30,6 +30,7 @@ from netspec.expressions.nodes import (
     Tensor,
     TupleExpr,
     Unary,
+    free_names,
 )
 from netspec.suggest import suggest
 
@@ -182,7 +183,7 @@ class _Evaluation:
         except LimitError as error:
             raise ExpressionError(f"{shown(expr)} is too large: {error}", code="NS212") from None
         except ZeroDivisionError:
-            raise ExpressionError(f"{shown(expr)} divides by zero") from None
+            raise ExpressionError(f"{shown(expr)} divides by zero", self.known(expr)) from None
         except OverflowError:
             raise ExpressionError(f"{shown(expr)} has no finite value") from None
         except IndexError:
@@ -200,6 +201,12 @@ class _Evaluation:
             help = "give the input a number there, or decide by something that has one"
             raise ExpressionError(message, help, code="NS213") from None
 
+    def known(self, expr: Expr) -> str | None:
+        """The numbers that the names in an expression stand for."""
+        numbers = {name: self.scope[name] for name in sorted(free_names(expr)) if name in self.scope}
+        texts = [f"`{name}` is {number}" for name, number in numbers.items() if isinstance(number, int | float)]
+        return ", ".join(texts[:6]) or None
+
     def truth(self, expr: Expr, value: Any) -> bool:
         return bool(self.apply(expr, (value,), lambda: bool(value)))
 
@@ -210,7 +217,13 @@ class _Evaluation:
             names = [name for name in self.scope if name.isidentifier()]
             near = suggest(id, names)
             known = ", ".join(f"`{name}`" for name in names[:12]) + (", …" if len(names) > 12 else "")
-            help = f"did you mean `{near}`?" if near else f"known here: {known}" if names else "no names are known here"
+            help = (
+                f"did you mean `{near}`?"
+                if near
+                else f"known here: {known}"
+                if names
+                else "declare it, as in `params: {" + id + ": 64}`"
+            )
             raise ExpressionError(f"`{id}` is not known here", help, id, code="NS210") from None
 
     def binary(self, expr: Expr, op: str, left: Any, right: Any) -> Any:

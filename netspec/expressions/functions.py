@@ -45,9 +45,10 @@ def _round(number: Any, digits: int | None = None) -> Any:
 
 
 class Function(NamedTuple):
-    """`most` is None where any number of arguments will do. `traced`: a whole number that it gives keeps its origin.
-    `python` is its spelling where that differs."""
+    """`usage` shows a call. `most` is None where any number of arguments will do. `traced`: a whole number that it
+    gives keeps its origin. `python` is its spelling where that differs."""
 
+    usage: str
     compute: Callable[..., Any]
     least: int = 1
     most: int | None = 1
@@ -60,23 +61,23 @@ def _shape(*_: object) -> Any:
 
 
 FUNCTIONS: dict[str, Function] = {
-    "min": Function(min, 1, None, traced=True),
-    "max": Function(max, 1, None, traced=True),
-    "sum": Function(sum, 1, 2, traced=True),
-    "len": Function(len),
-    "abs": Function(abs, traced=True),
-    "round": Function(_round, 1, 2, traced=True),
-    "ceil": Function(math.ceil, traced=True, python="math.ceil"),
-    "floor": Function(math.floor, traced=True, python="math.floor"),
-    "int": Function(int, traced=True),
-    "float": Function(float),
-    "sqrt": Function(math.sqrt, python="math.sqrt"),
-    "log": Function(math.log, 1, 2, python="math.log"),
-    "range": Function(_range, 1, 3),
-    "reversed": Function(lambda items: list(reversed(items))),
-    "zip": Function(lambda *lists: [list(items) for items in zip(*lists, strict=False)], 1, None),
-    "make_divisible": Function(make_divisible, 2, 2, traced=True),
-    "shape": Function(_shape),
+    "min": Function("min(a, b)", min, 1, None, traced=True),
+    "max": Function("max(a, b)", max, 1, None, traced=True),
+    "sum": Function("sum(list)", sum, 1, 2, traced=True),
+    "len": Function("len(list)", len),
+    "abs": Function("abs(number)", abs, traced=True),
+    "round": Function("round(number, digits)", _round, 1, 2, traced=True),
+    "ceil": Function("ceil(number)", math.ceil, traced=True, python="math.ceil"),
+    "floor": Function("floor(number)", math.floor, traced=True, python="math.floor"),
+    "int": Function("int(number)", int, traced=True),
+    "float": Function("float(number)", float),
+    "sqrt": Function("sqrt(number)", math.sqrt, python="math.sqrt"),
+    "log": Function("log(number, base)", math.log, 1, 2, python="math.log"),
+    "range": Function("range(start, stop, step)", _range, 1, 3),
+    "reversed": Function("reversed(list)", lambda items: list(reversed(items))),
+    "zip": Function("zip(list, list)", lambda *lists: [list(items) for items in zip(*lists, strict=False)], 1, None),
+    "make_divisible": Function("make_divisible(value, divisor)", make_divisible, 2, 2, traced=True),
+    "shape": Function("shape(tensor)", _shape),
 }
 
 

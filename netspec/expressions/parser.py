@@ -91,11 +91,12 @@ def parse_compute(scalar: Scalar, diagnostics: Diagnostics) -> Expr:
 def name_span(scalar: Scalar, name: str) -> Span:
     """Where a name (or dotted path) first stands in the scalar's expressions; else the whole scalar."""
     text = scalar.value if isinstance(scalar.value, str) else ""
-    start = text.find(name)
+    start = text.find(name, max(text.find("$"), 0))
     while start >= 0:
         end = start + len(name)
-        around = text[start - 1 : start] + text[end : end + 1]
-        if not any(letter == "_" or letter.isalnum() for letter in around) and "$" in text[:start]:
+        if not any(
+            letter == "_" or letter.isalnum() for letter in text[max(start - 1, 0) : start] + text[end : end + 1]
+        ):
             return _inside(scalar, start, end)
         start = text.find(name, start + 1)
     return scalar.span
@@ -106,9 +107,8 @@ def _guarded(scalar: Scalar, diagnostics: Diagnostics, paths: bool, *, compute: 
     assert isinstance(text, str)
     try:
         if len(text) > MAX_LENGTH:
-            raise Mistake(
-                "NS207", f"the expression has {len(text):,} letters, and {MAX_LENGTH:,} are the limit", 0, len(text)
-            )
+            message = f"the expression has {len(text):,} letters, and {MAX_LENGTH:,} are the limit"
+            raise Mistake("NS207", message, 0, len(text), "name parts of it under `let`")
         if compute:
             return _Parser(text, paths=False, compute=True).python(0, len(text))
         return _Parser(text, paths=paths, compute=False).template(0, len(text))
@@ -183,7 +183,7 @@ class _Parser:
             ".".join(parts),
             f"`{'.'.join(parts)}` is a path into the document, which only `train` and `data` may use",
         )
-        help = f"a value is a plain name, as in `${parts[-1]}`"
+        help = f"give the model or block a parameter `{parts[-1]}`, and write `${parts[-1]}`"
         if parts[-1].isdecimal():
             message, help = (
                 f"`{dotted}` is no value",
@@ -221,12 +221,8 @@ def _check_brackets(text: str, start: int) -> None:
     for position, letter in enumerate(text):
         depth += (letter in "([{") - (letter in ")]}")
         if depth > MAX_DEPTH:
-            raise Mistake(
-                "NS207",
-                f"the expression has more than {MAX_DEPTH} brackets inside each other",
-                start + position,
-                start + position + 1,
-            )
+            message = f"the expression has more than {MAX_DEPTH} brackets inside each other"
+            raise Mistake("NS207", message, start + position, start + position + 1, "name a part of it under `let`")
 
 
 class _Converter:
@@ -389,7 +385,8 @@ class _Converter:
         if count < least or (most is not None and count > most):
             wanted = f"at least {least}" if most is None else str(least) if least == most else f"{least} to {most}"
             plural = "argument" if wanted in ("1", "at least 1") else "arguments"
-            raise self.refuse(node, "NS205", f"`{name}` takes {wanted} {plural}, and here are {count or 'none'}")
+            message = f"`{name}` takes {wanted} {plural}, and here are {count or 'none'}"
+            raise self.refuse(node, "NS205", message, f"as in `{FUNCTIONS[name].usage}`")
         if name == "shape":
             return Call(name, (self.shape_argument(node.args[0]),))
         return Call(name, tuple(self.expression(argument, depth) for argument in node.args))
