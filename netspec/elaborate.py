@@ -12,11 +12,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from netspec import catalog
-from netspec.calls import Caller, Poisoned
+from netspec.calls import Caller, Poisoned, translate_type
 from netspec.catalog.entry import Entry, TypeLike
 from netspec.diagnostics import Diagnostics, Label, Span
 from netspec.document import Scalar
-from netspec.expressions import ExpressionError, Literal, Name, Subscript, evaluate, fold, free_names, report, substitute
+from netspec.expressions import (
+    ExpressionError,
+    Literal,
+    Name,
+    Subscript,
+    evaluate,
+    fold,
+    free_names,
+    report,
+    substitute,
+)
 from netspec.order import definition_order
 from netspec.origins import Opaque, Origin, names_of, origin_of, trace, untraced
 from netspec.patterns import bind, declare, matches, pattern_text
@@ -67,7 +77,8 @@ class Elaborator:
         self.diagnostics = diagnostics
         self.memo: dict[Any, Instance] = {}
         self.groups: dict[int, tuple[Layer, Block]] = {}
-        self.chains: dict[int, tuple[Layer, Layer]] = {}
+        self.variants: dict[int, tuple[Layer, Layer]] = {}
+        """Looping layers without their `from`, for the copies after the first."""
         self.loop_numbers: dict[int, tuple[Layer, int]] = {}
         self.using: list[Block] = []
         self.caller = Caller(self)
@@ -201,9 +212,11 @@ class Elaborator:
         if known is not None:
             return known
         if len(self.using) >= DEEPEST or block in self.using:
-            chain = " → ".join([*(b.name for b in self.using[self.using.index(block) :]), block.name]) if (
-                block in self.using
-            ) else block.name
+            chain = (
+                " → ".join([*(b.name for b in self.using[self.using.index(block) :]), block.name])
+                if (block in self.using)
+                else block.name
+            )
             self.diagnostics.error(
                 "NS312",
                 f"block `{block.name}` contains itself ({chain})",
@@ -340,18 +353,7 @@ class Elaborator:
         """One entry of `layers`, all copies of it."""
         if layer.loop is None:
             return self.single(layer, frame, env, incoming, loops)
-        if layer.name is not None and not layer.inline and not free_names(layer.name) & set(layer.loop.names):
-            return self.single(self.chain_of(layer), frame, env, incoming, loops)
         return self.loop(layer, frame, env, incoming, loops)
-
-    def chain_of(self, layer: Layer) -> Layer:
-        """`h: {for: …, type: Block}` is a chain named `h`: a list whose only entry is the loop."""
-        known = self.chains.get(id(layer))
-        if known is None:
-            entry = replace(layer, name=None)
-            chain = Layer(name=layer.name, span=layer.span, body=Body(kind="list", layers=(entry,), span=layer.span))
-            known = self.chains[id(layer)] = (layer, chain)
-        return known[1]
 
     def loop(
         self,
@@ -370,8 +372,7 @@ class Elaborator:
             incoming = first if len(refs) == 1 else incoming
         record = Loop(layer, env, tuple(values))
         rolled = layer.name is None or layer.inline
-        if rolled:
-            frame.instance.loops.append(record)
+        frame.instance.loops.append(record)
         start = incoming
         nodes: list[Node] = []
         copies: list[tuple[dict[str, Any], Ref | None]] = []
@@ -379,16 +380,20 @@ class Elaborator:
             scope: dict[str, Any] = {**env, **step}
             previous = self.carry_in(layer, incoming, scope) if rolled else incoming
             frame.previous = previous
-            single = layer if afresh or (k == 0 and layer.inputs is not None and len(layer.inputs) > 1) else (
-                self.without_inputs(layer)
+            single = (
+                layer
+                if afresh or (k == 0 and layer.inputs is not None and len(layer.inputs) > 1)
+                else (self.without_inputs(layer))
             )
             copy_nodes, incoming = self.single(
-                single, frame, scope, previous, (*loops, (layer, k)) if rolled else loops, original=layer
+                single, frame, scope, previous, (*loops, (layer, k)), original=layer
             )
             nodes += copy_nodes
             copies.append((scope, incoming))
             if incoming is None:
                 raise Poisoned
+            if not rolled:
+                incoming = self.fix_names(record, k, copy_nodes, incoming, frame)
         if rolled and copies and start is not None and incoming is not None:
             incoming = self.carry_out(record, start, copies)
         return nodes, incoming
@@ -396,9 +401,9 @@ class Elaborator:
     def without_inputs(self, layer: Layer) -> Layer:
         if layer.inputs is None:
             return layer
-        known = self.chains.get(-id(layer))
+        known = self.variants.get(id(layer))
         if known is None:
-            known = self.chains[-id(layer)] = (layer, replace(layer, inputs=None))
+            known = self.variants[id(layer)] = (layer, replace(layer, inputs=None))
         return known[1]
 
     def loop_values(self, layer: Layer, env: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -443,6 +448,19 @@ class Elaborator:
             for row in zip(*columns, strict=True)
         ]
 
+    def fix_names(self, record: Loop, k: int, nodes: list[Node], out: Ref, frame: Frame) -> Ref:
+        """After a copy of a loop that is written out: its sizes no longer speak of the loop's names."""
+        step = self.step_origins(record, k)
+
+        def fixed(ref: Ref) -> Ref:
+            return Ref(ref.node, ref.name, translate_type(ref.type, step))
+
+        for node in nodes:
+            ref = frame.names.get(node.name)
+            if ref is not None:
+                frame.names[node.name] = fixed(ref)
+        return fixed(out)
+
     def carry_in(self, layer: Layer, incoming: Ref | None, scope: dict[str, Any]) -> Ref | None:
         """The tensor that a copy of a rolled loop gets, its sizes under the loop's own names."""
         if incoming is None or not isinstance(incoming.type, TensorType):
@@ -466,10 +484,11 @@ class Elaborator:
         assert out is not None
         if not isinstance(out.type, TensorType) or not isinstance(start.type, TensorType):
             return out
-        last = self.last_values(record)
+        last = self.step_origins(record, len(copies) - 1)
         for axis, size in enumerate(start.type.shape):
             if isinstance(size, int):
-                record.carried[self.carry_name(record.layer, axis)] = Carry(origin_of(size), Opaque(frozenset()))
+                name = self.carry_name(record.layer, axis)
+                record.carried[name] = Carry(origin_of(size), Opaque(frozenset()), untraced(size))
         shape = []
         for axis, size in enumerate(out.type.shape):
             if not isinstance(size, int):
@@ -480,7 +499,7 @@ class Elaborator:
             carry = record.carried.get(name)
             if carry is not None:
                 unchanged = update == Name(name)
-                record.carried[name] = Carry(carry.before, None if unchanged else update)
+                record.carried[name] = replace(carry, update=None if unchanged else update)
             shape.append(trace(untraced(size), self.after_loop(update, record, last)))
         return Ref(out.node, out.name, TensorType(tuple(shape), out.type.dtype))
 
@@ -499,20 +518,19 @@ class Elaborator:
                 return candidate
         return Opaque(frozenset().union(*(names_of(c) for c in candidates)))
 
-    def last_values(self, record: Loop) -> dict[str, Origin]:
-        """The loop's names as they are in the last copy, in terms of the scope around the loop."""
+    def step_origins(self, record: Loop, k: int) -> dict[str, Origin]:
+        """The loop's names as they are in copy `k`, in terms of the scope around the loop."""
         assert record.layer.loop is not None
-        last: dict[str, Origin] = {}
-        for name, value in zip(record.layer.loop.names, record.layer.loop.values, strict=True):
-            final = record.values[-1][name]
+        step: dict[str, Origin] = {}
+        for name, value in zip(record.layer.loop.names, record.layer.loop.values, strict=False):
             listed = value.expr
             if isinstance(listed, Name) and isinstance(record.env.get(listed.id), list):
-                last[name] = Subscript(listed, Literal(len(record.values) - 1))
+                step[name] = Subscript(listed, Literal(k))
             elif not free_names(listed):
-                last[name] = Literal(untraced(final))
+                step[name] = Literal(untraced(record.values[k][name]))
             else:
-                last[name] = Opaque(free_names(listed))
-        return last
+                step[name] = Opaque(free_names(listed))
+        return step
 
     def after_loop(self, update: Origin, record: Loop, last: dict[str, Origin]) -> Origin:
         mapping: dict[str, Any] = {}
@@ -732,9 +750,7 @@ class Elaborator:
     def needs_no_input(self, layer: Layer) -> bool:
         return layer.body is not None
 
-    def resolve(
-        self, value: Value, frame: Frame, env: Mapping[str, Any], incoming: Ref | None = None
-    ) -> Ref:
+    def resolve(self, value: Value, frame: Frame, env: Mapping[str, Any], incoming: Ref | None = None) -> Ref:
         text = self.evaluate(value, env)
         if text is FAILED:
             raise Poisoned
@@ -872,4 +888,3 @@ def _op_name(op: Any) -> str:
     if isinstance(op, Call):
         return op.entry.name
     return "compute" if isinstance(op, Arithmetic) else "use" if isinstance(op, Reuse) else "this"
-

@@ -136,6 +136,8 @@ class Carry:
 
     before: Origin
     update: Origin | None
+    value: int
+    """The size before the loop."""
 
 
 @dataclass(slots=True, eq=False)
@@ -224,9 +226,7 @@ class Program:
     @property
     def outputs(self) -> dict[str, TypeLike]:
         """The model's outputs by name; a single unnamed one under the name of the layer that gives it."""
-        return {
-            name or (ref.node.name if ref.node else ref.name): ref.type for name, ref in self.model.outputs.items()
-        }
+        return {name or (ref.node.name if ref.node else ref.name): ref.type for name, ref in self.model.outputs.items()}
 
     @property
     def graph(self) -> nx.DiGraph[str]:

@@ -6,12 +6,12 @@ parsed here, once; nothing is evaluated.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal as OneOf
 
 from netspec.diagnostics import Diagnostics, Span
 from netspec.document import Mapping, Node, Scalar, Sequence
-from netspec.expressions import Expr, ListExpr, Literal, Template, parse_compute, parse_scalar
+from netspec.expressions import Expr, ListExpr, Literal, Template, free_names, parse_compute, parse_scalar
 
 STEERING = frozenset(
     "type from use compute layers if for repeat inline branches each select when initialize freeze expect".split()
@@ -247,7 +247,7 @@ class Reader:
         elif sources is not None:
             inputs = (self.reference(sources),)
         expect = items.get("expect")
-        return Layer(
+        read = Layer(
             name=name,
             span=span,
             type=self.value(items["type"]) if "type" in items else None,
@@ -266,6 +266,7 @@ class Reader:
             freeze=_flag(items.get("freeze")),
             expect=self.dims(expect) if expect is not None else None,
         )
+        return _as_chain(read)
 
     def body(self, node: Node) -> Body:
         if isinstance(node, Sequence):
@@ -309,6 +310,14 @@ class Reader:
             initialize=self.rules(items.get("initialize")),
             description=str(description.value) if isinstance(description, Scalar) else "",
         )
+
+
+def _as_chain(layer: Layer) -> Layer:
+    """`h: {for: …, type: Block}` is a chain named `h`: a list whose only entry is the loop."""
+    if layer.loop is None or layer.name is None or layer.inline or free_names(layer.name) & set(layer.loop.names):
+        return layer
+    entry = replace(layer, name=None)
+    return Layer(name=layer.name, span=layer.span, body=Body(kind="list", layers=(entry,), span=layer.span))
 
 
 def _flag(node: Node | None) -> bool:

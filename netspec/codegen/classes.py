@@ -1,0 +1,334 @@
+"""Which classes a program needs, and what each takes: one a block, unless its uses differ in what no argument can say."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from netspec.codegen.constructor import Constructor
+from netspec.codegen.forward import Forward
+from netspec.codegen.initialize import block_rules
+from netspec.codegen.literals import as_identifier, class_name, identifier, literal
+from netspec.codegen.scope import Plan, Retry
+from netspec.expressions import Expr, evaluate, free_names
+from netspec.origins import untraced
+from netspec.program import Apply, Factory, Instance, Program, instances
+from netspec.shapes import ListType
+from netspec.spec import Block
+
+MOST_TRIES = 40
+
+
+@dataclass(frozen=True, slots=True)
+class CtorArgument:
+    name: str
+    hint: str
+    default: str | None
+    value: Any = None
+
+
+@dataclass(slots=True, eq=False)
+class Written:
+    """A class as it will stand in the file."""
+
+    name: str
+    block: Block
+    group: bool
+    base: str
+    arguments: list[CtorArgument]
+    lifted: dict[str, tuple[str, str, int]]
+    init: list[tuple[int, str]]
+    inputs: list[tuple[str, str]]
+    forward: list[str]
+    returns: str
+    output_type: str
+    comment: str
+    frozen_paths: list[str]
+    doc: str = ""
+    fields: list[str] = field(default_factory=list)
+
+
+class Classes:
+    """All classes of a file, written callees first."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.written: list[Written] = []
+        self.by_instance: dict[int, Written] = {}
+        self.factories: set[tuple[int, str]] = set()
+        """(block, parameter) pairs whose value is a layer."""
+        self.imports: set[str] = set()
+        self.requirements: set[str] = set()
+        self.names: set[str] = set()
+        self.outputs: dict[int, str] = {}
+
+    def write(self) -> None:
+        by_block: dict[int, list[Instance]] = defaultdict(list)
+        order: list[int] = []
+        for instance in instances(self.program.model):
+            if instance.group and instance.sequential:
+                continue
+            if instance.group and not instance.has_modules:
+                continue
+            key = id(instance.block)
+            if key not in by_block:
+                order.append(key)
+            by_block[key].append(instance)
+        for key in order:
+            self.block(by_block[key])
+
+    # One block
+
+    def block(self, uses: list[Instance]) -> None:
+        frozen: frozenset[str] = frozenset()
+        unrolled: frozenset[int] = frozenset()
+        for _ in range(MOST_TRIES):
+            groups: dict[Any, list[Instance]] = defaultdict(list)
+            for instance in uses:
+                groups[tuple(_key(instance.scope.get(name)) for name in sorted(frozen))].append(instance)
+            try:
+                made = [self.one(group, frozen, unrolled, len(groups) > 1) for group in groups.values()]
+            except Retry as retry:
+                assert retry.freeze - frozen or retry.unroll - unrolled, "a class could not be written, and no reason is left"
+                frozen |= retry.freeze
+                unrolled |= retry.unroll
+                continue
+            for group, written in zip(groups.values(), made, strict=True):
+                written.name = self.name(written.name)
+                self.written.append(written)
+                for instance in group:
+                    self.by_instance[id(instance)] = written
+            return
+        raise AssertionError(f"block {uses[0].block.name} could not be written")
+
+    def name(self, wanted: str) -> str:
+        name, number = wanted, 2
+        while name in self.names:
+            name, number = f"{wanted}{number}", number + 1
+        self.names.add(name)
+        return name
+
+    def one(self, uses: list[Instance], frozen: frozenset[str], unrolled: frozenset[int], several: bool) -> Written:
+        block, first = uses[0].block, uses[0]
+        plan = Plan(block, uses, {n: first.scope.get(n) for n in frozen}, set(unrolled))
+        writer = Constructor(plan, self)
+        is_chain = all(instance.sequential for instance in uses) and block.body.kind == "list"
+        forward: Forward | None = None
+        init: list[tuple[int, str]] = []
+        if is_chain:
+            self.sequential(writer, uses, init)
+        else:
+            writer.mapping(block.body, uses)
+            forward = Forward(writer, uses)
+            forward.write([as_identifier(port) for port in first.inputs])
+            init.append((0, "super().__init__()"))
+        attributes = [(0, f"self.{name} = {text}") for name, text in (forward.attributes if forward else {}).items()]
+        rules = block_rules(writer, block.initialize, uses)
+        lets = [(0, f"{name} = {text}") for name, text in writer.lets.items()]
+        arguments = self.ctor_arguments(writer, uses)
+        frozen_paths = frozen_children(uses[0]) if not first.group or first.has_modules else []
+        freezing = [(0, f"{path}.requires_grad_(False)") for path in frozen_paths]
+        self.requirements |= writer.requirements
+        self.imports |= writer.imports
+        inputs = [(as_identifier(port), "list[Tensor]" if isinstance(t, ListType) else "Tensor") for port, t in first.inputs.items()]
+        returns = "Tensor"
+        if list(first.outputs) != [""]:
+            returns = self.output_type(first)
+        elif isinstance(first.outputs[""].type, ListType):
+            returns = "tuple[Tensor, ...]"
+        body = forward.lines if forward else []
+        name = class_name(block.name if not first.group else self.group_name(block))
+        body_init = [*init[:1], *lets, *attributes, *writer.lines, *rules, *freezing]
+        if is_chain and lets and len(init) == 1 and init[0][1] != "super().__init__()":
+            body_init = [*lets, *init, *attributes, *rules, *freezing]
+        return Written(
+            name=name + (self.suffix(first, frozen) if several else ""),
+            block=block,
+            group=first.group,
+            base="nn.Sequential" if is_chain else "nn.Module",
+            arguments=arguments,
+            lifted=writer.lifted,
+            init=body_init,
+            inputs=inputs,
+            forward=[*body, f"return {forward.output}" + self.trailing(forward)] if forward else [],
+            returns=returns,
+            output_type=self.outputs.get(id(block), ""),
+            comment=forward.result_comment if forward else "",
+            frozen_paths=frozen_paths,
+            fields=[as_identifier(field_name) for field_name in first.outputs] if list(first.outputs) != [""] else [],
+        )
+
+    def trailing(self, forward: Forward) -> str:
+        previous = forward.comments[-1] if forward.comments else ""
+        comment = forward.result_comment
+        if comment and comment != previous and len(forward.output) + len(comment) < 62:
+            return f"  # {comment}"
+        return ""
+
+    def sequential(self, writer: Constructor, uses: list[Instance], init: list[tuple[int, str]]) -> None:
+        """A block that is a list: a subclass of `nn.Sequential`."""
+        body = uses[0].block.body
+        nodes = [node for instance in uses for node in instance.nodes]
+        items = writer.plain_items(body, nodes, uses)
+        if items is not None:
+            init.append((0, f"super().__init__({', '.join(text for _, text in items)})"))
+            return
+        init.append((0, "super().__init__()"))
+        writer.steps(body, nodes, uses, "self")
+
+    def suffix(self, instance: Instance, frozen: frozenset[str]) -> str:
+        """Tells the classes of one block apart by the values that are fixed in them."""
+        words = []
+        for name in sorted(frozen):
+            value = instance.scope.get(name)
+            if isinstance(value, str):
+                words.append(class_name(value))
+        return "".join(words)
+
+    def group_name(self, block: Block) -> str:
+        return block.name if not block.name.isdigit() else f"Group{block.name}"
+
+    # Arguments
+
+    def ctor_arguments(self, writer: Constructor, uses: list[Instance]) -> list[CtorArgument]:
+        block = writer.block
+        arguments = [CtorArgument(name, "int", None) for name in writer.lifted]
+        for name, param in block.params.items():
+            if name not in writer.used or name in writer.plan.frozen:
+                continue
+            arguments.append(self.ctor_argument(writer, name, param.default, uses))
+        if uses[0].group:
+            for name in writer.used:
+                values = [instance.scope.get(name) for instance in uses]
+                arguments.append(CtorArgument(as_identifier(name), type_hint(values[0], None), None))
+        return sorted(arguments, key=lambda argument: argument.default is not None)
+
+    def ctor_argument(self, writer: Constructor, name: str, default: Any, uses: list[Instance]) -> CtorArgument:
+        block = writer.block
+        values = [instance.scope.get(name) for instance in uses]
+        if (id(block), name) in self.factories:
+            self.imports.add("Callable")
+            null = any(v is None for v in values) or (default is not None and _default(block, name) is None)
+            text = None
+            if default is not None:
+                text = self.factory(_default(block, name) if default.layer is None else values[0])
+            return CtorArgument(name, f"Callable[[], nn.Module]{' | None' if null else ''}", text)
+        word = block.params[name].word
+        if default is None:
+            return CtorArgument(name, type_hint(values[0], word or None), None)
+        value = _default(block, name)
+        return CtorArgument(name, self.hint(value, values), literal(value), value)
+
+    def hint(self, default: Any, values: list[Any]) -> str:
+        hint = type_hint(default, None)
+        if hint == "int" and any(isinstance(v, float) for v in values):
+            hint = "float"
+        if hint.startswith("Sequence"):
+            self.imports.add("Sequence")
+        return hint
+
+    # Names that others write
+
+    def of(self, instance: Instance) -> Written:
+        return self.by_instance[id(instance)]
+
+    def target(self, dotted: str) -> str:
+        """A catalog target as emitted code spells it: `nn.Conv2d`, `F.relu`, `torch.cat`."""
+        module, _, name = dotted.rpartition(".")
+        identifier(name)
+        if module == "torch.nn":
+            return f"nn.{name}"
+        if module == "torch.nn.init":
+            return f"nn.init.{name}"
+        if module == "torch.nn.functional":
+            self.imports.add("F")
+            return f"F.{name}"
+        root = module.partition(".")[0]
+        self.imports.add(f"import {root}" if module == root else f"import {module}")
+        return dotted
+
+    def factory(self, value: Any) -> str:
+        """A layer as a value: its class, or a partial of it."""
+        from netspec.catalog import lookup
+
+        if value is None:
+            return "None"
+        if isinstance(value, str):
+            entry = lookup(value)
+            assert entry is not None
+            return self.target(entry.target)
+        assert isinstance(value, Factory) and not isinstance(value.target, Block)
+        target = self.target(value.target.target)
+        if not value.arguments:
+            return target
+        self.imports.add("partial")
+        given = ", ".join(f"{name}={literal(argument.value)}" for name, argument in value.arguments.items())
+        return f"partial({target}, {given})"
+
+    def output_type(self, instance: Instance) -> str:
+        key = id(instance.block)
+        if key not in self.outputs:
+            self.outputs[key] = self.name(f"{class_name(instance.block.name)}Output")
+            self.imports.add("NamedTuple")
+        return self.outputs[key]
+
+
+def _default(block: Block, name: str) -> Any:
+    """A parameter's default, in the scope of the parameters before it."""
+    scope: dict[str, Any] = {}
+    for param in block.params.values():
+        if param.default is not None and param.default.layer is None:
+            scope[param.name] = evaluate(param.default.expr, scope) if _known(param.default.expr, scope) else None
+        if param.name == name:
+            break
+    return untraced(scope.get(name))
+
+
+def _known(expr: Expr, scope: dict[str, Any]) -> bool:
+    return free_names(expr) <= set(scope)
+
+
+def _key(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_key(item) for item in value)
+    if isinstance(value, Factory):
+        return (id(value.target), tuple((k, _key(a.value)) for k, a in value.arguments.items()))
+    plain = untraced(value)
+    return (type(plain).__name__, plain)
+
+
+def type_hint(value: Any, word: str | None) -> str:
+    """The annotation of an argument, by its declared type word or by its value."""
+    if word in ("int", "float", "bool", "str"):
+        return word
+    plain = untraced(value)
+    if isinstance(plain, bool):
+        return "bool"
+    if isinstance(plain, int):
+        return "int"
+    if isinstance(plain, float):
+        return "float"
+    if isinstance(plain, str):
+        return "str"
+    if isinstance(plain, list | tuple):
+        inner = {type_hint(item, None) for item in plain}
+        item = inner.pop() if len(inner) == 1 else "float" if inner <= {"int", "float"} else "object"
+        return f"Sequence[{item}]"
+    return "None" if plain is None else "object"
+
+
+def frozen_children(instance: Instance, prefix: str = "self") -> list[str]:
+    """Where the frozen modules of a class are, from `self`, through the chains written in it."""
+    paths: list[str] = []
+    for node in instance.nodes:
+        if node.key is None:
+            continue
+        path = f"{prefix}.{node.key}" if node.key.isidentifier() else f"{prefix}[{node.key}]"
+        if node.layer.freeze:
+            paths.append(path)
+        elif isinstance(node.op, Apply) and node.op.instance.group and node.op.instance.sequential:
+            paths += frozen_children(node.op.instance, path)
+    return paths
+
+

@@ -1,0 +1,184 @@
+"""Initialisation rules as the loop over `self.modules()` that an expert writes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from netspec.catalog import lookup
+from netspec.codegen.literals import for_argument, string
+from netspec.codegen.scope import is_constant
+from netspec.expressions import Literal, Name, fold, free_names, substitute, to_python
+from netspec.initialization import initializer, is_type, leaves
+from netspec.program import Call, Instance, Node
+from netspec.spec import Layer, Rule, Value
+
+if TYPE_CHECKING:
+    from netspec.codegen.constructor import Constructor
+
+Line = tuple[int, str]
+FANS = ("fan_in", "fan_out")
+
+
+def block_rules(writer: Constructor, rules: tuple[Rule, ...], instances: list[Instance]) -> list[Line]:
+    """The rules of a block or model, after its layers."""
+    if not rules:
+        return []
+    globs = any(not is_type(pattern) for rule in rules for pattern in rule.match)
+    header = "for name, module in self.named_modules():" if globs else "for module in self.modules():"
+    if globs:
+        writer.imports.add("fnmatchcase") if any("*" in p for r in rules for p in r.match) else None
+    lines: list[Line] = [(0, header)]
+    parameters = list(dict.fromkeys(name for rule in rules for name in _names(rule)))
+    if _disjoint(rules):
+        for i, rule in enumerate(rules):
+            lines.append((1, f"{'if' if i == 0 else 'elif'} {_test(writer, rule)}:"))
+            for name in _names(rule):
+                lines += _guarded(writer, rule, name, instances, 2)
+        return lines
+    for parameter in parameters:
+        speaking = [rule for rule in reversed(rules) if parameter in _names(rule)]
+        for i, rule in enumerate(speaking):
+            lines.append((1, f"{'if' if i == 0 else 'elif'} {_test(writer, rule)}:"))
+            lines += _guarded(writer, rule, parameter, instances, 2)
+    return lines
+
+
+def own_rules(writer: Constructor, layer: Layer, rows: list[Node], target: str) -> list[Line]:
+    """A single layer's `initialize`, right after it was made."""
+    lines: list[Line] = []
+    for rule in layer.initialize:
+        for name in _names(rule):
+            present = _has(rows[0], name)
+            if present:
+                lines.append((0, _fill(writer, rule.values.get(name, rule.values.get("")), target, name)))
+    return lines
+
+
+def _names(rule: Rule) -> list[str]:
+    return [name or "weight" for name in rule.values]
+
+
+def _value(rule: Rule, name: str) -> Value:
+    return rule.values.get(name) or rule.values[""]
+
+
+def _disjoint(rules: tuple[Rule, ...]) -> bool:
+    """Whether no module can match two of these rules."""
+    patterns = [(i, pattern) for i, rule in enumerate(rules) for pattern in rule.match]
+    for i, first in patterns:
+        for j, second in patterns:
+            if i >= j:
+                continue
+            if not (is_type(first) and is_type(second)):
+                return False
+            a, b = lookup(first), lookup(second)
+            assert a is not None and b is not None
+            if a.name == b.name or a.name in b.ancestors or b.name in a.ancestors:
+                return False
+    return True
+
+
+def _test(writer: Constructor, rule: Rule) -> str:
+    types = [p for p in rule.match if is_type(p)]
+    globs = [p for p in rule.match if not is_type(p)]
+    tests = []
+    if types:
+        classes = [writer.classes.target(entry.target) for t in types if (entry := lookup(t)) is not None]
+        tests.append(f"isinstance(module, {' | '.join(classes)})")
+    for pattern in globs:
+        if any(char in pattern for char in "*?["):
+            tests.append(f"fnmatchcase(name, {string(pattern)})")
+        else:
+            tests.append(f"name == {string(pattern)}")
+    return " or ".join(tests)
+
+
+def _guarded(writer: Constructor, rule: Rule, name: str, instances: list[Instance], level: int) -> list[Line]:
+    """The fill, behind a test where some matched module lacks the parameter."""
+    present = [_call_has(op, name) for op in _matched(rule, instances)]
+    text = _fill(writer, _value(rule, name), "module", name)
+    if present and all(present):
+        return [(level, text)]
+    if not any(present):
+        return [(level, "pass")] if len(_names(rule)) == 1 else []
+    return [(level, f"if module.{name} is not None:"), (level + 1, text)]
+
+
+def _matched(rule: Rule, instances: list[Instance]) -> list[Call]:
+    from netspec.initialization import entry_matches
+
+    return [
+        op
+        for instance in instances
+        for path, op in leaves(instance)
+        if any(entry_matches(pattern, op.entry, path) for pattern in rule.match)
+    ]
+
+
+def _has(node: Node, name: str) -> bool:
+    return isinstance(node.op, Call) and _call_has(node.op, name)
+
+
+def _call_has(op: Call, name: str) -> bool:
+    if op.entry.parameters is None:
+        return False
+    arguments: dict[str, Any] = {a.name: a.default for a in op.entry.arguments if not a.required and not a.inferred}
+    arguments.update({key: argument.value for key, argument in op.arguments.items()})
+    return name in op.entry.parameters(arguments)
+
+
+def _fill(writer: Constructor, value: Value | None, owner: str, name: str) -> str:
+    assert value is not None
+    parameter = f"{owner}.{name}"
+    kind, arguments = initializer(value)
+    if kind is None:
+        text = _text(writer, value, owner)
+        if text in ("0", "0.0"):
+            return f"nn.init.zeros_({parameter})"
+        if text in ("1", "1.0"):
+            return f"nn.init.ones_({parameter})"
+        return f"nn.init.constant_({parameter}, {text})"
+    entry = lookup(kind, "initializer")
+    assert entry is not None
+    texts = []
+    for argument in entry.arguments:
+        if argument.name not in arguments:
+            continue
+        resolved = writer.resolve(arguments[argument.name].expr) if _closed(writer, arguments[argument.name]) else None
+        if isinstance(resolved, Literal):
+            texts.append(f"{argument.name}={for_argument(argument, resolved.value)}")
+        else:
+            texts.append(f"{argument.name}={_text(writer, arguments[argument.name], owner)}")
+    return f"{writer.classes.target(entry.target)}({', '.join([parameter, *texts])})"
+
+
+def _closed(writer: Constructor, value: Value) -> bool:
+    return not any(_of_module(writer, name) for name in free_names(value.expr))
+
+
+def _of_module(writer: Constructor, name: str) -> bool:
+    scope = writer.plan.instances[0].scope
+    return name in FANS or (name not in scope and name not in writer.values)
+
+
+def _text(writer: Constructor, value: Value, owner: str) -> str:
+    """A value that may speak of the layer's own arguments and fans."""
+    names = free_names(value.expr)
+    mapping: dict[str, str] = {}
+    for name in names:
+        if name in FANS:
+            index = FANS.index(name)
+            mapping[name] = f"nn.init._calculate_fan_in_and_fan_out({owner}.weight)[{index}]"
+        elif _of_module(writer, name):
+            mapping[name] = f"{owner}.{name}"
+    own = {name: writer.resolve(Name(name)) for name in names if name not in mapping}
+    expr = fold(substitute(value.expr, own))
+    from netspec.codegen.scope import requirements
+
+    writer.requirements |= requirements(expr)
+    for name in sorted(free_names(expr)):
+        if name not in mapping:
+            writer.need(name)
+    if is_constant(expr) and isinstance(expr, Literal):
+        return to_python(expr)
+    return to_python(expr, lambda name: mapping.get(name, name))

@@ -1,0 +1,233 @@
+"""Which expression stands for a number in the class that is being written.
+
+A class serves all instances of a block, so an origin is written only where it gives the right number in every one of
+them. Names resolve to what the constructor knows: its arguments, the block's `let`s as local variables, loop names. Where
+no expression serves, `Retry` asks for the class to be written again: with some names frozen to their values (one class for
+each combination of values), or with a loop written out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from netspec.codegen.literals import as_identifier
+from netspec.expressions import (
+    Expr,
+    ExpressionError,
+    ListExpr,
+    Literal,
+    Name,
+    evaluate,
+    fold,
+    free_names,
+    from_value,
+    substitute,
+    to_python,
+)
+from netspec.origins import Opaque, Origin, names_of
+from netspec.program import Factory, Instance
+from netspec.spec import Block, Layer
+
+Row = tuple[Origin, Mapping[str, Any], Any]
+"""Where a number came from in one use, the names' values there, and the number."""
+
+
+class Retry(Exception):
+    """Write the class again with these names frozen, or these loops written out."""
+
+    def __init__(self, freeze: frozenset[str] = frozenset(), unroll: frozenset[int] = frozenset()) -> None:
+        super().__init__()
+        self.freeze = freeze
+        self.unroll = unroll
+
+
+@dataclass(slots=True, eq=False)
+class OpenLoop:
+    """A `for` statement that is being written."""
+
+    layer: Layer
+    names: tuple[str, ...]
+    used: set[str] = field(default_factory=set)
+    variables: dict[str, str] = field(default_factory=dict)
+    """Local variables for the sizes that it carries, by carry name."""
+
+
+@dataclass(slots=True, eq=False)
+class Plan:
+    """What has been decided about a class so far."""
+
+    block: Block
+    instances: list[Instance]
+    frozen: dict[str, Any]
+    unrolled: set[int]
+
+
+class Scope:
+    """The names of a constructor under way."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.block = plan.block
+        self.values: dict[str, Expr] = {}
+        """What stands for a name at this point: a loop's name in a written-out copy, a carried size."""
+        self.loops: list[OpenLoop] = []
+        self.lifted: dict[str, tuple[str, str, int]] = {}
+        """Sizes of inputs that the constructor takes: argument → (name in the scope, input, axis)."""
+        self.used: dict[str, None] = {}
+        """Parameters and captured names that the constructor uses."""
+        self.lets: dict[str, str] = {}
+        """`let`s that it computes, in order, with their texts."""
+        self.requirements: set[str] = set()
+        self.carries: dict[str, Any] = {}
+        first = plan.instances[0]
+        self.sizes = {
+            origin.id: (port, axis)
+            for port, type_ in first.inputs.items()
+            for axis, size in enumerate(getattr(type_, "shape", ()))
+            if isinstance(origin := getattr(size, "origin", None), Name)
+        } if not first.group else {}  # fmt: skip
+
+    def choose(self, rows: Sequence[Row]) -> Expr | None:
+        """An expression that gives the right number in every row, or None."""
+        candidates = dict.fromkeys(origin for origin, _, _ in rows if not isinstance(origin, Opaque))
+        for candidate in candidates:
+            if all(holds(candidate, env, value) for _, env, value in rows):
+                return candidate
+        return None
+
+    def number(self, rows: Sequence[Row], hint: str) -> str:
+        """The text for a number that was inferred: an expression for all uses, else the number itself."""
+        chosen = self.choose(rows)
+        if chosen is not None:
+            return self.text(chosen, hint)
+        values = {value for _, _, value in rows}
+        depends = frozenset().union(*(names_of(origin) for origin, _, _ in rows))
+        self.give_up_on(depends, must=len(values) > 1)
+        return str(values.pop())
+
+    def give_up_on(self, names: frozenset[str], *, must: bool = False) -> None:
+        """No expression in these names will do: have them written as numbers. Raises Retry where that changes anything."""
+        for loop in self.loops:
+            if names & set(loop.names) or any(name in self.carries and self.carries[name] is loop for name in names):
+                raise Retry(unroll=frozenset({id(loop.layer)}))
+        freeze = frozenset(n for n in self.roots(names) if n not in self.plan.frozen)
+        if freeze:
+            raise Retry(freeze=freeze)
+        if must:
+            if self.loops:
+                raise Retry(unroll=frozenset({id(self.loops[-1].layer)}))
+            scope = self.plan.instances[0].scope
+            rest = frozenset(n for n in scope if n not in self.plan.frozen and n not in self.block.let)
+            assert rest, f"uses of {self.block.name} differ in nothing that is known"
+            raise Retry(freeze=rest)
+
+    def roots(self, names: frozenset[str]) -> frozenset[str]:
+        """The constructor's own names behind these, through `let`s, loops and frozen names."""
+        found: set[str] = set()
+        for name in names:
+            if name in self.values:
+                found |= self.roots(free_names(self.values[name]))
+            elif name in self.block.let:
+                found |= self.roots(free_names(self.block.let[name].expr))
+            else:
+                found.add(name)
+        return frozenset(found)
+
+    def text(self, expr: Expr, hint: str = "") -> str:
+        """An expression of the block's scope as Python in the constructor."""
+        return self.write(self.resolve(expr, hint))
+
+    def write(self, resolved: Expr, *, iterated: bool = False) -> str:
+        """A resolved expression as Python; what it names is needed from here on."""
+        self.requirements |= requirements(resolved)
+        for name in sorted(free_names(resolved)):
+            self.need(name)
+        return to_python(resolved, self.local, iterated=iterated)
+
+    def need(self, name: str) -> None:
+        for loop in self.loops:
+            if name in loop.names:
+                loop.used.add(name)
+                return
+            if name in loop.variables.values():
+                return
+        if name in self.block.let and not self.plan.instances[0].group:
+            if name not in self.lets:
+                self.lets[name] = self.write(self.resolve(self.block.let[name].expr))
+                self.lets[name] = self.lets.pop(name)
+        elif name not in self.lifted:
+            self.used[name] = None
+
+    def local(self, name: str) -> str:
+        return as_identifier(name)
+
+    def resolve(self, expr: Expr, hint: str = "") -> Expr:
+        """The expression with every name replaced by what the constructor knows it as, folded."""
+        mapping = {name: self.known(name, hint) for name in sorted(free_names(expr))}
+        return fold(substitute(expr, mapping))
+
+    def known(self, name: str, hint: str) -> Expr:
+        value = self.values.get(name)
+        if value is not None:
+            return self.resolve(value, hint) if free_names(value) and value != Name(name) else value
+        for loop in self.loops:
+            if name in loop.names:
+                return Name(name)
+            if name in loop.variables:
+                return Name(loop.variables[name])
+        if name in self.carries:
+            return self.carried(name, hint)
+        if name in self.plan.frozen:
+            return frozen_value(self.plan.frozen[name])
+        if name in self.block.let and not self.plan.instances[0].group:
+            return self.let(name)
+        if name in self.sizes and name not in self.block.params:
+            return Name(self.lift(name, hint))
+        return Name(name)
+
+    def let(self, name: str) -> Expr:
+        resolved = self.resolve(self.block.let[name].expr)
+        return resolved if not free_names(resolved) or isinstance(resolved, Name) else Name(name)
+
+    def lift(self, name: str, hint: str) -> str:
+        """Make a size of an input an argument of the constructor."""
+        for argument, (known, _, _) in self.lifted.items():
+            if known == name:
+                return argument
+        port, axis = self.sizes[name]
+        argument = name if name.isidentifier() else (hint or f"{port}_size_{axis}")
+        taken = {*self.lifted, *self.block.params, *self.block.let}
+        base, number = argument, 2
+        while argument in taken:
+            argument, number = f"{base}{number}", number + 1
+        self.lifted[argument] = (name, port, axis)
+        return argument
+
+    def carried(self, name: str, hint: str) -> Expr:
+        raise NotImplementedError
+
+
+def frozen_value(value: Any) -> Expr:
+    return Literal(None) if isinstance(value, Factory) else from_value(value)
+
+
+def holds(origin: Origin, env: Mapping[str, Any], value: Any) -> bool:
+    """Whether an origin gives the value where the names have these values."""
+    if isinstance(origin, Opaque):
+        return False
+    try:
+        return bool(evaluate(origin, env) == value)
+    except ExpressionError:
+        return False
+
+
+def requirements(expr: Expr) -> set[str]:
+    from netspec.expressions import python_requirements
+
+    return set(python_requirements(expr))
+
+
+def is_constant(expr: Expr) -> bool:
+    return isinstance(expr, Literal) or (isinstance(expr, ListExpr) and all(is_constant(i) for i in expr.items))
