@@ -371,7 +371,10 @@ def _policies() -> Iterator[TransformEntry]:
         _interpolation("bilinear"),
         _NO_FILL,
     )
-    for name, doc in (("MixUp", "Blends pairs of samples"), ("CutMix", "Pastes a patch of one sample into another")):
+    for name, rule, doc in (
+        ("MixUp", rules.float_only, "Blends pairs of samples"),
+        ("CutMix", rules.tensor_only, "Pastes a patch of one sample into another"),
+    ):
         yield _transform(
             name,
             f"{doc}, and their labels, which become class shares.",
@@ -379,7 +382,7 @@ def _policies() -> Iterator[TransformEntry]:
             _argument("num_classes", "int?", None, minimum=2, doc="Left out: as many as the data has."),
             _LABELS,
             batch_only=True,
-            image=rules.tensor_only,
+            image=rule,
         )
 
 

@@ -92,12 +92,10 @@ class FieldFlow:
 
     def wants_float(self, transforms: Iterable[Transform]) -> bool:
         """Whether nothing decides what the model gets: then a PIL image or bytes become floats from 0 to 1."""
-        if self.image is None or (not self.image.pil and self.image.dtype.startswith("float")):
+        if self.image is None or self.image.dtype.startswith("float") or any(map(_sets_dtype, transforms)):
             return False
-        if self.image.pil or not any(_sets_dtype(transform) for transform in transforms):
-            self.image = replace(self.image, pil=False, dtype="float32")
-            return True
-        return False
+        self.image = replace(self.image, pil=False, dtype="float32")
+        return True
 
     def finish(self) -> Fields | None:
         if self.fields is None or self.image is None:

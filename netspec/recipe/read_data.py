@@ -169,11 +169,11 @@ class _Reader(SectionReader):
         flow.start(pil=entry.pil)
         for transform, span in transforms:
             flow.apply(transform, span)
-        for transform, span in batch_transforms:
-            flow.apply(transform, span, batch=True)
         steps = tuple(transform for transform, _ in transforms)
         if flow.wants_float((*steps, *(transform for transform, _ in batch_transforms))):
             steps = (*steps, _TO_TENSOR)
+        for transform, span in batch_transforms:
+            flow.apply(transform, span, batch=True)
         result = flow.finish()
         if fractions is not None and fractional and fractions.stratify is not None:
             split_node = cast(Mapping, self.node.items["split"])

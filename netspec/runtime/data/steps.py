@@ -30,7 +30,7 @@ def build_step(transform: Transform, fitted: Mapping[str, Standardize], num_clas
         case "ToImage":
             return _OnImage(image_to_tensor)
         case "ToTensor":
-            return _OnImage(_ToDtype(torch.float32, scale=True, convert=True))
+            return _OnImage(_to_tensor)
         case "ToDtype":
             dtype = getattr(torch, arguments["dtype"])
             return _OnImage(_ToDtype(dtype, scale=arguments.get("scale", False)))
@@ -67,16 +67,23 @@ def image_to_tensor(image: Any) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
+def _to_tensor(image: Any) -> Tensor:
+    """torchvision's `ToTensor`: floats stay, bytes are divided by 255."""
+    tensor = image_to_tensor(image)
+    if tensor.is_floating_point():
+        return tensor.to(torch.float32)
+    return tensor.to(torch.float32).div_(255 if tensor.dtype == torch.uint8 else 1)
+
+
 class _ToDtype:
     """v2's `to_dtype` for images."""
 
-    def __init__(self, dtype: torch.dtype, *, scale: bool, convert: bool = False) -> None:
+    def __init__(self, dtype: torch.dtype, *, scale: bool) -> None:
         self.dtype = dtype
         self.scale = scale
-        self.convert = convert
 
     def __call__(self, value: Any) -> Any:
-        if not (self.convert or isinstance(value, Tensor)):
+        if not isinstance(value, Tensor):
             return value  # a PIL image, which v2 leaves alone too
         image = image_to_tensor(value)
         if image.dtype == self.dtype:

@@ -178,10 +178,19 @@ class BatchKeys:
             yield self.epoch, list(range(first, last)) if self.order is None else self.order[first:last].tolist()
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A RunError on its way from a worker."""
+
+    code: str
+    message: str
+    help: str | None
+
+
 class BatchMaker:
     """Makes the batch for a key, here or in a worker: what a DataLoader calls a data set, with a batch for an item.
 
-    A RunError is returned, not raised: a DataLoader would raise its own text in its place.
+    A RunError is returned as a `Failure`: a DataLoader would raise a text of its own in its place.
     """
 
     def __init__(
@@ -192,14 +201,14 @@ class BatchMaker:
         self.place = place
         self.select = select
 
-    def __getitem__(self, key: tuple[int, list[int]]) -> Batch | RunError:
+    def __getitem__(self, key: tuple[int, list[int]]) -> Batch | Failure:
         epoch, indices = key
         try:
             with preserved():
                 made = [self._sample(epoch, index) for index in indices]
             return collate(made, [self._name(index) for index in indices])
         except RunError as error:
-            return error
+            return Failure(error.code, error.message, error.help)
 
     def _sample(self, epoch: int, index: int) -> Sample:
         body = self.pipeline.body
@@ -278,8 +287,8 @@ def auto_workers(maker: BatchMaker, batch_size: int, device: torch.device) -> in
     return min(cores, 8) if seconds > _WORTH_A_WORKER else 0
 
 
-def to_device(made: Batch | RunError, device: torch.device) -> Batch:
+def to_device(made: Batch | Failure, device: torch.device) -> Batch:
     """The batch on the device, or the error raised."""
-    if isinstance(made, RunError):
-        raise made
+    if isinstance(made, Failure):
+        raise RunError(made.code, made.message, help=made.help)
     return {name: value.to(device, non_blocking=True) for name, value in made.items()}
