@@ -32,9 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from netspec.compiler import check
-    from netspec.diagnostics import Diagnostics
-
     output = Path(args.output)
     expected: set[Path] = set()
     code = common.GOOD
@@ -42,15 +39,13 @@ def run(args: argparse.Namespace) -> int:
         target = output / place.relative_to(place.parts[0]).with_suffix(".py")
         if target in expected:
             common.wrong_usage(args, f"two specs would both become {target}: build them apart, each with its own -o")
-        diagnostics = Diagnostics()
-        program = check(file, args.overrides, diagnostics)
-        common.report(diagnostics)
-        if diagnostics.has_errors:
+        program, good = common.check(file, args.overrides, model_only=True)
+        if not good:
             code = common.WRONG_SPEC
-            expected.add(target)  # what the file was before it broke is no orphan
+        if program is not None or not good:
+            expected.add(target)  # what a spec gave before it broke is no orphan
         if program is None:
             continue
-        expected.add(target)
         # Named by the folder of specs and not by the working directory, so that the text is the same from anywhere.
         source = program.source(place.as_posix())
         code = max(code, _deliver(args, program, source, target))

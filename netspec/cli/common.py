@@ -59,15 +59,28 @@ def spec_files(name: str | Path) -> list[Path]:
     return sorted(file for file in path.rglob("*") if file.suffix in (".yaml", ".yml") and file.is_file())
 
 
-def load(path: str | Path, overrides: list[str]) -> Program | None:
-    """The program of a spec, or None where it is wrong; what was found goes to stderr."""
-    from netspec.compiler import check
+def check(path: str | Path, overrides: list[str], *, model_only: bool = False) -> tuple[Program | None, bool]:
+    """The program of a spec, None where it is wrong or states no model, and whether it is good; mistakes go to stderr.
+
+    With `model_only`, warnings about data and training, a missing folder say, are left to the verbs that need them.
+    """
+    from netspec.compiler import check as compile_file
     from netspec.diagnostics import Diagnostics
 
     diagnostics = Diagnostics()
-    program = check(str(path), overrides, diagnostics)
+    program = compile_file(path, overrides, diagnostics)
+    if model_only:
+        diagnostics.found = [d for d in diagnostics.found if d.severity == "error" or not d.code.startswith("NS5")]
     report(diagnostics)
-    return None if diagnostics.has_errors else program
+    return program, not diagnostics.has_errors
+
+
+def load(args: argparse.Namespace, path: str | Path, *, model_only: bool = False) -> Program | None:
+    """The program of a spec that has to state a model, or None where it is wrong."""
+    program, good = check(path, args.overrides, model_only=model_only)
+    if program is None and good:
+        wrong_usage(args, f"{path} states no model")
+    return program
 
 
 def report(diagnostics: Diagnostics) -> None:

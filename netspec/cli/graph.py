@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     ending = Path(args.output).suffix if args.output else ".mmd"
     if ending not in ENDINGS:
         common.wrong_usage(args, f"{args.output}: a picture ends in {', '.join(ENDINGS)}")
-    program = common.load(args.spec, args.overrides)
+    program = common.load(args, args.spec, model_only=True)
     if program is None:
         return common.WRONG_SPEC
 

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.resolved:
         return _resolved(args)
-    program = common.load(args.spec, args.overrides)
+    program = common.load(args, args.spec, model_only=True)
     if program is None:
         return common.WRONG_SPEC
     if args.format == "json":

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         common.wrong_usage(args, "a resumed run goes on in its own folder: leave out --run-dir")
     if args.spec is None and not Path(args.resume, "resolved.yaml").is_file():
         common.wrong_usage(args, f"{args.resume} is no run: it has no resolved.yaml")
-    program = common.load(args.spec or Path(args.resume, "resolved.yaml"), args.overrides)
+    program = common.load(args, args.spec or Path(args.resume, "resolved.yaml"))
     if program is None:
         return common.WRONG_SPEC
 

@@ -1,0 +1,116 @@
+"""What each spec of `specs/` reaches on real data, measured against a solution that is not ours where there is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import netspec
+
+SPECS = Path(__file__).resolve().parent.parent / "specs"
+
+
+def trained(tmp_path: Path, name: str, **overrides: Any) -> netspec.Run:
+    """The run of a spec with its own settings."""
+    program = netspec.compile(SPECS / name, set={path.replace("__", "."): value for path, value in overrides.items()})
+    return netspec.train(program, run_dir=tmp_path / "run", progress="none")
+
+
+def arrays(name: str) -> dict[str, dict[str, np.ndarray]]:
+    """The samples of each split as the model gets them."""
+    from netspec.runtime.data import open_data
+
+    recipe = netspec.compile(SPECS / name).recipe
+    data = open_data(recipe.data, seed=recipe.train.seed, device=torch.device("cpu"))
+    found = {}
+    for split, stream in data.splits.items():
+        batches = list(stream.batches(0))
+        found[split] = {key: torch.cat([batch[key] for batch in batches]).numpy() for key in batches[0]}
+    return found
+
+
+def test_digits(tmp_path: Path) -> None:
+    run = trained(tmp_path, "digits.yaml")
+    assert run.results["test"]["accuracy"] >= 0.985
+    assert run.seconds < 60
+
+
+def test_linear_regression_ends_at_the_closed_form(tmp_path: Path) -> None:
+    from sklearn.linear_model import LinearRegression
+
+    splits = arrays("linear_regression.yaml")
+    closed = LinearRegression().fit(splits["train"]["features"], splits["train"]["target"])
+    expected = closed.score(splits["test"]["features"], splits["test"]["target"])
+    run = trained(tmp_path, "linear_regression.yaml")
+    assert run.results["test"]["r2_score"] == pytest.approx(expected, abs=0.001)
+
+
+def test_logistic_regression_classifies_as_scikit_learn_does(tmp_path: Path) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    splits = arrays("logistic_regression.yaml")
+    reference = LogisticRegression(max_iter=10_000, tol=1e-8).fit(splits["train"]["features"], splits["train"]["label"])
+    expected = reference.score(splits["test"]["features"], splits["test"]["label"])
+    run = trained(tmp_path, "logistic_regression.yaml")
+    assert run.results["test"]["accuracy"] == pytest.approx(expected, abs=0.005)
+
+
+def test_logistic_regression_has_the_weights_of_scikit_learn(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+    from sklearn.linear_model import LogisticRegression
+
+    splits = arrays("logistic_regression.yaml")
+    reference = LogisticRegression(max_iter=10_000, tol=1e-8).fit(splits["train"]["features"], splits["train"]["label"])
+    run = trained(tmp_path, "logistic_regression.yaml")
+    assert run.checkpoint is not None
+    (weights,) = run.checkpoint.glob("*.safetensors")
+    assert load_file(weights)["linear.weight"].numpy() == pytest.approx(reference.coef_, abs=0.02)
+
+
+def test_mlp_csv(tmp_path: Path) -> None:
+    run = trained(tmp_path, "mlp_csv.yaml")
+    assert run.results["test"]["accuracy"] >= 0.9
+
+
+def test_banknotes(tmp_path: Path, real_data: Path) -> None:
+    run = trained(tmp_path, "banknotes.yaml", data__source__root=str(real_data / "RMB_data"))
+    assert run.results["test"]["accuracy"] >= 39 / 40
+
+
+@pytest.mark.long
+def test_mnist(tmp_path: Path, real_data: Path) -> None:
+    root = str(real_data / "mnist")
+    run = trained(tmp_path, "mnist.yaml", data__train__source__root=root, data__test__source__root=root)
+    assert run.results["test"]["accuracy"] >= 0.992
+
+
+@pytest.mark.parametrize("door", ["module", "source"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in (SPECS / "imagenet").glob("*.yaml")))
+def test_imagenet_networks_are_those_of_torchvision(name: str, door: str, tmp_path: Path) -> None:
+    """Same keys, shapes and weights under one seed, strict loading both ways, and equal bits out."""
+    import torchvision
+
+    from netspec.runtime.load import import_source, model_class
+
+    program = netspec.compile(SPECS / "imagenet" / f"{name}.yaml")
+    torch.manual_seed(7)
+    reference = getattr(torchvision.models, name)().eval()
+    expected = reference.state_dict()
+    torch.manual_seed(7)
+    if door == "module":
+        module = program.module().eval()
+    else:
+        (tmp_path / "model.py").write_text(program.source(), encoding="utf-8")
+        module = model_class(import_source(tmp_path / "model.py"))().eval()
+    state = module.state_dict()
+    assert list(state) == list(expected)
+    assert all(torch.equal(state[key], expected[key]) for key in expected)
+    module.load_state_dict(expected, strict=True)
+    reference.load_state_dict(state, strict=True)
+    image = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(module(image), reference(image))
