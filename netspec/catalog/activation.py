@@ -33,6 +33,8 @@ def elementwise(name: str, dtypes: tuple[str, ...], lifts: bool = False) -> Rule
     def infer(arguments: Arguments, inputs: Inputs) -> Inferred:
         x = tensor(inputs, name)
         accepting(name, x, dtypes)
+        if name in ("CELU", "celu") and arguments["alpha"] == 0:
+            refuse(f"{name} divides by alpha, and alpha is 0", argument="alpha", code="NS404")
         lifted = lifts and x.dtype not in FLOATING
         if lifted and arguments.get("inplace"):
             refuse(
@@ -52,6 +54,7 @@ def _number(name: str, default: float, doc: str) -> Argument:
 
 _ALPHA = _number("alpha", 1.0, "scale of the negative part")
 _LAMBD = _number("lambd", 0.5, "half width of the stretch around zero")
+_HALF_WIDTH = Argument(name="lambd", kind="float", default=0.5, minimum=0, doc="half width of the stretch around zero")
 
 # name, name of the function, arguments, dtypes, whether integers become float32, doc
 _PLAIN: tuple[tuple[str, str, tuple[Argument, ...], tuple[str, ...], bool, str], ...] = (
@@ -119,7 +122,7 @@ _PLAIN: tuple[tuple[str, str, tuple[Argument, ...], tuple[str, ...], bool, str],
         False,
         "Smooth version of ReLU.",
     ),
-    ("Softshrink", "softshrink", (_LAMBD,), FLOATING, False, "Moves each value towards zero by lambd."),
+    ("Softshrink", "softshrink", (_HALF_WIDTH,), FLOATING, False, "Moves each value towards zero by lambd."),
     ("Hardshrink", "hardshrink", (_LAMBD,), FLOATING, False, "Sets values within lambd of zero to zero."),
     ("Softsign", "softsign", (), NUMBERS, True, "Divides each value by 1 plus its size."),
     ("Tanhshrink", "tanhshrink", (), NUMBERS, True, "Subtracts from each value its tanh."),

@@ -21,7 +21,7 @@ from netspec.catalog.rules import (
     tensor,
     weighted,
 )
-from netspec.shapes import Dim, Size, TensorType
+from netspec.shapes import Size, TensorType
 
 AXES = {1: "L", 2: "H, W", 3: "D, H, W"}
 _MODES = ("zeros", "reflect", "replicate", "circular")
@@ -52,11 +52,6 @@ def _channels(name: str, arguments: Arguments, x: TensorType, count: int) -> int
     return channels
 
 
-def _check_extents(name: str, x: TensorType, count: int) -> None:
-    if any(not isinstance(size, Dim) and size == 0 for size in x.shape[-count - 1 :]):
-        refuse(f"{name} takes sizes above zero, and got {x}")
-
-
 def _conv(count: int) -> Any:
     name = f"Conv{count}d"
 
@@ -66,7 +61,6 @@ def _conv(count: int) -> Any:
         images(name, x, count)
         weighted(name, x)
         channels = _channels(name, arguments, x, count)
-        _check_extents(name, x, count)
         kernel = spread(arguments["kernel_size"], count)
         stride = spread(arguments["stride"], count)
         dilation = spread(arguments["dilation"], count)
@@ -128,7 +122,6 @@ def _conv_transpose(count: int) -> Any:
         images(name, x, count)
         weighted(name, x)
         channels = _channels(name, arguments, x, count)
-        _check_extents(name, x, count)
         sizes = []
         for axis, size in enumerate(x.shape[-count:]):
             k, s, p, extra, d = (

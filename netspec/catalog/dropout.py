@@ -18,13 +18,17 @@ _P = Argument(
 
 
 def _dropout(name: str) -> Rule:
+    channelwise = name not in ("Dropout", "dropout", "AlphaDropout", "alpha_dropout")
+
     @rule
     def infer(arguments: Arguments, inputs: Inputs) -> Inferred:
         x = tensor(inputs, name)
         if name in ("Dropout1d", "dropout1d") and len(x.shape) not in (2, 3):
             refuse(f"{name} takes [N, C, L] or [C, L], and got {x}", help="use Dropout, or Dropout2d for images")
-        if arguments["p"] > 0:
+        if 0 < arguments["p"] < 1:
             accepting(name, x, FLOATING)
+            if channelwise and len(x.shape) < 2:
+                refuse(f"{name} takes [N, C, ...], and got {x}", help="use Dropout")
         return one(x.shape, x.dtype)
 
     return infer

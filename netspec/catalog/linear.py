@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from netspec.catalog.entry import Argument, Entry, Inferred
+from netspec.catalog.entry import Argument, Entry, Inferred, Port
 from netspec.catalog.rules import (
     Arguments,
     Inputs,
@@ -48,30 +48,115 @@ def _linear_flops(arguments: Arguments, inputs: Inputs, answer: Inferred) -> Siz
     return flops
 
 
+@rule
+def _bilinear(arguments: Arguments, inputs: Inputs) -> Inferred:
+    a, b = tensor(inputs, "Bilinear", "input1"), tensor(inputs, "Bilinear", "input2")
+    found = {}
+    for number, x in ((1, a), (2, b)):
+        port = f"input{number}"
+        weighted("Bilinear", x, port)
+        if not x.shape:
+            refuse("Bilinear takes [..., features], and got a tensor without dimensions", ports=(port,))
+        width = known("Bilinear", x.shape[-1], f"in{number}_features", port)
+        found[f"in{number}_features"] = inferred(
+            "Bilinear", arguments, f"in{number}_features", width, "features in its last dimension", port
+        )
+    if a.shape[:-1] != b.shape[:-1]:
+        refuse(
+            f"Bilinear takes two inputs that differ in the last size only, and got {a} and {b}",
+            ports=("input1", "input2"),
+            code="NS403",
+        )
+    return one((*a.shape[:-1], arguments["out_features"]), a.dtype, found)
+
+
+def _bilinear_weights(arguments: Mapping[str, Any]) -> Mapping[str, tuple[int, ...]]:
+    outs = arguments["out_features"]
+    weights = {"weight": (outs, arguments["in1_features"], arguments["in2_features"])}
+    return {**weights, "bias": (outs,)} if arguments["bias"] else weights
+
+
+@rule
+def _embedding(arguments: Arguments, inputs: Inputs) -> Inferred:
+    x = tensor(inputs, "Embedding")
+    if x.dtype not in ("int64", "int32"):
+        refuse(
+            f"Embedding takes indices, int64 or int32, and got {x.dtype}",
+            help="declare the input with its dtype: {shape: [N, T], dtype: int64}",
+            code="NS402",
+        )
+    rows, padding = arguments["num_embeddings"], arguments["padding_idx"]
+    if padding is not None and not -rows <= padding < rows:
+        refuse(
+            f"Embedding: padding_idx {padding} is no row of {rows}",
+            argument="padding_idx",
+            code="NS404",
+        )
+    return one((*x.shape, arguments["embedding_dim"]), "float32")
+
+
+def _bias(what: str) -> Argument:
+    return Argument(name="bias", kind="bool", default=True, doc=f"whether to add {what}")
+
+
+def _features(name: str, doc: str, inferred: bool = False) -> Argument:
+    return Argument(name=name, kind="int", minimum=1, inferred=inferred, positional=True, doc=doc)
+
+
 ENTRIES = (
     Entry(
         name="Linear",
         category="layer",
         target="torch.nn.Linear",
         arguments=(
-            Argument(
-                name="in_features",
-                kind="int",
-                minimum=1,
-                inferred=True,
-                positional=True,
-                doc="size of the input's last dimension",
-            ),
-            Argument(
-                name="out_features", kind="int", minimum=1, positional=True, doc="size of the output's last dimension"
-            ),
-            Argument(name="bias", kind="bool", default=True, doc="whether to add a learned vector"),
+            _features("in_features", "size of the input's last dimension", inferred=True),
+            _features("out_features", "size of the output's last dimension"),
+            _bias("a learned vector"),
         ),
         rule=_linear,
         parameters=_linear_weights,
         flops=_linear_flops,
         role="linear",
         doc="Multiplies the last dimension by a learned matrix and adds a bias.",
+    ),
+    Entry(
+        name="Bilinear",
+        category="layer",
+        target="torch.nn.Bilinear",
+        arguments=(
+            _features("in1_features", "size of the first input's last dimension", inferred=True),
+            _features("in2_features", "size of the second input's last dimension", inferred=True),
+            _features("out_features", "size of the output's last dimension"),
+            _bias("a learned vector"),
+        ),
+        inputs=(Port(name="input1"), Port(name="input2")),
+        rule=_bilinear,
+        parameters=_bilinear_weights,
+        role="linear",
+        doc="Multiplies two inputs by a learned tensor of three dimensions.",
+    ),
+    Entry(
+        name="Embedding",
+        category="layer",
+        target="torch.nn.Embedding",
+        arguments=(
+            _features("num_embeddings", "rows of the table: the number of different indices"),
+            _features("embedding_dim", "size of each row"),
+            Argument(name="padding_idx", kind="int?", default=None, doc="index whose row is zero and stays as it is"),
+            Argument(name="max_norm", kind="float?", default=None, doc="rows longer than this are shortened to it"),
+            Argument(name="norm_type", kind="float", default=2.0, doc="the power of the norm for max_norm"),
+            Argument(
+                name="scale_grad_by_freq",
+                kind="bool",
+                default=False,
+                doc="whether gradients are divided by how often an index occurs in the batch",
+            ),
+            Argument(name="sparse", kind="bool", default=False, doc="whether the gradient is a sparse tensor"),
+        ),
+        rule=_embedding,
+        parameters=lambda a: {"weight": (a["num_embeddings"], a["embedding_dim"])},
+        role="linear",
+        doc="Looks up a learned row for each index.",
     ),
     Entry(
         name="Identity",

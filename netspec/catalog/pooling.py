@@ -19,12 +19,13 @@ from netspec.catalog.rules import (
 )
 from netspec.shapes import Dim, Size, TensorType, provably_less
 
+AVERAGED = {
+    1: (*FLOATING, "int64"),
+    2: (*FLOATING, "int64"),
+    3: ("float32", "float64", "int64"),
+}
+"""The dtypes that torch averages windows of on a CPU, by the number of axes."""
 _OVER = {1: "sequences", 2: "images", 3: "volumes"}
-
-
-def _some(name: str, x: TensorType, count: int) -> None:
-    if any(not isinstance(size, Dim) and size == 0 for size in x.shape[-count - 1 :]):
-        refuse(f"{name} takes sizes above zero, and got {x}")
 
 
 def _windows(name: str, arguments: Arguments, x: TensorType, count: int) -> list[Size]:
@@ -36,11 +37,11 @@ def _windows(name: str, arguments: Arguments, x: TensorType, count: int) -> list
     sizes: list[Size] = []
     for size, k, s, p, d in zip(x.shape[-count:], kernel, stride, padding, dilation, strict=True):
         window = d * (k - 1) + 1
-        if 2 * p > window:
+        widest = k // 2 if count == 1 else window // 2  # in one dimension torch leaves the dilation out
+        if p > widest:
             refuse(
-                f"{name}: padding {p} is more than half of the kernel {k}"
-                + (f" with dilation {d} (spanning {window})" if d != 1 else ""),
-                help=f"pad by at most {window // 2}",
+                f"{name}: padding {p} is more than half of the kernel {k}",
+                help=f"pad by at most {widest}",
                 argument="padding",
                 code="NS404",
             )
@@ -75,13 +76,25 @@ def _undecided(name: str, arguments: Arguments, x: TensorType) -> Size:
     )
 
 
+def _fits_unpadded(name: str, arguments: Arguments, x: TensorType) -> None:
+    kernel = spread(arguments["kernel_size"], 3)
+    for size, k in zip(x.shape[-3:], kernel, strict=True):
+        if surely_below(size, k):
+            refuse(
+                f"{name}: kernel {k} is larger than the input {size} without its padding, which came from {x}",
+                help="make the kernel smaller, or reduce the volume less before this layer",
+                argument="kernel_size",
+            )
+
+
 def _pool(name: str, count: int, dtypes: tuple[str, ...]) -> Rule:
     @rule
     def infer(arguments: Arguments, inputs: Inputs) -> Inferred:
         x = tensor(inputs, name)
         images(name, x, count)
         accepting(name, x, dtypes)
-        _some(name, x, count)
+        if name in ("AvgPool3d", "avg_pool3d"):
+            _fits_unpadded(name, arguments, x)
         return one((*x.shape[:-count], *_windows(name, arguments, x, count)), x.dtype)
 
     return infer
@@ -91,9 +104,10 @@ def _adaptive(name: str, count: int) -> Rule:
     @rule
     def infer(arguments: Arguments, inputs: Inputs) -> Inferred:
         x = tensor(inputs, name)
+        if "vg" in name and count == 2 and len(x.shape) > 4:
+            refuse(f"{name} takes [N, C, H, W] or [C, H, W], and got {x}", code="NS405")
         images(name, x, count)
         accepting(name, x, FLOATING)
-        _some(name, x, count)
         wanted = spread(arguments["output_size"], count)
         sizes = [size if want is None else want for size, want in zip(x.shape[-count:], wanted, strict=True)]
         return one((*x.shape[:-count], *sizes), x.dtype)
@@ -176,17 +190,30 @@ def _average(count: int) -> tuple[Entry, Entry]:
             Argument(name="divisor_override", kind="int?", default=None, minimum=1, doc="divides by this instead")
         )
     doc = f"Averages each window over {_OVER[count]}."
-    dtypes = (*FLOATING, "int64") if count < 3 else ("float32", "float64", "int64")
-    return _both(f"AvgPool{count}d", f"avg_pool{count}d", tuple(arguments), count, dtypes, doc)
+    return _both(f"AvgPool{count}d", f"avg_pool{count}d", tuple(arguments), count, AVERAGED[count], doc)
+
+
+def _power(count: int) -> tuple[Entry, Entry]:
+    arguments = (
+        Argument(
+            name="norm_type", kind="float", positional=True, doc="the power p; 1 sums, infinity takes the largest"
+        ),
+        _kernel(count),
+        _stride(count),
+        _CEIL,
+    )
+    doc = f"Takes the p-norm of each window over {_OVER[count]}."
+    dtypes = tuple(dtype for dtype in AVERAGED[count] if dtype in FLOATING)
+    return _both(f"LPPool{count}d", f"lp_pool{count}d", arguments, count, dtypes, doc)
 
 
 def _adapting(count: int, how: str) -> tuple[Entry, Entry]:
     output = Argument(
         name="output_size",
-        kind=f"output{count}",
+        kind=f"output{count}" if count > 1 else "size1",
         minimum=1,
         positional=True,
-        doc="the size that is wanted whatever the input's is; null keeps the input's",
+        doc="the size that is wanted whatever the input's is" + ("; null keeps the input's" if count > 1 else ""),
     )
     word = "Averages" if how == "Avg" else "Keeps the largest value of"
     return _both(
@@ -202,6 +229,6 @@ def _adapting(count: int, how: str) -> tuple[Entry, Entry]:
 ENTRIES: tuple[Entry, ...] = tuple(
     entry
     for count in (1, 2, 3)
-    for pair in (_max(count), _average(count), _adapting(count, "Avg"), _adapting(count, "Max"))
+    for pair in (_max(count), _average(count), _power(count), _adapting(count, "Avg"), _adapting(count, "Max"))
     for entry in pair
 )

@@ -12,7 +12,7 @@ from math import prod
 from typing import Any, NoReturn
 
 from netspec.catalog.entry import Inferred, Rule
-from netspec.shapes import Dim, ListType, Problem, Size, TensorType, provably_less
+from netspec.shapes import Dim, ListType, Problem, Size, TensorType, broadcast, provably_less
 
 FLOATING = ("float32", "float64", "float16", "bfloat16")
 INTEGERS = ("int64", "int32", "int16", "int8", "uint8")
@@ -157,7 +157,9 @@ def known(name: str, size: Size, what: str, port: str = "input") -> int:
     return size
 
 
-def inferred(name: str, arguments: Arguments, argument: str, size: int, where: str, port: str = "input") -> int:
+def inferred(
+    name: str, arguments: Arguments, argument: str, size: int, where: str, port: str = "input", code: str = "NS403"
+) -> int:
     """The argument that the input determines; refuses one that was stated and disagrees."""
     stated = arguments.get(argument)
     if stated is not None and stated != size:
@@ -166,7 +168,7 @@ def inferred(name: str, arguments: Arguments, argument: str, size: int, where: s
             help=f"leave {argument} out, it follows from the input",
             ports=(port,),
             argument=argument,
-            code="NS403",
+            code=code,
         )
     return size
 
@@ -207,6 +209,14 @@ def promoted(a: TensorType, b: TensorType) -> str:
     if "uint8" in pair and "int8" in pair:
         return "int16"
     return max(pair, key=_PROMOTED.__getitem__)
+
+
+def broadcasted(name: str, a: TensorType, b: TensorType, ports: tuple[str, str]) -> Shape:
+    """The shape of an operation on two tensors value by value."""
+    shape = broadcast(a.shape, b.shape)
+    if isinstance(shape, Problem):
+        refuse(f"{name}: {shape.message}", help=shape.help, ports=ports, code=shape.code)
+    return shape
 
 
 def _rank(dtype: str) -> int:
