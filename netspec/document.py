@@ -101,24 +101,23 @@ def _load(source: SourceText, start: int, diagnostics: Diagnostics) -> tuple[Nod
     for _ in range(50):  # each round mends at least one expression; so many at once are not an accident
         findings = Diagnostics()
         builder = Builder(source, repair.original, findings)
+        error: Exception | None = None
         try:
             for event in yaml.parse(repair.text, Loader=loader):
                 builder.take(event)
         except LimitPassed:
             pass
-        except (yaml.YAMLError, UnicodeEncodeError) as error:
-            found = accidents_near(source, error, repair)
-            if not found:
-                report(repair.accidents, source, diagnostics)
-                diagnostics.found.extend(findings.found)
-                explain(error, source, repair.original, builder.quotes, diagnostics)
-                return None, False
-        else:
-            found = [a for place in builder.suspects if (a := accident_in(source, *place))]
-        found = [a for a in found if not repair.covers(a)] if not builder.stopped else []
-        if not found:
+        except (yaml.YAMLError, UnicodeEncodeError) as problem:
+            error = problem
+        cut = [accident for place in builder.suspects if (accident := accident_in(source, *place))]
+        cut = [accident for accident in cut if not repair.covers(accident)]
+        if not cut and error is not None:
+            cut = accidents_near(source, error, repair)
+        if not cut:
             break
-        repair.add(found)
+        repair.add(cut)
     report(repair.accidents, source, diagnostics)
     diagnostics.found.extend(findings.found)
-    return builder.root, not builder.damaged
+    if error is not None:
+        explain(error, source, repair.original, builder.quotes, diagnostics)
+    return builder.root, not builder.damaged and error is None

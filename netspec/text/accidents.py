@@ -112,9 +112,9 @@ def accidents_near(source: SourceText, error: Any, repair: Repair) -> list[Accid
     if mark is None:
         return []
     context = getattr(error, "context_mark", None)
-    flow = "flow" in (error.context or "")
     last = repair.original(mark.index)
-    first = repair.original(context.index) if context is not None and flow else last
+    block = "block" in (error.context or "")  # such a one may have begun far above
+    first = last if context is None or block else repair.original(context.index)
     found: list[Accident] = []
     start, end = source.line_bounds(first)
     depth = 0

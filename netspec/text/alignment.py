@@ -16,8 +16,8 @@ def offsets(text: str, value: str, quoted: bool) -> list[int]:
     for character in value:
         if style == '"' and text.startswith("\\", index):
             index = _past_continuations(text, index)
-        if index < len(text) and text[index] != character and character not in " \n" and text[index].isspace():
-            index += len(text) - index - len(text[index:].lstrip())
+        while index < len(text) and text[index] != character and character not in " \n" and text[index].isspace():
+            index += 1
         places.append(index)
         if style == '"' and text.startswith("\\", index):
             index += 2 + _HEX_ESCAPES.get(text[index + 1 : index + 2], 0)

@@ -67,7 +67,6 @@ class Builder:
         self.diagnostics = diagnostics
         self.root: Node | None = None
         self.damaged = False
-        self.stopped = False
         self.suspects: list[tuple[int, int, bool]] = []
         """Start, end and flow style of plain scalars with an open `$(`."""
         self.quotes: list[tuple[int, int]] = []
@@ -96,7 +95,7 @@ class Builder:
 
     def _stop(self, code: str, message: str, span: Span, **rest: Any) -> None:
         self._error(code, message, span, **rest)
-        self.damaged = self.stopped = True
+        self.damaged = True
         raise LimitPassed
 
     def _span(self, event: Any) -> Span:

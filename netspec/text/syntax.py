@@ -278,7 +278,7 @@ def _indentation(c: _Complaint) -> bool:
     here = c.source.span(c.index, end)
     indentation = len(c.before)
     if c.opened is not None and c.source.place(c.opened)[1] == indentation + 1:
-        inside_list = "'-'" in c.problem
+        inside_list = "collection" in c.context
         message = "a key stands among the items of a list" if inside_list else "a list item stands among keys"
         help = "start each item with `- `, or indent it under one" if inside_list else "indent the list under its key"
         begin = Label(c.span(c.opened), f"the {'list' if inside_list else 'mapping'} begins here")
