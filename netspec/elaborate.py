@@ -279,6 +279,7 @@ class Elaborator:
 
     def warn_unused(self, instance: Instance) -> None:
         used: set[int] = set()
+        shared: set[int] = set()
         waiting = [ref.node for ref in instance.outputs.values() if ref.node]
         while waiting:
             node = waiting.pop()
@@ -287,9 +288,9 @@ class Elaborator:
             used.add(id(node))
             waiting.extend(ref.node for ref in node.inputs if ref.node)
             if isinstance(node.op, Reuse):
-                used.add(id(node.op.target))
+                shared.add(id(node.op.target))
         for node in instance.nodes:
-            if id(node) not in used and not isinstance(node.op, Skip):
+            if id(node) not in used | shared and not isinstance(node.op, Skip):
                 self.diagnostics.warning(
                     "NS304",
                     f"nothing uses the output of `{node.name}`",

@@ -38,6 +38,8 @@ class Constructor(Scope):
         self.imports: set[str] = set()
         self.variables: set[str] = set()
         self.records: dict[str, list[Loop]] = {}
+        self.in_loop = False
+        """Whether statements of a loop's body are being written."""
         self.owners: dict[int, Node] = {}
         """For a node that begins a chain written in place: the chain's own node."""
 
@@ -286,11 +288,22 @@ class Constructor(Scope):
             text = self.block_argument(argument.name, made, layer, rows)
             if text is None or text == argument.default:
                 continue
-            if argument.default is None and not named and len(first) < 2:
+            text = self.hoisted(argument.name, text)
+            in_order = not named and len(first) == made.arguments.index(argument)
+            if in_order and (text == argument.name or (argument.default is None and len(first) < 2)):
                 first.append(text)
             else:
                 named.append(f"{argument.name}={text}")
         return f"{made.name}({', '.join([*first, *named])})"
+
+    def hoisted(self, name: str, text: str) -> str:
+        """A conditional argument as a local variable of the loop's body, where the name is free."""
+        taken = {*self.block.params, *self.block.let, *self.lifted, *(n for loop in self.loops for n in loop.names)}
+        taken |= {variable for loop in self.loops for variable in loop.variables.values()}
+        if " if " not in text or not self.in_loop or name in taken:
+            return text
+        self.say(f"{name} = {text}")
+        return name
 
     def block_argument(self, name: str, made: Any, layer: Layer, rows: Rows) -> str | None:
         if name in made.lifted:
@@ -406,18 +419,17 @@ class Constructor(Scope):
             return None
         if layer.body is not None or layer.initialize:
             return None
-        state = self.snapshot()
+        state = len(self.lines)
         loop = self.open(layer, instances)
+        outside, self.in_loop = self.in_loop, False
         found: list[str] = []
         self.module(layer, rows_of(layer, nodes), found.append, None)
+        self.in_loop = outside
         self.loops.pop()
         if loop.variables or len(self.lines) != state:
             del self.lines[state:]
             return None
         return f"nn.Sequential(*({found[0]} for {self.header(loop)}))"
-
-    def snapshot(self) -> int:
-        return len(self.lines)
 
     def steps(self, body: Body, nodes: Rows, instances: list[Instance], name: str) -> None:
         """`name.append(…)` for each entry, `for` for loops, `if` for conditions."""
@@ -580,9 +592,11 @@ class Constructor(Scope):
             return
         start = len(self.lines)
         loop = self.open(layer, instances)
+        outside, self.in_loop = self.in_loop, True
         self.level += 1
         self.copy(layer, rows, instances, name)
         self.level -= 1
+        self.in_loop = outside
         body = self.lines[start:]
         del self.lines[start:]
         updates, before = self.handovers(loop, body)
@@ -638,14 +652,9 @@ class Constructor(Scope):
             self.guarded(layer, rows, lambda: self.steps(layer.body, rows, instances, name))  # type: ignore[arg-type]
             return
         batch: list[str] = []
-
-        def flush() -> None:
-            for text in batch:
-                self.say(f"{name}.append({text})")
-            batch.clear()
-
-        self.entry(layer, rows_of(layer, rows), name, batch, flush)
-        flush()
+        self.entry(layer, rows_of(layer, rows), name, batch, batch.clear)
+        for text in batch:
+            self.say(f"{name}.append({text})")
 
     def header(self, loop: OpenLoop) -> str:
         """`i in range(depth)`, `width, depth in zip(widths, depths)`, `i, width in enumerate(widths)`."""
