@@ -9,7 +9,15 @@ from typing import Any
 
 from netspec.diagnostics import Diagnostics, Span
 from netspec.document import Scalar
-from netspec.expressions.functions import FUNCTIONS, MAX_BITS, MAX_EXPONENT, MAX_ITEMS, LimitError, call_function
+from netspec.expressions.functions import (
+    FUNCTIONS,
+    MAX_BITS,
+    MAX_EXPONENT,
+    MAX_ITEMS,
+    MAX_TERMS,
+    LimitError,
+    call_function,
+)
 from netspec.expressions.messages import describe, misfit, out_of_range, shown
 from netspec.expressions.nodes import (
     Binary,
@@ -236,24 +244,27 @@ class _Evaluation:
     def foresee(self, op: str, left: Any, right: Any) -> None:
         """Refuse what would be large or slow before it is computed."""
         if op == "**" and isinstance(right, int) and not isinstance(left, float):
-            if abs(right) > MAX_EXPONENT:
-                raise LimitError(f"an exponent may be at most {MAX_EXPONENT}")
+            terms = _terms(left)
+            if abs(right) > (MAX_EXPONENT if not terms else 64 if len(terms) == 1 else 4):
+                raise LimitError(f"an exponent may be at most {MAX_EXPONENT}, and less of a size that is open")
+            self.spend(abs(right) * 20 if terms else 0)  # a size is multiplied out
             if isinstance(left, int) and left.bit_length() * abs(right) > MAX_BITS:
-                raise LimitError(f"a whole number may have at most {MAX_BITS} bits")
+                raise LimitError(f"a whole number may have at most {MAX_BITS:,} bits")
         elif op == "*":
             for items, times in ((left, right), (right, left)):
                 if isinstance(items, str | list | tuple) and isinstance(times, int) and len(items) * times > MAX_ITEMS:
                     raise LimitError(f"it may have at most {MAX_ITEMS:,} items")
+            products = len(_terms(left)) * len(_terms(right))
+            self.spend(products * 20)
+            if products > MAX_TERMS:
+                raise LimitError("it has too many terms")
         elif op == "%" and isinstance(left, str):
             raise TypeError("text is not formatted with `%`")
 
     def bounded(self, value: Any) -> Any:
         """The value, once it is known to be within the limits and a number where Python would go on to complex ones."""
         if isinstance(value, int):
-            if value.bit_length() > MAX_BITS:
-                raise ExpressionError(
-                    f"the result is too large: a whole number may have at most {MAX_BITS} bits", code="NS212"
-                )
+            self.bits(value)
         elif isinstance(value, str):
             return self.text(value)
         elif isinstance(value, list):
@@ -263,9 +274,19 @@ class _Evaluation:
                 raise ExpressionError(f"the list is too long: {MAX_ITEMS:,} items are the limit", code="NS212")
         elif isinstance(value, complex):
             raise ExpressionError("a negative number has no real root")
+        elif terms := _terms(value):
+            if len(terms) > MAX_TERMS:
+                raise ExpressionError(f"a size may have at most {MAX_TERMS} terms", code="NS212")
+            for _, coefficient in terms:
+                self.bits(coefficient)
         return value
 
+    def bits(self, value: int) -> None:
+        if value.bit_length() > MAX_BITS:
+            raise ExpressionError(f"a whole number is too large: {MAX_BITS:,} bits are the limit", code="NS212")
+
     def text(self, value: str) -> str:
+        self.spend(len(value) // 8)
         if len(value) > MAX_ITEMS:
             raise ExpressionError(f"the text is too long: {MAX_ITEMS:,} letters are the limit", code="NS212")
         return value
@@ -297,9 +318,10 @@ class _Evaluation:
         if function not in FUNCTIONS:
             raise ExpressionError(f"there is no function `{function}`", code="NS204")
         values = tuple(self.value(argument) for argument in arguments)
-        for value in values:
-            if isinstance(value, list | tuple | str):
-                self.spend(len(value))
+        if function in ("min", "max", "sum"):
+            for value in values:
+                if isinstance(value, list | tuple):
+                    self.spend(_count(value, MAX_ITEMS))
         return self.bounded(self.apply(expr, values, lambda: call_function(function, values)))
 
     def index(self, expr: Expr) -> Any:
@@ -380,6 +402,12 @@ class _Evaluation:
         if self.tensors is not None and name in self.tensors:
             return self.tensors[name]
         raise ExpressionError(f"`{name}` is a tensor, whose value is known only when the model runs")
+
+
+def _terms(value: object) -> tuple[Any, ...]:
+    """The (monomial, coefficient) pairs of a shapes.Dim, which stands above this module; nothing of anything else."""
+    terms = getattr(value, "terms", ()) if type(value).__name__ == "Dim" else ()
+    return terms if isinstance(terms, tuple) else ()
 
 
 def _count(value: list[Any] | tuple[Any, ...], limit: int) -> int:

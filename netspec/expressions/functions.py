@@ -14,6 +14,8 @@ MAX_ITEMS = 10_000
 MAX_EXPONENT = 1024
 MAX_BITS = 2048
 """Of a whole number that an expression computes."""
+MAX_TERMS = 200
+"""Of a size that is open until the model runs, as a polynomial of its symbols."""
 
 
 class LimitError(ValueError):
@@ -44,6 +46,12 @@ def _round(number: Any, digits: int | None = None) -> Any:
     return round(number, digits)
 
 
+def _zip(*lists: Any) -> list[list[Any]]:
+    if len(lists) * min(map(len, lists)) > MAX_ITEMS:
+        raise LimitError(f"it may have at most {MAX_ITEMS:,} items")
+    return [list(items) for items in zip(*lists, strict=False)]
+
+
 class Function(NamedTuple):
     """`usage` shows a call. `most` is None where any number of arguments will do. `traced`: a whole number that it
     gives keeps its origin. `python` is its spelling where that differs."""
@@ -63,7 +71,7 @@ def _shape(*_: object) -> Any:
 FUNCTIONS: dict[str, Function] = {
     "min": Function("min(a, b)", min, 1, None, traced=True),
     "max": Function("max(a, b)", max, 1, None, traced=True),
-    "sum": Function("sum(list)", sum, 1, 2, traced=True),
+    "sum": Function("sum(list)", sum, traced=True),
     "len": Function("len(list)", len),
     "abs": Function("abs(number)", abs, traced=True),
     "round": Function("round(number, digits)", _round, 1, 2, traced=True),
@@ -75,7 +83,7 @@ FUNCTIONS: dict[str, Function] = {
     "log": Function("log(number, base)", math.log, 1, 2, python="math.log"),
     "range": Function("range(start, stop, step)", _range, 1, 3),
     "reversed": Function("reversed(list)", lambda items: list(reversed(items))),
-    "zip": Function("zip(list, list)", lambda *lists: [list(items) for items in zip(*lists, strict=False)], 1, None),
+    "zip": Function("zip(list, list)", _zip, 1, None),
     "make_divisible": Function("make_divisible(value, divisor)", make_divisible, 2, 2, traced=True),
     "shape": Function("shape(tensor)", _shape),
 }

@@ -159,7 +159,7 @@ class _Parser:
             if literal:
                 parts.append(literal)
                 literal = ""
-            parts.append(self.python(*part))
+            parts.append(self.python(*part) if self.text[position - 1] == ")" else _named(self.text[slice(*part)]))
         if not parts:
             return Literal(literal)
         if literal:
@@ -314,9 +314,12 @@ class _Converter:
         reference = self.references.get(begin)
         if reference is not None:
             return self.referred(reference)
-        if node.id in _WORDS:
-            return Literal(_WORDS[node.id])
-        return Tensor(node.id) if self.compute else Name(node.id)
+        name = self.spelling(node)
+        return Tensor(name) if self.compute and name not in _WORDS else _named(name)
+
+    def spelling(self, node: ast.Name) -> str:
+        """The name as it was written; Python's parser brings letters such as `ﬁ` into their normal form."""
+        return self.prepared[slice(*self.place(node))]
 
     def referred(self, reference: Reference) -> Expr:
         """What a dotted or `$`-holding reference means where it stands."""
@@ -397,7 +400,7 @@ class _Converter:
                 node, "NS203", "`shape` takes a tensor's name", "write it as in `shape(x)` or `shape(blocks.0)`"
             )
         reference = self.references.get(self.place(node)[0])
-        return Tensor(node.id) if reference is None else self.tensor(reference)
+        return Tensor(self.spelling(node)) if reference is None else self.tensor(reference)
 
     def comprehension(self, node: ast.ListComp, depth: int) -> Expr:
         if len(node.generators) > 1 or node.generators[0].is_async:
@@ -411,12 +414,16 @@ class _Converter:
                 raise self.refuse(
                     name, "NS203", "a comprehension's `for` takes plain names", "as in `[w * 2 for w in widths]`"
                 )
-        targets = tuple(name.id for name in names if isinstance(name, ast.Name))
+        targets = tuple(self.spelling(name) for name in names if isinstance(name, ast.Name))
         if len(set(targets)) < len(targets):
             raise self.refuse(clause.target, "NS203", "a comprehension's names must differ")
         conditions = [self.expression(condition, depth) for condition in clause.ifs]
         condition = conditions[0] if len(conditions) == 1 else BoolOp("and", tuple(conditions)) if conditions else None
         return Comprehension(self.expression(node.elt, depth), targets, self.expression(clause.iter, depth), condition)
+
+
+def _named(name: str) -> Expr:
+    return Literal(_WORDS[name]) if name in _WORDS else Name(name)
 
 
 def _is_value(tensor: Tensor) -> bool:

@@ -34,6 +34,9 @@ def scan_mistake(error: ScanError) -> Mistake:
         case "double":
             message = "`$$` is a dollar sign in a text, and this is no text"
             code, help = "NS208", "a value is written `$name` or `$(…)`"
+        case "string":
+            message, help = "a text in an expression stands on one line", "a line's end is written `\\n`, a tab `\\t`"
+            code = "NS201"
         case _:
             code, message, help = "NS201", "`#` cannot stand in an expression", "a comment stands after it, behind ` #`"
     return Mistake(code, message, error.start, error.end, help)

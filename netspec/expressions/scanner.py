@@ -103,6 +103,8 @@ def prepare(text: str) -> tuple[str, dict[int, Reference]]:
             covered.append(text[position:end])
         elif letter in "\"'":
             end = string_end(text, position)
+            if not text[position:end].isprintable():
+                raise ScanError("string", position, end)  # a line's end in it would shift every column
             covered.append(text[position:end])
         elif letter == "#":
             raise ScanError("comment", position, len(text))
