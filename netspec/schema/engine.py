@@ -1,7 +1,7 @@
 """jsonschema, kept behind one door: a node and a schema go in, findings and the places inside come out.
 
 jsonschema judges plain values, one place at a time; what a `$ref` leads to is left out of the value and handed back, to
-be judged as a place of its own. It is imported when the first place is judged, since that takes a tenth of a second.
+be judged as a place of its own. It is imported only when a value does not fit its schema (`accept.py`), to say why.
 """
 
 from __future__ import annotations
@@ -9,20 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from netspec.document import Mapping, Node, Scalar, Sequence
+from netspec.schema.accept import Test, acceptor
 from netspec.schema.pieces import EXPRESSION, IDENTIFIER, Schema, kind_of
 
 if TYPE_CHECKING:
     from jsonschema import ValidationError
-    from jsonschema.protocols import Validator
 
 Step = str | int
 Rule = Literal["keys", "value", "limit", "empty"]
 
-_LIMITS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "enum", "const"})
-_JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
+_LIMITS: Final = frozenset({"minimum", "maximum", "enum", "const"})
+_UNSEEN: Final = frozenset({"propertyNames", "description", "default", "expects", "example"})
+_JSON_TYPES: Final = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
 
 
 class Child(NamedTuple):
@@ -45,11 +46,11 @@ class Finding:
 
 
 class Judge:
-    """A schema, and the jsonschema validators of its alternatives, made when first needed and kept."""
+    """A schema, and what tells whether its alternatives are met, made when first needed and kept."""
 
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
-        self._validators: dict[int, Validator] = {}
+        self._made: dict[int, tuple[Schema, Test]] = {}
 
     def choose(self, node: Node) -> Schema | None:
         """The alternative of the schema that is made for this type of node; None where none is."""
@@ -59,12 +60,13 @@ class Judge:
 
     def findings(self, node: Node, schema: Schema) -> tuple[list[Finding], list[Child]]:
         """What is wrong with the node, and the places inside it. `schema` is what `choose` gave."""
-        validator = self._validators.get(id(schema))
-        if validator is None:
-            validator = self._validators[id(schema)] = _validator_class()(_shallow(schema))
+        if id(schema) not in self._made:
+            shallow = bare(schema)
+            self._made[id(schema)] = (shallow, acceptor(shallow))
+        shallow, fits = self._made[id(schema)]
         children: list[Child] = []
         value = _cut(node, schema, (), children)
-        return list(_digest(validator.iter_errors(value))), children
+        return [] if fits(value) else list(explain(value, shallow)), children
 
 
 def json_type(node: Node) -> str:
@@ -102,39 +104,27 @@ def _cut(node: Node, schema: Schema, path: tuple[Step, ...], children: list[Chil
     return {key: _cut(item, inner(schema, key), (*path, key), children) for key, item in node.items.items()}
 
 
-def _shallow(schema: Schema) -> Any:
-    """The schema as jsonschema is to see it: anything may stand where a `$ref` is; names are checked elsewhere."""
+def bare(schema: Any) -> Any:
+    """The schema as values are held against it: anything may stand where a `$ref` is; names are checked elsewhere."""
+    if not isinstance(schema, dict):
+        return schema
     if kind_of(schema) is not None:
         return True
     made: Schema = {}
-    for key, part in schema.items():
-        if key in ("propertyNames", "description", "default", "expects") or part == IDENTIFIER:
-            continue
-        if key == "properties":
-            made[key] = {name: _shallow(inside) for name, inside in part.items()}
-        elif key in ("items", "additionalProperties") and isinstance(part, dict):
-            made[key] = _shallow(part)
-        else:
-            made[key] = part
+    for word, part in schema.items():
+        if word == "properties":
+            made[word] = {key: bare(inside) for key, inside in part.items()}
+        elif word == "anyOf":
+            made[word] = [bare(alternative) for alternative in part]
+        elif word not in _UNSEEN and part != IDENTIFIER:
+            made[word] = bare(part) if word in ("items", "additionalProperties") else part
     return made
 
 
-@cache
-def _validator_class() -> Any:
-    """Draft 7, in which a whole float is no integer: YAML keeps `2` and `2.0` apart, and so does torch."""
-    from jsonschema.validators import Draft7Validator, extend
-
-    def is_integer(checker: object, value: object) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool)
-
-    checker = Draft7Validator.TYPE_CHECKER.redefine("integer", is_integer)
-    return extend(Draft7Validator, type_checker=checker)  # type: ignore[no-untyped-call]
-
-
-def _digest(errors: Iterator[ValidationError]) -> Iterator[Finding]:
-    """One finding for each mapping with wrong keys, and one for each wrong value."""
+def explain(value: object, schema: Schema) -> Iterator[Finding]:
+    """What jsonschema finds wrong with a plain value: one finding for a mapping's keys, one for each wrong value."""
     mappings: dict[tuple[Step, ...], ValidationError] = {}
-    for error in errors:
+    for error in validator_class()(schema).iter_errors(value):
         path = tuple(error.absolute_path)
         if error.validator in ("required", "additionalProperties"):
             mappings.setdefault(path, error)
@@ -145,17 +135,29 @@ def _digest(errors: Iterator[ValidationError]) -> Iterator[Finding]:
             rule: Rule = "limit" if leaf.validator in _LIMITS else "value"
             yield Finding(path=tuple(leaf.absolute_path), rule=rule)
     for path, error in mappings.items():
-        schema: Any = error.schema
-        properties, instance = schema.get("properties", {}), error.instance
-        closed = schema.get("additionalProperties") is False
+        failed: Any = error.schema
+        properties, instance = failed.get("properties", {}), error.instance
+        closed = failed.get("additionalProperties") is False
         assert isinstance(instance, dict)
         yield Finding(
             path=path,
             rule="keys",
-            missing=tuple(key for key in schema.get("required", ()) if key not in instance),
+            missing=tuple(key for key in failed.get("required", ()) if key not in instance),
             unknown=tuple(key for key in instance if closed and key not in properties),
             known=tuple(properties),
         )
+
+
+@cache
+def validator_class() -> Any:
+    """jsonschema's Draft 7, in which a whole float is no integer: YAML keeps `2` and `2.0` apart, and so does torch."""
+    from jsonschema.validators import Draft7Validator, extend
+
+    def is_integer(checker: object, value: object) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool)
+
+    checker = Draft7Validator.TYPE_CHECKER.redefine("integer", is_integer)
+    return extend(Draft7Validator, type_checker=checker)  # type: ignore[no-untyped-call]
 
 
 def _leaf(error: ValidationError) -> ValidationError:

@@ -81,7 +81,8 @@ def value(schema: Schema, expects: str, description: str = "") -> Schema:
 
 def choice(words: Iterable[str], description: str = "") -> Schema:
     listed = list(words)
-    return fixed({"enum": listed}, either([f"`{word}`" for word in listed]), description, listed[0])
+    made = value({"enum": listed}, either([f"`{word}`" for word in listed]), description)
+    return {**made, "example": listed[0]}
 
 
 def with_expressions(schema: Schema) -> Schema:

@@ -215,7 +215,14 @@ BESIDE: Final[dict[str, dict[str, Schema]]] = {
         "monitor": _MONITOR,
     },
     "loss": {"from": _TAKES},
-    "loss_term": {"from": _TAKES, "weight": value(NUMBER, "a number", "The factor of this term.")},
+    "loss_term": {
+        "from": _TAKES,
+        "weight": value(
+            {"anyOf": [NUMBER, array(NUMBER)]},
+            "a number, or a list of one for each class",
+            "The factor of this term; a list is torch's `weight`, one number for each class.",
+        ),
+    },
     "metric": {"from": _TAKES},
 }
 """For each kind that names an entry of the catalog: the keys beside `type` and the entry's arguments."""

@@ -42,6 +42,10 @@ UNSUPPORTED: Final = (
     "type.library",
     "train.phases",
     "train.layers",
+    "train.ema",
+    "train.compile",
+    "train.monitor",
+    "train.distribute",
     "loss.mask",
     "metric.mask",
 )
