@@ -1,0 +1,92 @@
+"""The layer graph: what flows from which layer into which, over networkx.
+
+Blocks and groups are dissolved: a node is a layer that computes something, named by its path, and an edge a tensor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import networkx as nx
+
+from netspec.program import Apply, Arithmetic, Call, Instance, Node, Program, Ref, Reuse
+from netspec.table import layer_table
+
+
+@dataclass(frozen=True, slots=True)
+class LayerGraph:
+    """A directed acyclic graph of layers. `digraph` has the attributes `type`, `shape`, `dtype`, `parameters` and
+    `file`, `line` on its nodes (inputs are of type `input`), and `shape` on its edges.
+    """
+
+    digraph: nx.DiGraph[str]
+    outputs: tuple[str, ...]
+    """The layers that give the model's outputs."""
+
+    @classmethod
+    def of(cls, program: Program) -> LayerGraph:
+        """The graph of a program's model."""
+        graph: nx.DiGraph[str] = nx.DiGraph()
+        for name, type_ in program.model.inputs.items():
+            graph.add_node(name, type="input", shape=str(type_), dtype=getattr(type_, "dtype", ""), parameters=0)
+        parameters = {row.path: row.parameters for row in layer_table(program)}
+        builder = _Builder(graph, parameters)
+        results = builder.instance(program.model, "", {name: name for name in program.model.inputs})
+        return cls(graph, tuple(results.values()))
+
+    @property
+    def order(self) -> list[str]:
+        """The layers' paths, each after those that it reads."""
+        return list(nx.lexicographical_topological_sort(self.digraph, key=list(self.digraph).index))
+
+    def dead_ends(self) -> list[str]:
+        """Layers whose output nothing reads."""
+        return [path for path in self.digraph if not self.digraph.out_degree(path) and path not in self.outputs]
+
+
+class _Builder:
+    def __init__(self, graph: nx.DiGraph[str], parameters: dict[str, int]) -> None:
+        self.graph = graph
+        self.parameters = parameters
+
+    def instance(self, instance: Instance, prefix: str, inputs: dict[str, str]) -> dict[str, str]:
+        """Add the layers of an instance; `inputs` says which graph node stands for each of its inputs."""
+        standing: dict[int, dict[str, str]] = {}
+
+        def of(ref: Ref) -> str:
+            if ref.node is None:
+                return inputs[ref.name]
+            given = standing[id(ref.node)]
+            return given.get(ref.name) or next(iter(given.values()))
+
+        for node in instance.order:
+            path = prefix + node.name
+            if isinstance(node.op, Apply):
+                given = {port: of(ref) for port, ref in node.op.inputs.items()}
+                standing[id(node)] = self.instance(node.op.instance, f"{path}.", given)
+                continue
+            self.add(node, path)
+            for ref in node.inputs:
+                self.graph.add_edge(of(ref), path, shape=str(ref.type))
+            standing[id(node)] = {"": path}
+        return {name: of(ref) for name, ref in instance.outputs.items()}
+
+    def add(self, node: Node, path: str) -> None:
+        op = node.op
+        if isinstance(op, Call):
+            kind = op.entry.name
+        elif isinstance(op, Arithmetic):
+            kind = "compute"
+        elif isinstance(op, Reuse):
+            kind = f"use {op.target.name}"
+        else:
+            kind = "Identity" if node.key is not None else "pass"
+        self.graph.add_node(
+            path,
+            type=kind,
+            shape=str(node.type),
+            dtype=getattr(node.type, "dtype", ""),
+            parameters=self.parameters.get(path, 0),
+            file=node.layer.span.file,
+            line=node.layer.span.line,
+        )

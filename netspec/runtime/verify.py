@@ -1,0 +1,121 @@
+"""Proof that both doors give the same model: keys, weights from one seed, outputs, bit for bit."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from netspec.catalog.entry import TypeLike
+from netspec.program import Program
+from netspec.runtime.load import model_class
+from netspec.shapes import Dim, ListType, TensorType
+
+SYMBOL_SIZE = 2
+"""What a symbolic size becomes in the tensors that the doors are compared on."""
+
+
+def emitted_module(program: Program, seed: int | None = None) -> nn.Module:
+    """The model from the program's own emitted source, its weights drawn from `seed`."""
+    name = f"netspec_emitted_{program.digest[:16]}"
+    module = ModuleType(name)
+    sys.modules[name] = module
+    try:
+        exec(compile(program.source(), f"<{program.name}.py>", "exec"), module.__dict__)
+    finally:
+        del sys.modules[name]
+    made = model_class(module)
+    if seed is None:
+        return made()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return made()
+
+
+def example_inputs(program: Program, seed: int = 0) -> list[Any]:
+    """Tensors that the model takes, symbolic sizes as `SYMBOL_SIZE`; integers are small, as indices have to be."""
+    generator = torch.Generator().manual_seed(seed)
+    return [_example(type_, generator) for type_ in program.inputs.values()]
+
+
+def _example(type_: TypeLike, generator: torch.Generator) -> Any:
+    if isinstance(type_, ListType):
+        return [_example(item, generator) for item in type_.items]
+    shape = [_size(size) for size in type_.shape]
+    dtype = getattr(torch, type_.dtype)
+    if dtype.is_floating_point:
+        return torch.randn(shape, generator=generator).to(dtype)
+    return torch.randint(0, 2, shape, generator=generator).to(dtype)
+
+
+def _size(size: Any) -> int:
+    if not isinstance(size, Dim):
+        return int(size)
+    found = size.substitute(dict.fromkeys(size.symbols, SYMBOL_SIZE))
+    assert isinstance(found, int)
+    return found
+
+
+def verify(program: Program, seed: int = 0) -> list[str]:
+    """What differs between the two doors, in words; empty where nothing does."""
+    live, written = program.module(seed), emitted_module(program, seed)
+    problems: list[str] = []
+    a, b = live.state_dict(), written.state_dict()
+    if list(a) != list(b):
+        only_a, only_b = [k for k in a if k not in b], [k for k in b if k not in a]
+        detail = f"only live: {only_a}, only emitted: {only_b}" if only_a or only_b else "their order differs"
+        return [f"state_dict keys differ: {detail}"]
+    problems += [f"weights of {key} differ" for key in a if not same(a[key], b[key])]
+    live.eval()
+    written.eval()
+    inputs = example_inputs(program, seed)
+    with torch.no_grad():
+        first, second = live(*inputs), written(*inputs)
+    if not same(first, second):
+        problems.append("outputs in eval mode differ")
+    live.train()
+    written.train()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        first = _trained(live, inputs)
+        torch.manual_seed(seed)
+        second = _trained(written, inputs)
+    if type(first) is not type(second) if isinstance(first, str) else not same(first, second):
+        problems.append("outputs in train mode differ")
+    problems += _declared(program, live, inputs)
+    return problems
+
+
+def _trained(module: nn.Module, inputs: list[Any]) -> Any:
+    """The output in train mode; where the example is too small for it (BatchNorm over one value), the error's text."""
+    try:
+        return module(*inputs)
+    except ValueError as error:
+        return str(error)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Bit-equal tensors, or lists and tuples of them."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)
+
+
+def _declared(program: Program, live: nn.Module, inputs: list[Any]) -> list[str]:
+    """Where the inferred output types are not what the model gives."""
+    live.eval()
+    with torch.no_grad():
+        given = live(*inputs)
+    outputs = (given,) if len(program.outputs) == 1 else given
+    problems = []
+    for (name, type_), tensor in zip(program.outputs.items(), outputs, strict=True):
+        if isinstance(type_, TensorType):
+            shape = tuple(_size(size) for size in type_.shape)
+            if tuple(tensor.shape) != shape or tensor.dtype != getattr(torch, type_.dtype):
+                problems.append(f"`{name}` was inferred as {type_} {type_.dtype}, and is {tuple(tensor.shape)} {tensor.dtype}")
+    return problems
