@@ -67,9 +67,9 @@ class FieldFlow:
         if entry.random and not entry.nested and self.split != "train":
             self.diagnostics.warning(
                 "NS511",
-                f"{entry.name} is random, and `{self.split}` is there to measure",
+                f"{entry.name} is random, and an evaluation should measure the same each time",
                 span,
-                help=f"give `{self.split}` transforms of its own, or leave this to `train: {{transforms: […]}}`",
+                help="write the random transforms under `train: {transforms: […]}`, the others under `data`",
             )
         if entry.nested:
             for inner in transform.of:

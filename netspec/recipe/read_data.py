@@ -46,7 +46,7 @@ class _Reader(SectionReader):
         if "source" in self.node.items and "split" not in self.node.items and "train" not in names:
             names = ["train", *names]
         if "train" not in names:
-            if fractions is not None or "split" not in self.node.items:
+            if "split" not in self.node.items:  # else its reading has said so
                 self.diagnostics.error(
                     "NS500",
                     "there is no data to train on",
@@ -100,14 +100,16 @@ class _Reader(SectionReader):
         for name in SPLITS:
             if name in node.items:
                 value = self.value(node.items[name])
-                if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 1:
-                    self.diagnostics.error(
+                sizes[name] = 0.0
+                if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1:
+                    sizes[name] = value
+                else:
+                    self.reject(
+                        value,
                         "NS504",
                         f"`{name}` is a share of the samples, above 0 and at most 1, and got {show(value)}",
                         node.items[name].span,
                     )
-                    return None
-                sizes[name] = value
         total = sum(Fraction(str(value)) for value in sizes.values())
         if total > 1:
             self.diagnostics.error(
@@ -116,12 +118,10 @@ class _Reader(SectionReader):
                 node.span,
                 help=f"shares that come to 1, such as {_shares(sizes)}",
             )
-            return None
         if "train" not in sizes:
             self.diagnostics.error(
                 "NS504", "`split` leaves nothing to train on", node.span, help="give it a share for `train`"
             )
-            return None
         seed = self.count(node, "seed", 0) or 0
         stratify = self.value(node.items["stratify"]) if "stratify" in node.items else None
         return Fractions(sizes=sizes, seed=seed, stratify=stratify)
@@ -195,6 +195,14 @@ class _Reader(SectionReader):
         balance, node = _first("balance", own, shared), _first("sampler", own, shared)
         shuffle = self.flag("shuffle", name == "train", own)
         plain = Sampler(type="RandomSampler" if shuffle else "SequentialSampler")
+        for given, what in ((balance, "balance"), (node, "sampler")):
+            if given is not None and own is not None and "shuffle" in own.items:
+                self.diagnostics.error(
+                    "NS508",
+                    f"`{what}` decides the order, and so does `shuffle`",
+                    given.span,
+                    help="leave out one of them",
+                )
         if balance is not None:
             label = self.value(balance)
             if node is not None:
@@ -202,52 +210,46 @@ class _Reader(SectionReader):
                     "NS508", "`balance` is a sampler already", node.span, help="leave out `sampler` or `balance`"
                 )
             if not isinstance(label, str):
-                self.diagnostics.error("NS505", f"`balance` names a field, and got {show(label)}", balance.span)
+                self.reject(label, "NS505", f"`balance` names a field, and got {show(label)}", balance.span)
                 return plain
             self.needs_classes(label, fields, balance.span, "balance")
             return Sampler(type="WeightedRandomSampler", replacement=True, balance=True, label=label)
-        if node is None:
-            return plain
+        return plain if node is None else self.named_sampler(node) or plain
+
+    def named_sampler(self, node: Node) -> Sampler | None:
         value = self.value(node)
         arguments = dict(value) if isinstance(value, dict) else {"type": value}
         kind = arguments.pop("type", None)
         if kind not in _SAMPLERS:
-            self.unknown("sampler", kind, node.span, suggest(str(kind), _SAMPLERS), f"one of {', '.join(_SAMPLERS)}")
-            return plain
+            self.unknown("sampler", kind, node.span, _SAMPLERS)
+            return None
         weights = arguments.get("weights")
+        wrong, mend = None, None
         if kind == "SequentialSampler" and arguments:
-            self.diagnostics.error("NS502", f"SequentialSampler takes no `{next(iter(arguments))}`", node.span)
-            return plain
-        if (kind == "WeightedRandomSampler") != (weights is not None):
-            self.diagnostics.error(
-                "NS502",
-                "`WeightedRandomSampler` needs `weights`, one for each class"
-                if weights is None
-                else f"`{kind}` takes no `weights`",
-                node.span,
-                help="`balance: label` weighs the classes by their frequency" if weights is None else None,
-            )
-            return plain
+            wrong = f"SequentialSampler takes no `{next(iter(arguments))}`"
+        elif kind == "RandomSampler" and weights is not None:
+            wrong = "RandomSampler takes no `weights`"
+        elif kind == "WeightedRandomSampler" and weights is None:
+            wrong = "WeightedRandomSampler needs `weights`, one for each class"
+            mend = "`balance: label` weighs the classes by their frequency"
+        if wrong is not None:
+            self.diagnostics.error("NS502", wrong, node.span, help=mend)
+            return None
         replacement = arguments.get("replacement", kind == "WeightedRandomSampler")
         count = arguments.get("num_samples")
-        numbers = weights is None or (isinstance(weights, list) and all(_is_weight(w) for w in weights))
-        if (
-            not numbers
-            or not isinstance(replacement, bool)
-            or not (count is None or (isinstance(count, int) and count))
+        for right, what in (
+            (isinstance(replacement, bool), "`replacement` is true or false"),
+            (count is None or (isinstance(count, int) and count > 0), "`num_samples` is a whole number from 1"),
+            (weights is None or _are_weights(weights), "`weights` is a list of numbers from 0"),
         ):
-            self.diagnostics.error(
-                "NS503",
-                f"`{kind}` takes `replacement` (true or false), `num_samples` (a whole number from 1) and, where it is "
-                "weighted, `weights` (a list of numbers from 0)",
-                node.span,
-            )
-            return plain
+            if not right:
+                self.diagnostics.error("NS503", what, node.span)
+                return None
         return Sampler(
             type=kind,
             replacement=replacement,
             num_samples=count,
-            weights=None if weights is None else tuple(float(w) for w in weights),
+            weights=None if weights is None else tuple(float(weight) for weight in weights),
         )
 
     def needs_classes(self, name: Any, fields: Fields | None, span: Span, key: str) -> None:
@@ -280,7 +282,7 @@ class _Reader(SectionReader):
         names = self.value(node)
         names = [names] if isinstance(names, str) else names
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            self.diagnostics.error("NS505", f"`fields` is a list of names, and got {show(names)}", node.span)
+            self.reject(names, "NS505", f"`fields` is a list of names, and got {show(names)}", node.span)
             return None
         places = node.items if isinstance(node, Sequence) else (node,) * len(names)
         for name, split in splits.items():
@@ -311,7 +313,7 @@ class _Reader(SectionReader):
     # Catalog entries and their arguments
 
     def source(self, node: Node, place: str, *, training: bool) -> tuple[Source, SourceEntry] | None:
-        found = self.entry(node, "source", place)
+        found = self.entry(node, "source")
         if found is None:
             return None
         entry, given = found
@@ -345,7 +347,7 @@ class _Reader(SectionReader):
         return [(transform, span) for transform, span in found if transform is not None]
 
     def transform(self, node: Node) -> Transform | None:
-        found = self.entry(node, "transform", "")
+        found = self.entry(node, "transform")
         if found is None:
             return None
         entry, arguments = found
@@ -375,8 +377,10 @@ def _first(key: str, *mappings: Mapping | None) -> Node | None:
     return next((mapping.items[key] for mapping in mappings if mapping is not None and key in mapping.items), None)
 
 
-def _is_weight(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+def _are_weights(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(item, int | float) and not isinstance(item, bool) and item >= 0 for item in value
+    )
 
 
 def _standardized(transform: Transform) -> str:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Mapping as MappingABC
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from netspec.catalog import registry
-from netspec.catalog.entry import REQUIRED, Category, Entry
+from netspec.catalog.entry import Category, Entry
 from netspec.catalog.kinds import accepts
 from netspec.catalog.transforms import TransformEntry
 from netspec.diagnostics import Diagnostics, Span
 from netspec.document import Mapping, Node, Scalar, Sequence
-from netspec.shapes import Problem
 from netspec.suggest import suggest
+
+
+class _Wrong:
+    """What stands for a value that could not be computed."""
+
+
+WRONG: Final = _Wrong()
+
+_LISTED: Final = 12
+"""So many names a message lists."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -24,12 +34,14 @@ class SectionReader:
     scope: MappingABC[str, object]
 
     def value(self, node: Node) -> Any:
-        """The node as plain values, its expressions evaluated; None, and a diagnostic, for one that is wrong."""
+        """The node as plain values, its expressions evaluated; `WRONG`, and a diagnostic, where one of them fails."""
         match node:
             case Sequence(items=items):
-                return [self.value(item) for item in items]
+                listed = [self.value(item) for item in items]
+                return WRONG if WRONG in listed else listed
             case Mapping(items=entries):
-                return {key: self.value(value) for key, value in entries.items()}
+                mapped = {key: self.value(value) for key, value in entries.items()}
+                return WRONG if WRONG in mapped.values() else mapped
             case Scalar(value=str() as text) if "$" in text:
                 from netspec.expressions import ExpressionError, evaluate, parse_scalar, report
 
@@ -37,9 +49,14 @@ class SectionReader:
                     return evaluate(parse_scalar(node, self.diagnostics, paths=True), self.scope)
                 except ExpressionError as error:
                     report(error, node, self.diagnostics)
-                    return None
+                    return WRONG
             case Scalar(value=value):
                 return value
+
+    def reject(self, value: object, code: str, message: str, span: Span, *, help: str | None = None) -> None:
+        """Report what is wrong with a value, unless its evaluation has failed, which has been reported."""
+        if value is not WRONG:
+            self.diagnostics.error(code, message, span, help=help)
 
     def count(self, mapping: Mapping, key: str, minimum: int, *, auto: bool = False) -> int | None:
         if key not in mapping.items:
@@ -50,8 +67,8 @@ class SectionReader:
             return None
         if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
             either = "auto or " if auto else ""
-            self.diagnostics.error(
-                "NS508", f"`{key}` is {either}a whole number from {minimum}, and got {show(value)}", node.span
+            self.reject(
+                value, "NS508", f"`{key}` is {either}a whole number from {minimum}, and got {show(value)}", node.span
             )
             return None
         return value
@@ -63,70 +80,71 @@ class SectionReader:
                 value = self.value(mapping.items[key])
                 if isinstance(value, bool):
                     return value
-                self.diagnostics.error(
-                    "NS508", f"`{key}` is true or false, and got {show(value)}", mapping.items[key].span
-                )
+                self.reject(value, "NS508", f"`{key}` is true or false, and got {show(value)}", mapping.items[key].span)
         return default
 
-    def entry(self, node: Node, category: Category, place: str) -> tuple[Entry, dict[str, Any]] | None:
-        """The catalog entry that `NAME` or `{type: NAME, …}` names, and the arguments that it gives."""
+    def entry(self, node: Node, category: Category) -> tuple[Entry, dict[str, Any]] | None:
+        """The catalog entry that `NAME` or `{type: NAME, …}` names, and the arguments that it gives.
+
+        The `transforms` of a container stay a node, for the caller to read.
+        """
         named = node.items.get("type") if isinstance(node, Mapping) else node
         name = self.value(named) if named is not None else None
         entry = registry.lookup(name, category) if isinstance(name, str) else None
         if named is None or entry is None:
-            near = registry.suggest(name, category) if isinstance(name, str) else None
-            self.unknown(category, name, (named or node).span, near, f"`netspec explain {category}s` lists them")
+            names = registry.names(category)
+            self.unknown(category, name, (named or node).span, names)
             return None
+        mapping = node if isinstance(node, Mapping) else Mapping({}, {}, node.span)
         given: dict[str, Any] = {}
-        right = True
-        items = node.items if isinstance(node, Mapping) else {}
-        for key, item in items.items():
+        before = len(self.diagnostics.found)
+        for key, item in mapping.items.items():
+            argument = entry.argument(key)
             if key == "type":
                 continue
-            assert isinstance(node, Mapping)
-            argument = entry.argument(key)
             if argument is None:
-                near = suggest(key, [a.name for a in entry.arguments])
-                takes = ", ".join(f"`{a.name}`" for a in entry.arguments) or "no arguments"
-                self.diagnostics.error(
-                    "NS502",
-                    f"{entry.name} has no argument `{key}`",
-                    node.key_spans[key],
-                    help=f"did you mean `{near}`?" if near else f"{entry.name} takes {takes}",
-                )
-                right = False
-                continue
-            nested = isinstance(entry, TransformEntry) and entry.nested and key == "transforms"
-            if nested and isinstance(item, Sequence):
+                self._no_argument(entry, key, mapping.key_spans[key])
+            elif isinstance(entry, TransformEntry) and entry.nested and key == "transforms":
                 given[key] = item
-                continue
-            errors = len(self.diagnostics.found)
-            value = self.value(item)
-            problem = None if len(self.diagnostics.found) > errors else accepts(argument, value)
-            if nested and problem is None:
-                problem = Problem("`transforms` takes a list of transforms", argument=key)
-            if problem is not None or len(self.diagnostics.found) > errors:
+                if not isinstance(item, Sequence):
+                    self.diagnostics.error("NS503", "`transforms` takes a list of transforms", item.span)
+            else:
+                given[key] = value = self.value(item)
+                problem = None if value is WRONG else accepts(argument, value)
                 if problem is not None:
                     self.diagnostics.error("NS503", problem.message, item.span, help=problem.help)
-                right = False
-            given[key] = value
         for argument in entry.arguments:
-            if argument.default is REQUIRED and argument.name not in items:
+            if argument.required and argument.name not in mapping.items:
                 self.diagnostics.error(
                     "NS502",
                     f"{entry.name} needs `{argument.name}`",
-                    (named or node).span,
+                    named.span,
                     help=f"write {{type: {entry.name}, {argument.name}: …}}",
                 )
-                right = False
-        return (entry, given) if right else None
+        return (entry, given) if len(self.diagnostics.found) == before else None
 
-    def unknown(self, what: str, name: object, span: Span, near: str | None, otherwise: str) -> None:
+    def _no_argument(self, entry: Entry, key: str, span: Span) -> None:
+        names = [argument.name for argument in entry.arguments]
+        near = suggest(key, names)
+        takes = ", ".join(f"`{name}`" for name in names) or "no arguments"
         self.diagnostics.error(
-            "NS501",
-            f"there is no {what} {show(name)}" if name is not None else f"a {what} needs its `type`",
+            "NS502",
+            f"{entry.name} has no argument `{key}`",
             span,
-            help=f"did you mean `{near}`?" if near else otherwise,
+            help=f"did you mean `{near}`?" if near else f"{entry.name} takes {takes}",
+        )
+
+    def unknown(self, what: str, name: object, span: Span, names: Iterable[str]) -> None:
+        """Report a name that is not among the names."""
+        listed = list(names)
+        near = suggest(name, listed) if isinstance(name, str) else None
+        more = ", …" if len(listed) > _LISTED else ""
+        self.reject(
+            name,
+            "NS501",
+            f"a {what} needs its `type`" if name is None else f"there is no {what} {show(name)}",
+            span,
+            help=f"did you mean `{near}`?" if near else f"there are {', '.join(listed[:_LISTED])}{more}",
         )
 
 
