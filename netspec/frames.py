@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -83,11 +84,11 @@ def _fit(cells: list[str], focus: int, width: int) -> tuple[str, Callable[[int],
 
     if total <= width:
         return "".join(cells), place
-    left = max(0, min(place(focus) - width // 3, total - width))
-    first = next(i for i, start in enumerate(starts) if start >= left)
-    final = max(i for i, start in enumerate(starts) if start <= starts[first] + width)
-    before, after = "…" if first else "", "…" if final < len(cells) else ""
-    cut_from, cut_to = first + len(before), final - len(after)
+    left = min(place(focus) - width // 3, total - width)
+    cut_from, before = (bisect_right(starts, left), "…") if left > 0 else (0, "")
+    room = width - len(before)
+    whole = total - starts[cut_from] <= room
+    cut_to, after = (len(cells), "") if whole else (bisect_right(starts, starts[cut_from] + room - 1) - 1, "…")
     shown = before + "".join(cells[cut_from:cut_to]) + after
     base = starts[cut_from] - len(before)
     limit = starts[cut_to] - base + len(after)

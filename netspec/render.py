@@ -24,6 +24,8 @@ _ANSI = {
     "help": "\x1b[1;36m",
 }
 
+_NARROWEST = 20
+
 
 def wants_color(stream: TextIO | None = None) -> bool:
     """Whether `stream` (stderr by default) is a terminal that shows colours; NO_COLOR and FORCE_COLOR decide first."""
@@ -48,7 +50,7 @@ def render(
     `width` columns, those of the terminal by default.
     """
     texts = _Texts({**getattr(diagnostics, "sources", {}), **(sources or {})})
-    columns = width or shutil.get_terminal_size((100, 24)).columns
+    columns = max(width or shutil.get_terminal_size((100, 24)).columns, _NARROWEST)
 
     def paint(text: str, style: str) -> str:
         return f"{_ANSI[style]}{text}\x1b[0m" if color and text else text

@@ -288,8 +288,9 @@ def test_an_expression_that_yaml_cut_is_read_whole() -> None:
     assert document is not None
     assert plain(document) == {"a": {"x": "$(max(1, b))", "y": ["$(z[0])", 2]}, "c": 3}
     assert [found.code for found in diagnostics] == ["NS019", "NS019"]
-    y = document.items["a"].items["y"]  # type: ignore[union-attr]
-    assert y.span == Span("spec.yaml", 1, 25, 1, 37)  # type: ignore[union-attr]
+    a = document.items["a"]
+    assert isinstance(a, Mapping)
+    assert a.items["y"].span == Span("spec.yaml", 1, 25, 1, 37)
 
 
 EXPRESSIONS = st.recursive(
