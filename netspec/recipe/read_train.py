@@ -340,7 +340,7 @@ class _Reader(SectionReader):
         if several and isinstance(node, Mapping) and isinstance(node.items.get("weight"), Scalar):
             factor = self.number(node, "weight", 1.0)  # a list is torch's own `weight`, one for each class
             extra.append("weight")
-        given = self.entry(_without(node, *extra), "loss", name)
+        given = self.entry(_without(node, *extra), "loss")
         if given is None:
             return None
         entry, arguments = given
@@ -391,7 +391,7 @@ class _Reader(SectionReader):
             items = node.items if isinstance(node, Mapping) else {}
             arguments = {key: self.value(item) for key, item in items.items() if key not in ("type", "from")}
         else:
-            given = self.entry(_without(node, "from"), "metric", "metrics")
+            given = self.entry(_without(node, "from"), "metric")
             if given is None:
                 return None
             kind, arguments = given[0].name, given[1]
@@ -428,7 +428,7 @@ class _Reader(SectionReader):
                 "NS561", "`train` has no `optimizer`", self.node.span, help="`optimizer: {type: AdamW, lr: 0.001}`"
             )
             return None
-        given = self.entry(_without(node, "groups"), "optimizer", "optimizer")
+        given = self.entry(_without(node, "groups"), "optimizer")
         if given is None:
             return None
         entry, arguments = given
@@ -522,7 +522,7 @@ class _Reader(SectionReader):
                 if name in plain.items:
                     functions[name] = self.function(plain.items[name], variable)
                     plain.items[name] = Scalar("a function", plain.items[name].span, quoted=True)
-        given = self.entry(plain, "scheduler", "scheduler")
+        given = self.entry(plain, "scheduler")
         if given is None or (warmup is None and isinstance(node, Mapping) and "warmup" in node.items):
             return None
         entry, arguments = given

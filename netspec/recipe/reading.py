@@ -19,6 +19,9 @@ from netspec.suggest import suggest
 class _Wrong:
     """What stands for a value that could not be computed."""
 
+    def __repr__(self) -> str:
+        return "a value that can't be computed"
+
 
 WRONG: Final = _Wrong()
 
