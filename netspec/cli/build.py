@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     expected: set[Path] = set()
     code = common.GOOD
     for file, place in _specs(args.specs).items():
-        target = output / place.relative_to(place.parts[0]).with_suffix(".py")
+        target = _target(output, place)
         if target in expected:
             common.wrong_usage(args, f"two specs would both become {target}: build them apart, each with its own -o")
         program, good = common.check(file, args.overrides, model_only=True)
@@ -85,20 +85,25 @@ def _deliver(args: argparse.Namespace, program: Program, source: str, target: Pa
 
 
 def _specs(given: list[str]) -> dict[Path, Path]:
-    """Every spec file with its name below its folder of specs: `specs/imagenet/resnet50.yaml`."""
+    """Every spec file with its name from its folder of specs: `specs/imagenet/resnet50.yaml`."""
     found: dict[Path, Path] = {}
     for name in given:
         root = _root(Path(name))
         for file in common.spec_files(name):
-            found[file] = Path(root.name) / file.resolve().relative_to(root)
+            found[file] = file.resolve().relative_to(root.parent) if root else Path(file.name)
     return found
 
 
-def _root(path: Path) -> Path:
-    """The nearest folder called `specs` around the path; else the folder that was named, or the file's own."""
+def _root(path: Path) -> Path | None:
+    """The nearest folder called `specs` around a path; else the folder itself, and none for a file."""
     path = path.resolve()
-    around = [path, *path.parents] if path.is_dir() else list(path.parents)
-    return next((folder for folder in around if folder.name == "specs"), around[0])
+    around = [path, *path.parents]
+    return next((folder for folder in around if folder.name == "specs"), path if path.is_dir() else None)
+
+
+def _target(output: Path, place: Path) -> Path:
+    """Where the module of a spec goes: the folders below that of the specs are mirrored."""
+    return output.joinpath(*place.parts[1:] if len(place.parts) > 1 else place.parts).with_suffix(".py")
 
 
 def _orphans(given: list[str], output: Path, expected: set[Path]) -> list[Path]:
@@ -106,8 +111,9 @@ def _orphans(given: list[str], output: Path, expected: set[Path]) -> list[Path]:
     found: list[Path] = []
     for name in given:
         path = Path(name)
-        if path.is_dir():
-            files = (output / path.resolve().relative_to(_root(path))).rglob("*.py")
+        root = _root(path)
+        if root is not None and path.is_dir():
+            files = (output / path.resolve().relative_to(root)).rglob("*.py")
             found += [f for f in files if f not in expected and f.read_text(encoding="utf-8").startswith(MARK)]
     return sorted(set(found))
 
