@@ -245,8 +245,9 @@ class _Evaluation:
         """Refuse what would be large or slow before it is computed."""
         if op == "**" and isinstance(right, int) and not isinstance(left, float):
             terms = _terms(left)
-            if abs(right) > (MAX_EXPONENT if not terms else 64 if len(terms) == 1 else 4):
-                raise LimitError(f"an exponent may be at most {MAX_EXPONENT}, and less of a size that is open")
+            most = MAX_EXPONENT if not terms else 64 if len(terms) == 1 else 4
+            if abs(right) > most:
+                raise LimitError(f"an exponent may be at most {most:,} here")
             self.spend(abs(right) * 20 if terms else 0)  # a size is multiplied out
             if isinstance(left, int) and left.bit_length() * abs(right) > MAX_BITS:
                 raise LimitError(f"a whole number may have at most {MAX_BITS:,} bits")
