@@ -127,6 +127,7 @@ def _composed(
     final = part.document
     for override in late:
         final = apply(final, override, part.history, diagnostics, knows, meant)
+    files.within_limits(final, document.span)
     return Composed(final, tuple(files.names), part.history)
 
 
@@ -134,10 +135,10 @@ def _steers_file(document: Mapping, path: str) -> bool:
     section, _, key = path.rpartition(".")
     if section.endswith(".params"):
         section, key = section.removesuffix(".params"), "params"
+    if key == "file":
+        return section in ("model", "data", "train") or (section.startswith("models.") and section.count(".") == 1)
     found = find(document, section)
-    return (
-        key in ("file", "params") and not found.rest and isinstance(found.node, Mapping) and "file" in found.node.items
-    )
+    return key == "params" and not found.rest and isinstance(found.node, Mapping) and "file" in found.node.items
 
 
 def resolved_text(composed: Composed) -> str:

@@ -12,6 +12,10 @@ from pathlib import Path
 from netspec.diagnostics import Diagnostics, Label, Span
 from netspec.document import Mapping, Node, Scalar, read_document
 from netspec.history import History, brief
+from netspec.paths import measure
+from netspec.text.events import MAX_DEPTH, MAX_VALUES
+
+MAX_CHAIN = 50
 
 
 def directory_of(span: Span) -> Path:
@@ -63,6 +67,9 @@ class Files:
             help = "a spec has one base; let that one extend the next" if what == "`extends`" else "write a path"
             self.error("NS030", f"{what} names a file by its path, this is {brief(node)}", node.span, help=help)
             return None
+        if not node.value.isprintable():
+            self.error("NS030", f"{what} names a file, this is no name of one", node.span, help="write a path")
+            return None
         if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", node.value):
             self.error(
                 "NS030",
@@ -77,6 +84,14 @@ class Files:
         """The file at the path `text`, put together. `reference` is where it is named."""
         file = os.path.normpath(directory_of(reference.span) / text)
         real = os.path.realpath(file)
+        if len(self._open) > MAX_CHAIN:
+            self.error(
+                "NS032",
+                f"more than {MAX_CHAIN} files lead from one to the next",
+                reference.span,
+                help="let a spec name what it needs directly",
+            )
+            return None
         opened = [path for path, _ in self._open]
         if real in opened:
             chain = [shown for _, shown in self._open[opened.index(real) :]]
@@ -93,5 +108,17 @@ class Files:
                 self._parts[real] = None
             else:
                 with self.opened(file):
-                    self._parts[real] = self._assemble(self, document)
+                    part = self._assemble(self, document)
+                self._parts[real] = part if self.within_limits(part.document, reference.span) else None
         return self._parts[real]
+
+    def within_limits(self, document: Mapping, span: Span) -> bool:
+        """Whether what was put together is no larger than one document may be; otherwise it is reported at `span`."""
+        values, height = measure(document)
+        if height > MAX_DEPTH:
+            message = f"with all its files the spec is more than {MAX_DEPTH} levels deep"
+            self.error("NS008", message, span, help="let fewer files stand inside each other")
+        elif values > MAX_VALUES:
+            message = f"with all its files the spec holds more than {MAX_VALUES:,} values"
+            self.error("NS007", message, span, help="take each file in once, and use its blocks by their names")
+        return height <= MAX_DEPTH and values <= MAX_VALUES

@@ -10,6 +10,7 @@ from netspec.document import Mapping, Node, Scalar, Sequence, parse_value
 from netspec.history import History, brief
 from netspec.paths import Found, Steps, find, keys_named, names_at, put
 from netspec.suggest import suggest
+from netspec.text.events import MAX_DEPTH
 
 Knows = Callable[[Steps], bool]
 """Whether the schema knows a path, so that an override may create what the document does not state."""
@@ -67,6 +68,14 @@ def apply(
     """The document with the override in place, or as it was where the path leads nowhere."""
     found = find(document, override.path)
     steps = (*found.steps, *found.rest)
+    if len(steps) > MAX_DEPTH:
+        diagnostics.error(
+            "NS008",
+            f"this path is more than {MAX_DEPTH} levels deep",
+            override.span(0, len(override.path)),
+            help="name a value that the spec states",
+        )
+        return document
     if not found.rest:
         history.replace(found.steps, found.node)
     elif not isinstance(found.node, Mapping) or knows is None or not knows(steps):

@@ -110,6 +110,21 @@ def keys_named(node: Node, key: str, steps: Steps = ()) -> Iterator[Steps]:
             yield from keys_named(value, key, (*steps, str(index)))
 
 
+def measure(node: Node) -> tuple[int, int]:
+    """How many values the node holds when nothing is shared, and how many levels deep they stand."""
+    known: dict[int, tuple[int, int]] = {}
+
+    def measured(one: Node) -> tuple[int, int]:
+        if not isinstance(one, Mapping | Sequence):
+            return 1, 0
+        if id(one) not in known:
+            inner = [measured(item) for item in (one.items.values() if isinstance(one, Mapping) else one.items)]
+            known[id(one)] = 1 + sum(n for n, _ in inner), 1 + max((height for _, height in inner), default=0)
+        return known[id(one)]
+
+    return measured(node)
+
+
 def names_at(node: Node) -> list[str]:
     """What the next step of a path could be."""
     if isinstance(node, Mapping):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netspec.compose import Composed, compose, compose_mapping, directory_of, resolved_text
 from netspec.diagnostics import Diagnostics, Span, SpecError
 from netspec.document import Mapping, parse_document, plain
+from netspec.render import render
 from netspec.schema import knows, suggest_path
 
 SPECS = sorted((Path(__file__).resolve().parent.parent / "specs").rglob("*.yaml"))
@@ -395,3 +397,93 @@ def test_any_values_survive_as_text(spec: dict[str, Any]) -> None:
     again = parse_document(resolved_text(found), "again", Diagnostics())
     assert again is not None
     assert plain(again) == spec
+
+
+# robustness
+
+
+def test_files_that_double_what_they_hold(write: Write) -> None:
+    texts = {
+        f"f{i}": f"models: {{a: {{file: f{i + 1}.yaml#models}}, b: {{file: f{i + 1}.yaml#models}}}}\n"
+        for i in range(30)
+    }
+    write(**texts, f30="models: {a: {layers: [ReLU]}}\n", spec="models: {a: {file: f0.yaml#models}}\n")
+    assert set(codes()) == {"NS007"}
+
+
+def test_files_in_a_long_row(write: Write) -> None:
+    write(**{f"f{i}": f"extends: f{i + 1}.yaml\n" for i in range(60)}, f60="name: x\n", spec="extends: f0.yaml\n")
+    assert codes() == ["NS032"]
+
+
+def test_files_inside_each_other(write: Write) -> None:
+    deep = "models: {a: " + "{x: " * 60 + "%s" + "}" * 60 + "}\n"
+    write(
+        inner=deep % "1",
+        outer="models: {a: {file: inner.yaml#models}}\n",
+        spec="models: {a: {file: outer.yaml#models}}\n",
+    )
+    assert codes() == []
+    write(spec="models:\n  a: {file: outer.yaml#models, a: {a: " + "{x: " * 60 + "{y: " * 60 + "1" + "}" * 122 + "}\n")
+    assert set(codes()) == {"NS008"}
+
+
+def test_an_override_of_something_too_deep(write: Write) -> None:
+    write(spec=BASE)
+    assert codes("model" + ".layers.a" * 60 + ".type=ReLU") == ["NS008"]
+
+
+NASTY = "abc.=[]{}:,#&*!|'\"$()\n\t 01\x85é-~<"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("composed")
+    (folder / "base.yaml").write_text(BASE, encoding="utf-8")
+    (folder / "blocks.yaml").write_text(BLOCK, encoding="utf-8")
+    return folder
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.sampled_from(
+        ["", "train.", "train.optimizer.lr", "model.layers.fc.", "params.width", "train.metrics.0", "model.file"]
+    ),
+    st.text(alphabet=NASTY, max_size=12),
+)
+def test_any_override_gives_diagnostics_only(base: Path, path: str, rest: str) -> None:
+    diagnostics = Diagnostics()
+    found = compose(base / "base.yaml", [path + rest], diagnostics, knows=knows, meant=suggest_path)
+    assert found is not None
+    render(diagnostics)
+    if not diagnostics.has_errors:
+        assert parse_document(resolved_text(found), "again", Diagnostics()) is not None
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.dictionaries(
+        st.sampled_from(["extends", "imports", "remove", "model", "models", "data", "train", "params", "blocks"]),
+        st.recursive(
+            st.sampled_from(
+                ["base.yaml", "base.yaml#model", "blocks.yaml", "spec.yaml", "none", "$width", "", 3, None, "model"]
+            )
+            | st.text(max_size=5),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(st.sampled_from(["file", "params", "width", "MLP", "layers", "x"]), inner)
+            ),
+            max_leaves=6,
+        ),
+        min_size=1,
+    )
+)
+def test_any_use_of_files_gives_diagnostics_only(base: Path, spec: dict[str, Any]) -> None:
+    file = base / "spec.yaml"
+    file.write_text(json.dumps(spec), encoding="utf-8")
+    diagnostics = Diagnostics()
+    found = compose(file, ["model.params.width=3"], diagnostics, knows=knows, meant=suggest_path)
+    render(diagnostics)
+    if found is not None and not diagnostics.has_errors:
+        assert not {"extends", "imports", "remove"} & set(found.document.items)
+        assert parse_document(resolved_text(found), "again", Diagnostics()) is not None

@@ -15,12 +15,12 @@ _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 def read_text(path: Path, diagnostics: Diagnostics, at: Span | None) -> str | None:
     """The file as text, without a byte order mark. `at` is where the user named it, None for the command line."""
-    problem = _problem(path)
-    if problem is not None:
-        code, message, help = problem
-        diagnostics.error(code, message, at, help=help)
-        return None
     try:
+        problem = _problem(path)
+        if problem is not None:
+            code, message, help = problem
+            diagnostics.error(code, message, at, help=help)
+            return None
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
