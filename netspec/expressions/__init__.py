@@ -4,9 +4,10 @@ Parsed once with Python's parser into a small tree of our own (`nodes`), evaluat
 (`evaluate`), folded, and printed back as Python for the emitted code. Nothing in a spec is ever run as Python.
 """
 
-from netspec.expressions.evaluate import ExpressionError, evaluate, report
+from netspec.expressions.evaluate import evaluate, report
 from netspec.expressions.folding import fold
 from netspec.expressions.functions import FUNCTIONS, call_function, make_divisible
+from netspec.expressions.limits import ExpressionError
 from netspec.expressions.messages import describe
 from netspec.expressions.nodes import (
     Binary,

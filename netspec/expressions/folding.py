@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from netspec.expressions.evaluate import ExpressionError, evaluate
+from netspec.expressions.evaluate import evaluate
+from netspec.expressions.limits import ExpressionError
 from netspec.expressions.nodes import (
     Binary,
     BoolOp,
