@@ -125,7 +125,26 @@ def accidents_near(source: SourceText, error: Any, repair: Repair) -> list[Accid
         if end >= last or following is None:
             break
         start, end = following
-    return found[:1]
+    subscript = None if found or repair.original(mark.index) >= len(source.text) else _subscript(source, last)
+    return found[:1] if subscript is None or repair.covers(subscript) else [subscript]
+
+
+def _subscript(source: SourceText, index: int) -> Accident | None:
+    """The unquoted value around the `[` at `index`, where YAML ended it: `{compute: x[:, 0]}`."""
+    text = source.text
+    first, stop = source.line_bounds(index)
+    start = index
+    while start > first and text[start - 1] not in ",[{" and text[start - 2 : start] not in (": ", "- "):
+        start -= 1
+    if text[index] != "[" or text[start:index].isspace() or not text[index - 1].isalnum() or '"' in text[start:index]:
+        return None
+    start += len(text[start:index]) - len(text[start:index].lstrip())
+    depth, end = 0, index
+    while end < stop and (depth or text[end] not in ",]}"):
+        depth += (text[end] == "[") - (text[end] == "]")
+        end += 1
+    end = start + len(text[start:end].rstrip())
+    return None if depth else Accident(start, end, start, end, "[", flow=True)
 
 
 def _walk_line(source: SourceText, index: int, end: int, depth: int) -> tuple[list[Accident], int]:
