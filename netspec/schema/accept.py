@@ -2,7 +2,7 @@
 
 jsonschema says what is wrong with a value, but importing it takes a tenth of a second, which a spec without mistakes
 need not wait for. So a value is tried here first, and given to jsonschema only where it does not fit. This covers the
-words of draft-07 that our schemas use; `tests/test_schema.py` holds it against jsonschema.
+words of draft-07 that our schemas use; `tests/test_schema_structure.py` holds it against jsonschema.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from netspec import catalog
 from netspec.catalog import Category, Entry
-from netspec.schema.pieces import TEXT, Schema, array, ref
+from netspec.schema.pieces import EXPRESSION, TEXT, Schema, array, kind_of, ref
 from netspec.schema.sections import BESIDE
 from netspec.schema.structure import KINDS, STEERING, UNSUPPORTED, VERSION
 from netspec.schema.typed import CATEGORIES, entry_schema
@@ -32,6 +32,7 @@ _OURS: Final = ("expects", "example")
 def editor_schema() -> Schema:
     """The whole schema, with every entry that the catalog has now."""
     definitions: dict[str, Any] = {kind: _published(_supported(kind, schema)) for kind, schema in KINDS.items()}
+    definitions["expression"] = {**EXPRESSION, "description": "An expression: `$name`, or `$(…)` for arithmetic."}
     for kind in _MERGED:
         definitions[kind].pop("required", None)
     for kind in _SECTIONS:
@@ -51,12 +52,30 @@ def editor_schema() -> Schema:
         definitions[kind] = _by_form(others, ref(f"{kind}_mapping"))
     definitions["loss"]["then"] = {"if": {"required": ["type"]}, "then": ref("loss_mapping"), "else": ref("losses")}
     document = definitions.pop("document")
+    reached = _reached(document, definitions)
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "description": f"A network and how it is trained, in version {VERSION} of netspec's language.",
         **document,
-        "definitions": definitions,
+        "definitions": {name: schema for name, schema in definitions.items() if name in reached},
     }
+
+
+def _reached(part: Any, definitions: Mapping[str, Any]) -> set[str]:
+    """The definitions that a part of the schema refers to, directly or through others."""
+    found: set[str] = set()
+    waiting = [part]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, list):
+            waiting += part
+        elif isinstance(part, dict):
+            kind = kind_of(part)
+            if kind is not None and kind not in found:
+                found.add(kind)
+                waiting.append(definitions[kind])
+            waiting += part.values()
+    return found
 
 
 def _entries(category: Category | None) -> list[Entry]:
@@ -99,7 +118,8 @@ def _mapping(kind: str, entries: Iterable[Entry], beside: Mapping[str, Schema]) 
     return {
         "type": "object",
         "properties": {**_published_all(shared), "type": ref(f"{kind}_type", "What it is, by name.")},
-        "allOf": cases or [True],
+        "allOf": cases,
+        **({} if kind in ("layer", "scheduler") else {"required": ["type"]}),
     }
 
 
@@ -114,11 +134,13 @@ def _supported(kind: str, schema: Schema) -> Schema:
 
 
 def _published(schema: Any) -> Any:
-    """A schema without our own words."""
+    """A schema without our own words, and with expressions defined once: they may stand nearly everywhere."""
     if isinstance(schema, list):
         return [_published(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
+    if schema == EXPRESSION:
+        return ref("expression")
     return {
         key: _published_all(part) if key == "properties" else _published(part)
         for key, part in schema.items()

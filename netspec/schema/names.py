@@ -42,7 +42,7 @@ class NameProblem:
 
 def check_layer_name(name: str) -> NameProblem | None:
     """Whether a layer may be called so: as an attribute of the module that holds it. `-` may stand inside."""
-    if problem := _check_word(name, name.replace("-", "_"), "a layer's name"):
+    if problem := _check_word(name, name[:1] + name[1:].replace("-", "_"), "a layer's name"):
         return problem
     if name in MODULE_ATTRIBUTES or _is_dunder(name):
         return NameProblem(

@@ -85,8 +85,9 @@ class Walk:
             self.wrong_type(place, judge.schema)
             return False
         findings, children = judge.findings(node, schema)
+        words_of = {key: judge.schema[key] for key in ("expects", "example") if key in judge.schema}
         for finding in findings:
-            report(finding, node, schema, owner, place.scope, self.diagnostics)
+            report(finding, node, words_of | schema, owner, place.scope, self.diagnostics)
         scope = place.scope.union(bound)
         self.waiting += [_inside(place, node, child, scope) for child in children]
         return True
@@ -166,4 +167,6 @@ def _inside(place: Place, node: Node, child: Child, scope: frozenset[str]) -> Pl
     else:
         key = next((s for s in reversed(child.path[:-1]) if isinstance(s, str)), None)
         title, span = f"item {step + 1} of {f'`{key}`' if key else place.title}", child.node.span
+    if child.kind == "block":
+        scope = frozenset()  # a block sees its own names only
     return Place(node=child.node, kind=child.kind, title=title, span=span, scope=scope)

@@ -116,9 +116,13 @@ def _known(owner: Owner, known: tuple[str, ...]) -> str:
 def _meant(key: str, missing: list[str], known: tuple[str, ...]) -> str | None:
     """The key that was probably meant: one that is missing, if it can be."""
     words = set(key.casefold().split("_"))
-    alike = next((name for name in missing if words & set(name.casefold().split("_"))), None)
+    alike = [name for name in missing or known if words & set(name.casefold().split("_"))]
     elsewhere = _ALIASES.get(key)
-    return suggest(key, missing) or suggest(key, known) or alike or (elsewhere if elsewhere in known else None)
+    if found := suggest(key, missing) or suggest(key, known):
+        return found
+    if elsewhere in known:
+        return elsewhere
+    return alike[0] if len(alike) == 1 else None
 
 
 def _report_value(
@@ -135,8 +139,7 @@ def _report_value(
         )
         return
     if finding.rule == "empty":
-        message = f"{title} is empty"
-        help = f"{title} takes {expects}" if expects else f"write something into {title}, or leave it out"
+        message, help = f"{title} is empty", example(title, _inner(schema, path[:depth]), expects)
     else:
         got = "got" if depth == len(path) else _part(path[depth:])
         message = f"{title} takes {expects}, and {got} {show(bad)}"
@@ -166,10 +169,10 @@ def example(title: str, schema: Schema, expects: str) -> str:
     """A line that would do: the schema's example, its default, or the simplest value that there is."""
     found = schema.get("example", _yaml(schema.get("default")))
     if found is None:
-        found = next((text for part in schema.get("anyOf", ()) if (text := _simplest(part))), None)
-    if found is None or not title.startswith("`"):
-        return f"write {found or expects}"
-    return f"for example `{title.strip('`')}: {found}`"
+        found = next((text for part in schema.get("anyOf", (schema,)) if (text := _simplest(part))), None)
+    if found is None:
+        return f"write {expects}"
+    return f"for example `{title.strip('`')}: {found}`" if title.startswith("`") else f"for example `{found}`"
 
 
 def _yaml(value: object) -> str | None:
@@ -243,7 +246,7 @@ def mend(node: Node, expects: str, scope: frozenset[str] = frozenset(), expressi
     value = node.value
     if isinstance(value, str):
         text = value.strip()
-        if text.casefold() in _YAML_1_1 and "true or false" in expects:
+        if text.casefold() in _YAML_1_1 and "true" in expects:
             return f"write `{_YAML_1_1[text.casefold()]}`; in YAML 1.2 `{text}` is a string"
         if text in scope:
             return f"did you mean the value `${text}`?"
@@ -254,7 +257,7 @@ def mend(node: Node, expects: str, scope: frozenset[str] = frozenset(), expressi
             return f"did you mean `{meant}`?"
         if text.casefold() in ("none", "nil") and "null" in expects:
             return "write `null`"
-        if text.casefold() in ("true", "false") and "true or false" in expects:
+        if text.casefold() in ("true", "false") and "true" in expects:
             return f"write `{text.casefold()}`" + (" without quotes" if node.quoted else "")
         if expressions and _ARITHMETIC.fullmatch(text) and not _NUMBER.fullmatch(text):
             return f"an expression is written `$({text})`"
