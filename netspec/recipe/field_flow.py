@@ -11,6 +11,7 @@ from netspec.catalog.image_rules import ImageType
 from netspec.catalog.sources import FieldInfo
 from netspec.catalog.transforms import TransformEntry
 from netspec.diagnostics import Diagnostics, Span
+from netspec.document import Mapping, Node
 from netspec.recipe.data import Transform
 from netspec.recipe.reading import show
 from netspec.shapes import Problem
@@ -41,8 +42,9 @@ class FieldFlow:
                 channels, height, width = info.shape
                 self.image = ImageType(channels=channels, height=height, width=width, dtype=info.dtype, pil=pil)
 
-    def apply(self, transform: Transform, span: Span, *, batch: bool = False) -> None:
-        """Change the fields as the transform does, and report where it can't."""
+    def apply(self, transform: Transform, node: Node, *, batch: bool = False) -> None:
+        """Change the fields as the transform does, and report at its node where it can't."""
+        span = node.span
         entry = registry.lookup(transform.type, "transform")
         assert isinstance(entry, TransformEntry)
         if entry.applies_to == "table":
@@ -73,7 +75,7 @@ class FieldFlow:
             )
         if entry.nested:
             for inner in transform.of:
-                self.apply(inner, span, batch=batch)
+                self.apply(inner, node, batch=batch)
             if entry.name in ("RandomChoice", "RandomOrder", "RandomApply"):
                 self.image = replace(self.image, height=None, width=None)
             return
@@ -84,7 +86,8 @@ class FieldFlow:
         )
         answer = entry.image(arguments, self.image)
         if isinstance(answer, Problem):
-            self._wrong("NS509", f"{entry.name}: {answer.message}", span, help=answer.help)
+            at = node.items.get(answer.argument or "", node).span if isinstance(node, Mapping) else span
+            self._wrong("NS509", f"{entry.name}: {answer.message}", at, help=answer.help)
         else:
             self.image = answer
         if entry.batch_only:

@@ -167,13 +167,13 @@ class _Reader(SectionReader):
         fields = entry.fields(source.arguments)
         flow = FieldFlow(diagnostics=self.diagnostics, split=name, fields=None if fields is None else dict(fields))
         flow.start(pil=entry.pil)
-        for transform, span in transforms:
-            flow.apply(transform, span)
+        for transform, place in transforms:
+            flow.apply(transform, place)
         steps = tuple(transform for transform, _ in transforms)
         if flow.wants_float((*steps, *(transform for transform, _ in batch_transforms))):
             steps = (*steps, _TO_TENSOR)
-        for transform, span in batch_transforms:
-            flow.apply(transform, span, batch=True)
+        for transform, place in batch_transforms:
+            flow.apply(transform, place, batch=True)
         result = flow.finish()
         if fractions is not None and fractional and fractions.stratify is not None:
             split_node = cast(Mapping, self.node.items["split"])
@@ -259,11 +259,12 @@ class _Reader(SectionReader):
         if info is None:
             self.no_field(name, fields, span)
         elif info.dtype not in ("int64", "any") or info.shape not in ((), None):
+            classes = [field for field, found in fields.items() if found.dtype == "int64" and found.shape == ()]
             self.diagnostics.error(
                 "NS506",
                 f"`{key}` needs a field of classes, and `{name}` is {info.dtype}",
                 span,
-                help="name a class field",
+                help=f"the source has `{classes[0]}`" if classes else f"leave `{key}` out: the source has no classes",
             )
 
     def no_field(self, name: Any, fields: Fields, span: Span) -> None:
@@ -340,11 +341,11 @@ class _Reader(SectionReader):
         self.paths[place] = os.path.abspath(path)
         return self.paths[place]
 
-    def transforms(self, node: Node | None) -> list[tuple[Transform, Span]]:
+    def transforms(self, node: Node | None) -> list[tuple[Transform, Node]]:
         if not isinstance(node, Sequence):
             return []
-        found = [(self.transform(item), item.span) for item in node.items]
-        return [(transform, span) for transform, span in found if transform is not None]
+        found = [(self.transform(item), item) for item in node.items]
+        return [(transform, item) for transform, item in found if transform is not None]
 
     def transform(self, node: Node) -> Transform | None:
         found = self.entry(node, "transform")

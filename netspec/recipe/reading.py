@@ -115,7 +115,9 @@ class SectionReader:
                 given[key] = value = self.value(item)
                 problem = None if value is WRONG else accepts(argument, value)
                 if problem is not None:
-                    self.diagnostics.error("NS503", problem.message, item.span, help=problem.help)
+                    whole = isinstance(value, float) and value.is_integer() and "int" in argument.kind
+                    mend = "`//` divides to a whole number" if whole else None
+                    self.diagnostics.error("NS503", problem.message, item.span, help=problem.help or mend)
         for argument in entry.arguments:
             if argument.required and argument.name not in mapping.items:
                 self.diagnostics.error(
