@@ -470,9 +470,9 @@ def test_what_has_no_value_is_said_in_words(text: str, code: str, message: str) 
     ],
 )
 def test_nothing_grows_past_the_limits(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert failure(text, height=Dim("H"), width=Dim("W")).code == "NS212"
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize(
@@ -490,10 +490,10 @@ def test_nothing_grows_past_the_limits(text: str) -> None:
 )
 def test_no_text_is_too_large_for_an_answer(text: str) -> None:
     diagnostics = Diagnostics()
-    start = time.perf_counter()
+    start = time.process_time()
     parse_scalar(scalar(text), diagnostics)
     parse_compute(scalar(text), diagnostics)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert {found.code for found in diagnostics} <= {"NS201", "NS207", "NS209"}
     assert len(diagnostics.found) == 2
 
@@ -546,6 +546,7 @@ def test_any_text_gives_a_tree_or_one_diagnostic(text: str, paths: bool) -> None
         ("$(depths[s:])", "depths[s:]"),
         ("$(depths[-n:a.b])", "depths[-n : a.b]"),
         ("$(x[::2])", "x[::2]"),
+        ("$(x[not a:])", "x[not a :]"),
         ("$('it\\'s')", '"it\'s"'),
         ("$('say \"a\"')", "'say \"a\"'"),
         ("$(1e-6)", "1e-06"),
@@ -557,6 +558,7 @@ def test_any_text_gives_a_tree_or_one_diagnostic(text: str, paths: bool) -> None
         ("$([i for i in reversed(range(n))])", "[i for i in reversed(range(n))]"),
         ("$(sum(range(n)))", "sum(range(n))"),
         ("$([w for w, d in zip(a, b)])", "[w for w, d in zip(a, b)]"),
+        ("$([p for p in zip(a, b)])", "[p for p in list(map(list, zip(a, b)))]"),
         ("layer$(s + 1)", 'f"layer{s + 1}"'),
         ("block$(s + 1)-$i{}", 'f"block{s + 1}-{i}{{}}"'),
         ("a$(x['b'])", '"a" + str(x["b"])'),

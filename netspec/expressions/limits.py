@@ -1,4 +1,4 @@
-"""The budget of one evaluation: steps, items, letters, bits. Whatever a spec says, the answer comes soon and is small."""
+"""The budget of one evaluation: steps, items, letters, bits. Whatever a spec says, the answer comes soon and small."""
 
 from __future__ import annotations
 

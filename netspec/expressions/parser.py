@@ -80,7 +80,7 @@ def _inside(scalar: Scalar, start: int, end: int) -> Span:
     span = scalar.span
     if not scalar.text or (span.line == span.end_line and span.end_column - span.column != len(scalar.text)):
         return span
-    return part_of(scalar, start, max(end, start + 1))
+    return part_of(scalar, start, end)
 
 
 class Parser:
