@@ -167,13 +167,13 @@ class _Reader(SectionReader):
         fields = entry.fields(source.arguments)
         flow = FieldFlow(diagnostics=self.diagnostics, split=name, fields=None if fields is None else dict(fields))
         flow.start(pil=entry.pil)
-        for transform, place in transforms:
-            flow.apply(transform, place)
+        for transform, written in transforms:
+            flow.apply(transform, written)
         steps = tuple(transform for transform, _ in transforms)
         if flow.wants_float((*steps, *(transform for transform, _ in batch_transforms))):
             steps = (*steps, _TO_TENSOR)
-        for transform, place in batch_transforms:
-            flow.apply(transform, place, batch=True)
+        for transform, written in batch_transforms:
+            flow.apply(transform, written, batch=True)
         result = flow.finish()
         if fractions is not None and fractional and fractions.stratify is not None:
             split_node = cast(Mapping, self.node.items["split"])
