@@ -196,6 +196,16 @@ def best(found: list[Stored], mode: Literal["min", "max"]) -> Stored | None:
     return min(judged, key=lambda one: (sign * (one.figure or 0.0), one.step))
 
 
+def choose(folder: Path, mode: Literal["min", "max"] | None) -> Stored:
+    """The best checkpoint by `mode`, where that is given and one has a figure, else the newest. Raises RunError NS903."""
+    found = stored(folder)
+    if not found:
+        raise RunError(
+            "NS903", f"{folder} holds no checkpoint", help="the run has not got so far, or they were removed"
+        )
+    return (best(found, mode) if mode is not None else None) or found[-1]
+
+
 def load(path: Path) -> Loaded:
     """Read a checkpoint after checking every file against its sum. Raises RunError NS903 where one does not hold."""
     name = path.name

@@ -8,12 +8,13 @@ touched any more, so that the rates are torch's own to the last bit.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from netspec.recipe.read_train import FUNCTIONS
 from netspec.recipe.train import Duration, Scheduler
 from netspec.runtime.objective import construct
 
@@ -122,7 +123,10 @@ def in_steps(duration: Duration, steps_per_epoch: int) -> int:
 
 
 def _make(optimizer: torch.optim.Optimizer, recipe: Scheduler, total_steps: int) -> LRScheduler:
-    arguments = {name: _function(value) if name == "lr_lambda" else value for name, value in recipe.arguments.items()}
+    arguments = {
+        name: _function(value, FUNCTIONS[name]) if name in FUNCTIONS and value is not None else value
+        for name, value in recipe.arguments.items()
+    }
     if recipe.type == "OneCycleLR" and not {"total_steps", "epochs"} & {
         k for k, v in arguments.items() if v is not None
     }:
@@ -132,13 +136,13 @@ def _make(optimizer: torch.optim.Optimizer, recipe: Scheduler, total_steps: int)
     return made
 
 
-def _function(value: Any) -> Callable[[int], float] | list[Callable[[int], float]]:
-    """An expression over `epoch` as the function that torch wants; a list of them for a list of groups."""
+def _function(value: Any, variable: str) -> Any:
+    """An expression over one name as the function that torch wants; a list of them for a list of groups."""
     from netspec.expressions import evaluate
 
-    if isinstance(value, list | tuple):
-        return [_function(item) for item in value]  # type: ignore[misc]
-    return lambda epoch: float(evaluate(value, {"epoch": epoch}))  # type: ignore[arg-type]
+    if isinstance(value, tuple):
+        return [_function(item, variable) for item in value]
+    return lambda number: float(evaluate(value, {variable: number}))
 
 
 def _memory(scheduler: LRScheduler) -> dict[str, Any]:

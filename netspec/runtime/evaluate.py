@@ -1,0 +1,145 @@
+"""`netspec eval`: the figures of a run's weights on a split, from the run's directory alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from netspec.program import Program
+from netspec.recipe.train import TrainRecipe
+from netspec.runtime import checkpoint, directory
+from netspec.runtime.device import autocast, choose_device, set_precision, set_threads
+from netspec.runtime.errors import RunError
+from netspec.runtime.load import check_source, import_source, model_class
+from netspec.runtime.loop import Stop
+from netspec.runtime.loop import evaluate as evaluate_stream
+from netspec.runtime.metrics import Metrics
+from netspec.runtime.objective import make_objective
+from netspec.runtime.prepare import check_fields, used_fields
+from netspec.runtime.resolved import load_program
+from netspec.runtime.run import spec_name, train_recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedModel:
+    """A run's model with the weights of a checkpoint, in evaluation mode on its device."""
+
+    directory: Path
+    program: Program
+    recipe: TrainRecipe
+    model: nn.Module
+    device: torch.device
+    checkpoint: Path
+    data_state: dict[str, Any]
+    """What was learnt from the training data: `Data.state()`."""
+    threads: int
+
+
+def load_run(
+    run_dir: str | Path,
+    *,
+    checkpoint_name: str | None = None,
+    device: str | None = None,
+    trust: bool = False,
+    program: Program | None = None,
+) -> TrainedModel:
+    """Load a run. `checkpoint_name` is `best`, `last` or `step-N`; by default the best where the spec monitors a figure,
+    else the last. `device` is by default the spec's. The run's `model.py` is code: it is run only where it is what the
+    spec says, or where the person says to trust it. `program` is the run's spec, where it has been compiled already.
+
+    Raises RunError: NS901 no run, NS903 no whole checkpoint, NS904 a source that is not the spec's, NS905 weights that
+    are not the model's, NS906 no such device.
+    """
+    folder = directory.open_directory(run_dir)
+    found = program or load_program(folder)
+    recipe = train_recipe(found)
+    source = folder / directory.MODEL
+    check_source(source, found.source(spec_name(folder)), trust=trust)
+    where = choose_device(device or recipe.device)
+    set_precision(recipe.precision, where)
+    loaded = checkpoint.load(_path(folder / directory.CHECKPOINTS, checkpoint_name, recipe))
+    model = model_class(import_source(source))().to(where)
+    try:
+        model.load_state_dict(loaded.model)
+    except RuntimeError as error:
+        raise RunError("NS905", f"{loaded.stored.path.name} holds other weights than the model has: {error}") from error
+    return TrainedModel(
+        directory=folder,
+        program=found,
+        recipe=recipe,
+        model=model.eval(),
+        device=where,
+        checkpoint=loaded.stored.path,
+        data_state=loaded.state["data"],
+        threads=set_threads(recipe.threads or loaded.state["threads"], where, lambda: 0.0),
+    )
+
+
+def evaluate(
+    run_dir: str | Path,
+    split: str = "test",
+    *,
+    checkpoint_name: str | None = None,
+    device: str | None = None,
+    trust: bool = False,
+    program: Program | None = None,
+    data: Any = None,
+) -> dict[str, float]:
+    """The loss and the metrics of a run on `train`, `val` or `test`, by name; those that training itself reported.
+
+    The other arguments are those of `load_run`; `data` is opened data to use in place of the spec's.
+    Raises RunError NS909 where the data have no such split, and what `load_run` raises.
+    """
+    run = load_run(run_dir, checkpoint_name=checkpoint_name, device=device, trust=trust, program=program)
+    recipe, outputs = run.recipe, tuple(run.program.outputs)
+    known = data.splits if data is not None else run.program.recipe.data.splits
+    if split not in known:
+        raise RunError("NS909", f"the data of this run have no split `{split}`", help=f"there are {', '.join(known)}")
+    opened = data if data is not None else _open(run, split)
+    try:
+        stream = opened.splits[split]
+        check_fields(recipe, stream)
+        figures = evaluate_stream(
+            make_objective(run.model, recipe, outputs, run.device),
+            stream,
+            Metrics(recipe.metrics, outputs, run.device),
+            autocast(recipe.precision, run.device),
+            Stop(),
+        )
+    finally:
+        if data is None:
+            opened.close()
+    assert figures is not None
+    return figures
+
+
+def _open(run: TrainedModel, split: str) -> Any:
+    from netspec.runtime.data import open_data
+
+    return open_data(
+        run.program.recipe.data,
+        seed=run.recipe.seed,
+        device=run.device,
+        fields=used_fields(run.recipe),
+        splits=[split],
+        state=run.data_state,
+    )
+
+
+def _path(folder: Path, name: str | None, recipe: TrainRecipe) -> Path:
+    """The folder of the checkpoint of that name."""
+    rule = recipe.checkpoint
+    if name is None:
+        return checkpoint.choose(folder, rule.mode if rule.monitor is not None else None).path
+    if name in ("best", "last"):
+        return checkpoint.choose(folder, rule.mode if name == "best" else None).path
+    names = [one.path.name for one in checkpoint.stored(folder)]
+    if name not in names:
+        raise RunError(
+            "NS903", f"this run has no checkpoint `{name}`", help=f"there are {', '.join(['best', 'last', *names])}"
+        )
+    return folder / name

@@ -1,0 +1,108 @@
+"""`netspec predict`: what a run's model says of files that a person has, read and transformed as its data were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from netspec.program import Program
+from netspec.recipe.train import Metric
+from netspec.runtime.device import autocast
+from netspec.runtime.errors import RunError
+from netspec.runtime.evaluate import TrainedModel, load_run
+
+
+def predict(
+    run_dir: str | Path,
+    inputs: Sequence[str | Path],
+    *,
+    checkpoint_name: str | None = None,
+    device: str | None = None,
+    trust: bool = False,
+    program: Program | None = None,
+    batch_size: int = 64,
+) -> Iterator[dict[str, Any]]:
+    """A prediction for each image in the files and folders, or for each row of the CSV files, in their order.
+
+    Yields `{"input": name, "prediction": …}`. A classifier adds `class` and, by class name, `probabilities`, and its
+    prediction is the class; a regression's is a number, or a list of them. The arguments are those of `load_run`.
+    """
+    run = load_run(run_dir, checkpoint_name=checkpoint_name, device=device, trust=trust, program=program)
+    from netspec.runtime.data import preprocess_files
+
+    samples = preprocess_files(run.program.recipe.data, [Path(path) for path in inputs], state=run.data_state)
+    yield from predictions(run, samples, batch_size)
+
+
+def predictions(
+    run: TrainedModel, samples: Iterable[tuple[str, Mapping[str, Tensor]]], batch_size: int = 64
+) -> Iterator[dict[str, Any]]:
+    """The same for samples that are tensors already: pairs of a name and its fields, without a batch dimension."""
+    fields = list(run.recipe.inputs.values())
+    context = autocast(run.recipe.precision, run.device)
+    pending = iter(samples)
+    while chunk := list(islice(pending, batch_size)):
+        missing = [field for field in fields if field not in chunk[0][1]]
+        if missing:
+            raise RunError("NS913", f"the model takes `{missing[0]}`, which {chunk[0][0]} does not give")
+        for group in _alike(chunk, fields):
+            batch = [torch.stack([sample[field] for _, sample in group]).to(run.device) for field in fields]
+            with torch.no_grad(), context():
+                output = run.model(*batch)
+            if not isinstance(output, Tensor):
+                output = getattr(output, run.recipe.losses[0].inputs[0].name)
+            for (name, _), row in zip(group, output.float().cpu(), strict=True):
+                yield {"input": name, **_described(row, run)}
+
+
+def _alike(chunk: list[tuple[str, Mapping[str, Tensor]]], fields: list[str]) -> Iterator[list[tuple[str, Any]]]:
+    """Neighbours whose fields have equal shapes, which fit one batch."""
+    group: list[tuple[str, Any]] = []
+    for pair in chunk:
+        if group and any(pair[1][field].shape != group[0][1][field].shape for field in fields):
+            yield group
+            group = []
+        group.append(pair)
+    if group:
+        yield group
+
+
+def _described(output: Tensor, run: TrainedModel) -> dict[str, Any]:
+    """One sample's output in words: a class with its probabilities, or numbers."""
+    kind = run.recipe.losses[0].type
+    metric = next(iter(run.recipe.metrics), None)
+    classes = _classes(run)
+    if kind in ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss") and output.dim() == 1:
+        probabilities = output.exp() if kind == "NLLLoss" else output.softmax(0)
+        return _chosen(probabilities.tolist(), classes)
+    if kind in ("BCEWithLogitsLoss", "BCELoss", "SoftMarginLoss") and output.numel() == 1:
+        value = float(output.reshape(()) if _is_probability(kind, metric) else output.reshape(()).sigmoid())
+        return _chosen([1 - value, value], classes)
+    return {"prediction": output.item() if output.numel() == 1 else output.tolist()}
+
+
+def _classes(run: TrainedModel) -> Sequence[str] | None:
+    """The class names of the field that the first loss compares with."""
+    targets = [ref.name for ref in run.recipe.losses[0].inputs if ref.kind == "field"]
+    found = run.data_state.get("fields", {}).get(targets[0], {}).get("classes") if targets else None
+    return tuple(found) if found else None
+
+
+def _is_probability(kind: str, metric: Metric | None) -> bool:
+    return kind == "BCELoss" or (metric is not None and metric.scores == "probabilities")
+
+
+def _chosen(probabilities: list[float], classes: Sequence[str] | None) -> dict[str, Any]:
+    best = max(range(len(probabilities)), key=probabilities.__getitem__)
+    names = [str(name) for name in classes] if classes and len(classes) == len(probabilities) else None
+    labels = names or [str(index) for index in range(len(probabilities))]
+    return {
+        "prediction": best,
+        "class": labels[best],
+        "probabilities": dict(zip(labels, probabilities, strict=True)),
+    }

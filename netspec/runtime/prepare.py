@@ -1,0 +1,180 @@
+"""From a recipe, a model and opened data to the `Job` that the loop works on, new or as a checkpoint left it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from netspec.recipe.fit_train import OF_SCORES
+from netspec.recipe.train import TrainRecipe
+from netspec.runtime.checkpoint import Loaded, Saver
+from netspec.runtime.device import autocast, make_scaler, set_threads, step_flops
+from netspec.runtime.directory import CHECKPOINTS, RESOLVED
+from netspec.runtime.errors import RunError
+from netspec.runtime.finite import Guard
+from netspec.runtime.journal import Journal
+from netspec.runtime.loop import Job, Progress, Stop, mark, sum_type
+from netspec.runtime.metrics import Metrics
+from netspec.runtime.objective import make_objective
+from netspec.runtime.optimizers import make_optimizer, restore_optimizer
+from netspec.runtime.progress import Bar
+from netspec.runtime.schedulers import Schedule, in_steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telling:
+    """Who is told of a run's progress: lines to `say`, a bar on a terminal, files unless it is a rehearsal."""
+
+    say: Callable[[str], None]
+    lines: bool
+    bar: bool
+    files: bool
+
+
+def prepare(
+    recipe: TrainRecipe,
+    model: nn.Module,
+    types: Mapping[str, Any],
+    data: Any,
+    device: torch.device,
+    folder: Path,
+    loaded: Loaded | None,
+    telling: Telling,
+    name: str,
+) -> tuple[Job, int]:
+    """Everything that the loop needs, and the number of CPU threads. `types` are those of the model's outputs, by
+    name; `data` the opened splits; `loaded` the checkpoint to go on from. Raises RunError where a part does not fit the others."""
+    stream, val = data.splits["train"], data.splits.get("val")
+    outputs = tuple(types)
+    check_fields(recipe, stream)
+    check_classes(recipe, types, stream)
+    saved: Mapping[str, Any] = loaded.state if loaded is not None else {}
+    objective = make_objective(model, recipe, outputs, device)
+    threads = set_threads(
+        recipe.threads or saved.get("threads"),
+        device,
+        lambda: step_flops(model, lambda: objective.forward(next(iter(stream.batches(0))))),
+    )
+    optimizer = make_optimizer(model, recipe.optimizer)
+    steps_per_epoch = -(-stream.batches_per_epoch // recipe.accumulate)
+    total_steps = in_steps(recipe.length, steps_per_epoch)
+    schedule = Schedule(optimizer, recipe.scheduler, steps_per_epoch, total_steps)
+    settings = {"optimizer": repr(recipe.optimizer), "schedule": repr((recipe.scheduler, recipe.length))}
+    scaler = make_scaler(recipe.precision, device)
+    metrics = Metrics(recipe.metrics, outputs, device)
+    progress = Progress(loss=torch.zeros((), dtype=sum_type(device), device=device))
+    bar = Bar(total_steps, stream.batch_size * recipe.accumulate, name) if telling.bar else None
+    job = Job(
+        recipe=recipe,
+        objective=objective,
+        optimizer=optimizer,
+        schedule=schedule,
+        metrics=metrics,
+        train=stream,
+        val=val,
+        device=device,
+        context=autocast(recipe.precision, device),
+        scaler=scaler,
+        guard=Guard(optimizer, device, withheld=0, step=0, scaled=scaler is not None),
+        progress=progress,
+        saver=Saver(
+            folder / CHECKPOINTS,
+            (folder / RESOLVED).read_text(encoding="utf-8"),
+            keep=recipe.checkpoint.keep,
+            mode=recipe.checkpoint.mode,
+        ),
+        journal=Journal(
+            folder if telling.files else None,
+            columns(recipe, has_val=val is not None),
+            epochs=recipe.length.epochs,
+            tensorboard=recipe.tensorboard and telling.files,
+            say=bar.say if bar is not None else telling.say if telling.lines else _silent,
+            bar=bar,
+        ),
+        stop=Stop(),
+        describe=lambda: {"data": data.state(), "settings": settings, "threads": threads},
+    )
+    if loaded is not None:
+        restore(job, loaded, settings)
+    return job, threads
+
+
+def restore(job: Job, loaded: Loaded, settings: Mapping[str, str]) -> None:
+    """Put a checkpoint's state into a job built as for a new run, all but the random states, which come last.
+
+    Raises RunError NS905 where the weights are not those of the model.
+    """
+    saved, progress, model = loaded.state, job.progress, job.objective.model
+    try:
+        model.load_state_dict(loaded.model)
+    except RuntimeError as error:
+        raise RunError("NS905", f"{loaded.stored.path.name} holds other weights than the model has: {error}") from error
+    done = saved["progress"]
+    progress.loss.copy_(done["loss"])
+    progress.epoch, progress.batch, progress.step = done["epoch"], done["batch"], loaded.stored.step
+    progress.samples, progress.seconds, progress.history = done["samples"], done["seconds"], list(done["history"])
+    job.metrics.restore(saved["metrics"])
+    if job.scaler is not None and saved["scaler"] is not None:
+        job.scaler.load_state_dict(saved["scaler"])
+    same = saved["settings"] == settings
+    restore_optimizer(job.optimizer, model, saved["optimizer"], settings=same)
+    if same:
+        job.schedule.restore(saved["schedule"], progress.step)
+    else:  # another length, rate or schedule: the rates are those that it would have had here
+        job.schedule.replay(progress.step, progress.epoch, progress.history)
+    job.guard = Guard(
+        job.optimizer, job.device, withheld=saved["withheld"], step=progress.step, scaled=job.scaler is not None
+    )
+    job.saved = mark(progress)
+
+
+def used_fields(recipe: TrainRecipe) -> dict[str, str]:
+    """Each batch field that something takes, with what takes it."""
+    return {
+        **{r.name: f"the metric {m.type}" for m in recipe.metrics for r in m.inputs if r.kind == "field"},
+        **{r.name: f"the loss {loss.type}" for loss in recipe.losses for r in loss.inputs if r.kind == "field"},
+        **{field: f"the model's input `{port}`" for port, field in recipe.inputs.items()},
+    }
+
+
+def check_fields(recipe: TrainRecipe, stream: Any) -> None:
+    """What the data turned out to hold against what the model and the losses take. Raises RunError NS913."""
+    for name, taker in used_fields(recipe).items():
+        if name not in stream.fields:
+            raise RunError(
+                "NS913",
+                f"{taker} takes the field `{name}`, and the data have {', '.join(f'`{f}`' for f in stream.fields)}",
+                help="name the input after the field, or map it: `train: {inputs: {input: field}}`",
+            )
+
+
+def check_classes(recipe: TrainRecipe, types: Mapping[str, Any], stream: Any) -> None:
+    """The number of classes that the data turned out to have against the width of the head. Raises RunError NS913."""
+    for loss in recipe.losses:
+        scores, target = loss.inputs[0], loss.inputs[-1]
+        if loss.type not in OF_SCORES or scores.kind != "output" or target.kind != "field":
+            continue
+        shape = getattr(types[scores.name], "shape", ())
+        count = getattr(stream.fields[target.name], "num_classes", None)
+        if len(shape) > 1 and isinstance(shape[1], int) and count is not None and shape[1] != count:
+            raise RunError(
+                "NS913",
+                f"the data have {count} classes, and the model's output `{scores.name}` has {int(shape[1])} scores",
+                help=f"one score for each class: {count}",
+            )
+
+
+def columns(recipe: TrainRecipe, *, has_val: bool) -> list[str]:
+    """The columns of `metrics.csv`. Metrics are taken on `val`, or on the training batches where there is none."""
+    metrics = [metric.name for metric in recipe.metrics]
+    split = [f"val.{name}" for name in ("loss", *metrics)] if has_val else [f"train.{name}" for name in metrics]
+    return ["epoch", "step", "train.loss", *split, "lr", "seconds", "withheld"]
+
+
+def _silent(_: str) -> None:
+    return None
