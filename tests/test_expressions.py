@@ -39,6 +39,7 @@ from netspec.expressions import (
     is_expression,
     literal,
     make_divisible,
+    name_span,
     parse_compute,
     parse_scalar,
     python_requirements,
@@ -406,6 +407,17 @@ def test_an_unknown_name_is_marked_where_it_stands() -> None:
     (found,) = diagnostics
     assert (found.code, found.help) == ("NS210", "did you mean `width`?")
     assert found.span == Span("spec.yaml", 1, 13, 1, 18)
+
+
+def test_tensors_are_found_in_compute() -> None:
+    def columns(text: str, name: str) -> tuple[int, int]:
+        span = name_span(scalar(text), name)
+        return span.column, span.end_column
+
+    assert columns("fc2 + fc * $scale", "fc") == (7, 9)
+    assert columns("fc * $scale", "scale") == (7, 12)
+    assert columns("qkv.0 * 2", "qkv.0") == (1, 6)
+    assert columns("block$(i).0 + x", "block1.0") == (1, 16)
 
 
 # What is said where a value cannot be computed

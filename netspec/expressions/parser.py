@@ -44,16 +44,20 @@ def parse_compute(scalar: Scalar, diagnostics: Diagnostics) -> Expr:
 
 
 def name_span(scalar: Scalar, name: str) -> Span:
-    """Where a name (or dotted path) first stands in the scalar's expressions; else the whole scalar."""
+    """Where a name (or dotted path, or tensor) first stands in the scalar's expressions; else the whole scalar.
+
+    What stands before the first `$` counts only where the name does not follow: in a template it is text, in `compute` a
+    tensor.
+    """
     text = scalar.value if isinstance(scalar.value, str) else ""
-    start = text.find(name, max(text.find("$"), 0))
-    while start >= 0:
-        end = start + len(name)
-        if not any(
-            letter == "_" or letter.isalnum() for letter in text[max(start - 1, 0) : start] + text[end : end + 1]
-        ):
-            return _inside(scalar, start, end)
-        start = text.find(name, start + 1)
+    for beginning in (max(text.find("$"), 0), 0):
+        start = text.find(name, beginning)
+        while start >= 0:
+            end = start + len(name)
+            around = text[max(start - 1, 0) : start] + text[end : end + 1]
+            if not any(letter == "_" or letter.isalnum() for letter in around):
+                return _inside(scalar, start, end)
+            start = text.find(name, start + 1)
     return scalar.span
 
 
