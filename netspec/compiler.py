@@ -13,7 +13,7 @@ from netspec.diagnostics import Diagnostics
 from netspec.elaborate import elaborate
 from netspec.initialization import check_rules
 from netspec.program import Instance, Program
-from netspec.schema import knows, validate
+from netspec.schema import knows, suggest_path, validate
 from netspec.spec import Spec, read_spec
 
 
@@ -62,7 +62,7 @@ PASSES: tuple[Callable[[State], None], ...] = (check_schema, read, shape, check_
 
 def check(path: str | Path, overrides: Sequence[str], diagnostics: Diagnostics) -> Program | None:
     """Compile a file; every mistake goes to `diagnostics`. None where there was an error, or where no model is stated."""
-    composed = compose(str(path), overrides, diagnostics, knows=knows)
+    composed = compose(str(path), overrides, diagnostics, knows=knows, meant=suggest_path)
     if composed is None:
         return None
     return _run(composed, str(path), diagnostics)
@@ -99,13 +99,15 @@ def compile(spec: str | Path | Mapping[str, Any], set: Mapping[str, Any] | None 
     diagnostics = Diagnostics()
     overrides = [f"{path}={_yaml(value)}" for path, value in (set or {}).items()]
     if isinstance(spec, Mapping):
-        composed = compose_mapping(spec, overrides, diagnostics, knows=knows)
+        composed = compose_mapping(spec, overrides, diagnostics, knows=knows, meant=suggest_path)
         program = _run(composed, "<mapping>", diagnostics) if composed is not None else None
     else:
         program = check(spec, overrides, diagnostics)
     diagnostics.raise_if_errors()
     if program is None:
-        diagnostics.error("NS323", "the document states no `model`", None, help="only a spec with a model can be compiled")
+        diagnostics.error(
+            "NS323", "the document states no `model`", None, help="only a spec with a model can be compiled"
+        )
         diagnostics.raise_if_errors()
     assert program is not None
     return program

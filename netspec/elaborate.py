@@ -31,7 +31,7 @@ from netspec.order import definition_order
 from netspec.origins import Opaque, Origin, names_of, origin_of, trace, untraced
 from netspec.patterns import bind, declare, matches, pattern_text
 from netspec.program import Apply, Argument, Arithmetic, Call, Carry, Factory, Instance, Loop, Node, Ref, Reuse, Skip
-from netspec.shapes import Problem, TensorType
+from netspec.shapes import ListType, Problem, TensorType
 from netspec.schema.names import check_layer_name
 from netspec.spec import Block, Body, Input, Layer, Spec, Value
 from netspec.suggest import suggest
@@ -806,6 +806,14 @@ class Elaborator:
         node = owner.node
         if node is not None and port in node.types:
             return Ref(node, port, node.types[port])
+        if isinstance(owner.type, ListType) and port.lstrip("-").isdigit():
+            items = owner.type.items
+            if -len(items) <= int(port) < len(items):
+                return Ref(node, port, items[int(port)])
+            self.diagnostics.error(
+                "NS302", f"`{text}`: `{text.partition('.')[0]}` gives {len(items)} tensors, counted from 0", span
+            )
+            raise Poisoned
         if node is not None and isinstance(node.op, Apply) and port.split(".")[0] in node.op.instance.children:
             self.diagnostics.error(
                 "NS310",

@@ -64,19 +64,25 @@ class Classes:
         self.outputs: dict[int, str] = {}
 
     def write(self) -> None:
+        """Write every class, those that others use first."""
         by_block: dict[int, list[Instance]] = defaultdict(list)
-        order: list[int] = []
+        uses: dict[int, list[int]] = defaultdict(list)
         for instance in instances(self.program.model):
-            if instance.group and instance.sequential:
-                continue
-            if instance.group and not instance.has_modules:
-                continue
-            key = id(instance.block)
-            if key not in by_block:
-                order.append(key)
-            by_block[key].append(instance)
-        for key in order:
+            if is_class(instance):
+                by_block[id(instance.block)].append(instance)
+                uses[id(instance.block)] += [id(used.block) for used in classes_in(instance)]
+        done: set[int] = set()
+
+        def visit(key: int) -> None:
+            if key in done:
+                return
+            done.add(key)
+            for used in uses[key]:
+                visit(used)
             self.block(by_block[key])
+
+        for key in list(by_block):
+            visit(key)
 
     # One block
 
@@ -272,6 +278,21 @@ class Classes:
             self.outputs[key] = self.name(f"{class_name(instance.block.name)}Output")
             self.imports.add("NamedTuple")
         return self.outputs[key]
+
+
+def is_class(instance: Instance) -> bool:
+    """Whether an instance is written as a class: blocks are; groups unless they are chains or without modules."""
+    return not instance.group or (instance.has_modules and not instance.sequential)
+
+
+def classes_in(instance: Instance) -> list[Instance]:
+    """The instances below that are classes, through the groups that are written in place."""
+    found: list[Instance] = []
+    for node in instance.nodes:
+        if isinstance(node.op, Apply):
+            inner = node.op.instance
+            found += [inner] if is_class(inner) else classes_in(inner)
+    return found
 
 
 def _default(block: Block, name: str) -> Any:

@@ -74,14 +74,27 @@ class Constructor(Scope):
         names = layer.loop.names
         depends = frozenset().union(*(free_names(value.expr) for value in layer.loop.values))
         self.give_up_on(frozenset(n for n in self.roots(depends) if self.is_count(layer, n)), must=len(counts) > 1)
-        kept = {name: self.values[name] for name in names if name in self.values}
+        kept = dict(self.values)
+        carried = {name: self.handed(record.carried[name].before) for record in records[:1] for name in record.carried}
         for k in range(counts.pop()):
+            copy_rows = [node for node in rows if in_copy(node, layer, k)]
             for name, value in zip(names, layer.loop.values, strict=False):
                 self.values[name] = step_value(value, k, name, rows, layer)
-            yield [node for node in rows if in_copy(node, layer, k)], k
-            for name in names:
-                self.values.pop(name, None)
-            self.values.update(kept)
+            for name, expr in carried.items():
+                sizes = {untraced(node.env[name]) for node in copy_rows if name in node.env}
+                self.values[name] = expr if expr is not None else Literal(sizes.pop() if len(sizes) == 1 else None)
+            yield copy_rows, k
+            for record in records[:1]:
+                updates = {name: carry.update for name, carry in record.carried.items() if carry.update is not None}
+                carried.update({name: self.handed(update) for name, update in updates.items()})
+            self.values = dict(kept)
+
+    def handed(self, origin: Any) -> Expr | None:
+        """A carried size in the constructor's names; None where only its number is known."""
+        if isinstance(origin, Opaque):
+            self.give_up_on(origin.names)
+            return None
+        return self.resolve(origin)
 
     def is_count(self, layer: Layer, name: str) -> bool:
         """Whether a name decides how many copies there are, and not only what is in them."""
@@ -325,13 +338,28 @@ class Constructor(Scope):
     def factory_text(self, value: Value, rows: Rows, name: str) -> str:
         """A layer given as a value: its class, or a partial of it."""
         resolved = self.resolve(value.expr) if value.layer is None else None
+        if isinstance(resolved, Name):
+            loop = next((one for one in self.loops if resolved.id in one.names), None)
+            if loop is None:
+                self.classes.factories.add((id(self.block), resolved.id))
+            elif not self.lists_layers(loop, resolved.id):
+                raise Retry(unroll=frozenset({id(loop.layer)}))
+            else:
+                loop.factories.add(resolved.id)
+            return self.write(resolved)
         if resolved is not None and not is_constant(resolved):
-            assert isinstance(resolved, Name)
-            self.classes.factories.add((id(self.block), resolved.id))
-            return self.text(resolved)
+            self.give_up_on(free_names(value.expr), must=True)
         given = {self.classes.factory(node.op.instance.scope[name]) for node in rows if isinstance(node.op, Apply)}
         assert len(given) == 1
         return given.pop()
+
+    def lists_layers(self, loop: OpenLoop, name: str) -> bool:
+        """Whether a loop's name runs over a written list of layer names."""
+        assert loop.layer.loop is not None
+        value = loop.layer.loop.values[loop.names.index(name)]
+        return isinstance(value.expr, ListExpr) and all(
+            isinstance(item, Literal) and (item.value is None or isinstance(item.value, str)) for item in value.expr.items
+        )
 
     # Chains
 
@@ -431,9 +459,12 @@ class Constructor(Scope):
             return None
         return f"nn.Sequential(*({found[0]} for {self.header(loop)}))"
 
-    def steps(self, body: Body, nodes: Rows, instances: list[Instance], name: str) -> None:
+    def steps(
+        self, body: Body, nodes: Rows, instances: list[Instance], name: str, kind: str = ""
+    ) -> None:
         """`name.append(…)` for each entry, `for` for loops, `if` for conditions."""
         batch: list[str] = []
+        kind = kind or body.kind
 
         def flush() -> None:
             if len(batch) == 1:
@@ -446,11 +477,11 @@ class Constructor(Scope):
             rows = rows_of(layer, nodes)
             if layer.loop is not None:
                 flush()
-                self.loop(layer, nodes, instances, name, body.kind)
+                self.loop(layer, nodes, instances, name, kind)
             elif layer.inline and layer.body is not None:
                 flush()
                 self.guarded(layer, rows, lambda layer=layer: self.steps(layer.body, nodes, instances, name))  # type: ignore[misc]
-            elif body.kind == "list":
+            elif kind == "list":
                 self.entry(layer, rows, name, batch, flush)
             else:
                 flush()
@@ -583,7 +614,12 @@ class Constructor(Scope):
     def loop(self, layer: Layer, nodes: Rows, instances: list[Instance], name: str, kind: str) -> None:
         if id(layer) in self.plan.unrolled or kind == "mapping":
             for copy_rows, _ in self.copies(layer, nodes, instances):
-                self.copy(layer, copy_rows, instances, name)
+                if kind == "list":
+                    self.copy(layer, copy_rows, instances, name)
+                elif layer.inline and layer.body is not None:
+                    self.steps(layer.body, copy_rows, instances, name, kind)
+                else:
+                    self.child(layer, rows_of(layer, copy_rows), instances, name)
             return
         rows = [node for node in nodes if any(part is layer for part, _ in node.loops)]
         if not rows:
@@ -690,6 +726,13 @@ class Constructor(Scope):
         open_loops = self.loops
         self.loops = [one for one in open_loops if one is not loop]
         counted = self.counts(value, loop)
+        if loop.factories & set(loop.names) and any(
+            v is value and n in loop.factories
+            for n, v in zip(loop.names, loop.layer.loop.values, strict=True)  # type: ignore[union-attr]
+        ):
+            assert isinstance(value.expr, ListExpr)
+            self.loops = open_loops
+            return f"[{', '.join(self.classes.factory(getattr(item, 'value', None)) for item in value.expr.items)}]"
         text = self.write(self.resolve(value.expr), iterated=not counted)
         self.loops = open_loops
         return f"range({text})" if counted else text

@@ -38,7 +38,9 @@ class Forward:
         """Values of the constructor that `forward` needs: attribute → text."""
         self.texts: dict[tuple[int, str], tuple[str, int]] = {}
         """What stands for a value now: a variable or a pending expression, with its depth."""
-        self.taken: set[str] = {"self"}
+        self.unpacked: dict[str, dict[int, str]] = {}
+        """The sizes of inputs that are used, by input and axis."""
+        self.taken: set[str] = {"self", *(name for name in self.instance.scope if name.isidentifier())}
         self.output = ""
         self.result_comment = ""
         self.by_id = {id(node): node for node in all_nodes(self.instance)}
@@ -73,6 +75,7 @@ class Forward:
             at += 1
         if not self.output:
             self.output = self.results()
+        self.lines[:0] = self.unpacking()
 
     def results(self) -> str:
         outputs = self.outputs
@@ -102,6 +105,8 @@ class Forward:
         if readers.get(id(node), 0) != 1 or i + 1 >= len(plan):
             return False
         reader = plan[i + 1]
+        if self.is_conditional(reader):
+            return False  # it would be written twice
         if not any(ref.node is node for ref in self.steps.refs(reader)):
             return False
         if isinstance(node.type, ListType) or len(node.types) > 1:
@@ -251,6 +256,11 @@ class Forward:
         flag = self.attribute(f"has_{as_identifier(node.name)}", self.writer.text(condition.expr))
         return f"{text} if {flag} else {passed}"
 
+    def is_conditional(self, node: Node) -> bool:
+        condition = node.layer.condition
+        function = isinstance(node.op, Arithmetic | Call | Skip) and node.key is None
+        return condition is not None and function and not is_constant(self.writer.resolve(condition.expr))
+
     def attribute(self, name: str, text: str) -> str:
         children = {node.key for node in self.instance.nodes}
         while name in children:
@@ -289,11 +299,35 @@ class Forward:
                 symbolic = isinstance(size, Dim) and size == self.instance.scope.get(name)
                 origin = origin_of(size) if isinstance(size, int) else None
                 if symbolic or (isinstance(origin, Name) and origin.id == name):
-                    return f"{self.texts[(0, port)][0]}.shape[{axis}]"
+                    return self.size(name, port, axis)
         if name in self.instance.block.let and self.depends_on_input(name):
             text = to_python(self.instance.block.let[name].expr, self.name)
             return f"({text})" if not is_simple(text) else text
         return self.attribute(name, self.writer.text(Name(name)))
+
+    def size(self, name: str, port: str, axis: int) -> str:
+        """A size of an input, as a variable that is read from its shape before anything else."""
+        names = self.unpacked.setdefault(port, {})
+        if axis not in names:
+            variable = name if name.isidentifier() else f"{as_identifier(port)}_size_{axis}"
+            names[axis] = variable
+            self.taken.add(variable)
+        return names[axis]
+
+    def unpacking(self) -> list[str]:
+        """`N, _, H, W = x.shape` for every input whose sizes are used."""
+        lines = []
+        for port, names in self.unpacked.items():
+            type_ = self.instance.inputs[port]
+            assert isinstance(type_, TensorType)
+            rank = len(type_.shape)
+            shape = f"{as_identifier(port)}.shape"
+            if len(names) == 1:
+                ((axis, variable),) = names.items()
+                lines.append(f"{variable} = {shape}[{axis}]")
+            else:
+                lines.append(f"{', '.join(names.get(axis, '_') for axis in range(rank))} = {shape}")
+        return lines
 
     def depends_on_input(self, name: str) -> bool:
         return isinstance(self.instance.scope.get(name), Dim)

@@ -50,6 +50,8 @@ class OpenLoop:
     layer: Layer
     names: tuple[str, ...]
     used: set[str] = field(default_factory=set)
+    factories: set[str] = field(default_factory=set)
+    """The names whose values are layers."""
     variables: dict[str, str] = field(default_factory=dict)
     """Local variables for the sizes that it carries, by carry name."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from netspec.catalog.entry import TypeLike
 from netspec.program import Program
-from netspec.runtime.load import model_class
+from netspec.runtime.load import import_source, model_class
 from netspec.shapes import Dim, ListType, TensorType
 
 SYMBOL_SIZE = 2
@@ -20,14 +20,10 @@ SYMBOL_SIZE = 2
 
 def emitted_module(program: Program, seed: int | None = None) -> nn.Module:
     """The model from the program's own emitted source, its weights drawn from `seed`."""
-    name = f"netspec_emitted_{program.digest[:16]}"
-    module = ModuleType(name)
-    sys.modules[name] = module
-    try:
-        exec(compile(program.source(), f"<{program.name}.py>", "exec"), module.__dict__)
-    finally:
-        del sys.modules[name]
-    made = model_class(module)
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "model.py")
+        file.write_text(program.source(), encoding="utf-8")
+        made = model_class(import_source(file))
     if seed is None:
         return made()
     with torch.random.fork_rng(devices=[]):
