@@ -46,8 +46,7 @@ def parse_compute(scalar: Scalar, diagnostics: Diagnostics) -> Expr:
 def name_span(scalar: Scalar, name: str) -> Span:
     """Where a name (or dotted path, or tensor) first stands in the scalar's expressions; else the whole scalar.
 
-    What stands before the first `$` counts only where the name does not follow: in a template it is text, in `compute` a
-    tensor.
+    What stands before the first `$` counts only where the name does not follow: it is text, or in `compute` a tensor.
     """
     text = scalar.value if isinstance(scalar.value, str) else ""
     for beginning in (max(text.find("$"), 0), 0):
