@@ -26,6 +26,17 @@ from netspec.shapes import Dim
 INPLACE = Argument(name="inplace", kind="bool", default=False, doc="whether to overwrite the input, which saves memory")
 
 
+_SLOPES = {
+    "LeakyReLU": "negative_slope",
+    "leaky_relu": "negative_slope",
+    "ELU": "alpha",
+    "elu": "alpha",
+    "CELU": "alpha",
+    "celu": "alpha",
+}
+"""The argument whose sign decides whether the function can be undone in the backward pass when it worked in place."""
+
+
 def elementwise(name: str, dtypes: tuple[str, ...], lifts: bool = False) -> Rule:
     """Same shape; same dtype, or float32 for integers where the function `lifts` them."""
 
@@ -35,6 +46,9 @@ def elementwise(name: str, dtypes: tuple[str, ...], lifts: bool = False) -> Rule
         accepting(name, x, dtypes)
         if name in ("CELU", "celu") and arguments["alpha"] == 0:
             refuse(f"{name} divides by alpha, and alpha is 0", argument="alpha", code="NS404")
+        slope = arguments.get(_SLOPES.get(name, ""), 0)
+        if slope < 0 and arguments["inplace"] and x.dtype in FLOATING:
+            refuse(f"{name} with a negative slope cannot work in place", help="leave inplace out", argument="inplace")
         lifted = lifts and x.dtype not in FLOATING
         if lifted and arguments.get("inplace"):
             refuse(

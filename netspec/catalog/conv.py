@@ -140,6 +140,7 @@ def _conv_transpose(count: int) -> Any:
                     f"{name}: padding {p} leaves nothing of the output of {plural(size, 'row')}",
                     help="pad less, or use a larger kernel",
                     argument="padding",
+                    code="NS401" if surely_below(result, 0) else "NS406",
                 )
             sizes.append(result)
         shape = (*x.shape[: -count - 1], arguments["out_channels"], *sizes)

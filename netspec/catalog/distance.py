@@ -58,7 +58,7 @@ def _pairwise(name: str) -> Rule:
 
 _COSINE = (
     Argument(name="dim", kind="int", default=1, doc="the dimension that holds the vectors"),
-    Argument(name="eps", kind="float", default=1e-8, doc="least length to divide by"),
+    Argument(name="eps", kind="float", default=1e-8, minimum=0, doc="least length to divide by"),
 )
 _PAIRWISE = (
     Argument(name="p", kind="float", default=2.0, doc="the power of the norm"),

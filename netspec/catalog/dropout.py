@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from netspec.catalog.activation import INPLACE
+from netspec.catalog.conv import AXES
 from netspec.catalog.entry import Argument, Entry, Inferred, Rule
 from netspec.catalog.rules import FLOATING, Arguments, Inputs, accepting, one, refuse, rule, tensor
 
@@ -18,16 +19,21 @@ _P = Argument(
 
 
 def _dropout(name: str) -> Rule:
-    channelwise = name not in ("Dropout", "dropout", "AlphaDropout", "alpha_dropout")
+    ranks = {"1d": (2, 3), "2d": (3, 4), "3d": (4, 5)}.get(name[-2:])
 
     @rule
     def infer(arguments: Arguments, inputs: Inputs) -> Inferred:
         x = tensor(inputs, name)
-        if name in ("Dropout1d", "dropout1d") and len(x.shape) not in (2, 3):
-            refuse(f"{name} takes [N, C, L] or [C, L], and got {x}", help="use Dropout, or Dropout2d for images")
+        if ranks is not None and len(x.shape) not in ranks:
+            axes = AXES[ranks[0] - 1]
+            refuse(
+                f"{name} takes [N, C, {axes}] or [C, {axes}], and got {x}",
+                help="use Dropout, which works on single values",
+                code="NS401" if "1d" in name else "NS406",  # torch only warns in two and three dimensions
+            )
         if 0 < arguments["p"] < 1:
             accepting(name, x, FLOATING)
-            if channelwise and len(x.shape) < 2:
+            if "eature" in name and len(x.shape) < 2:
                 refuse(f"{name} takes [N, C, ...], and got {x}", help="use Dropout")
         return one(x.shape, x.dtype)
 

@@ -21,6 +21,7 @@ A kind is one of the atoms below, or several joined by `|`, and may end in `?` w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from netspec.catalog.entry import REQUIRED, Argument
@@ -68,20 +69,27 @@ def accepts(argument: Argument, value: Any) -> Problem | None:
     """None where the value is of the argument's kind and within its limits, else what is wrong with it."""
     if value is None and argument.kind.endswith("?"):
         return None
-    if any(atom.holds(argument, count, value) for atom, count in _atoms(argument)):
+    if _holds(argument, value):
         return None
     if isinstance(value, Dim) or (isinstance(value, list | tuple) and any(isinstance(v, Dim) for v in value)):
         return Problem(
             f"`{argument.name}` has to be known when the model is built, and {_show(value)} is not",
             help="give the input that size as a number",
             argument=argument.name,
-            code="NS404",
+            code="NS407",
         )
+    anything = replace(argument, minimum=None, maximum=None)
+    outside = (isinstance(value, str) and "choice" in argument.kind) or _holds(anything, value)
     return Problem(
         f"`{argument.name}` takes {describe(argument)}, and got {_show(value)}",
         argument=argument.name,
-        code="NS404",
+        code="NS104" if outside else "NS103",
     )
+
+
+def _holds(argument: Argument, value: Any) -> bool:
+    """Whether an atom of the argument's kind holds the value."""
+    return any(atom.holds(argument, count, value) for atom, count in _atoms(argument))
 
 
 def describe(argument: Argument) -> str:

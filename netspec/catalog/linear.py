@@ -92,6 +92,10 @@ def _embedding(arguments: Arguments, inputs: Inputs) -> Inferred:
             argument="padding_idx",
             code="NS404",
         )
+    if arguments["sparse"] and arguments["scale_grad_by_freq"]:
+        refuse("Embedding cannot scale a sparse gradient by frequency", argument="scale_grad_by_freq", code="NS404")
+    if arguments["sparse"] and padding is not None and not x.shape:
+        refuse("Embedding with a sparse gradient and padding_idx takes [...] with dimensions, and got none")
     return one((*x.shape, arguments["embedding_dim"]), "float32")
 
 

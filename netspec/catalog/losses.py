@@ -1,22 +1,13 @@
-"""The losses of torch.nn, whose rules check the target's dtype and shape before anything is trained."""
+"""Losses that compare the output with a target value by value, checked before anything is trained."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from netspec.catalog.entry import Argument, Entry, Inferred, Port, Rule
-from netspec.catalog.rules import (
-    FLOATING,
-    Arguments,
-    Inputs,
-    Shape,
-    one,
-    promoted,
-    refuse,
-    rule,
-    tensor,
-)
-from netspec.shapes import TensorType
+from netspec.catalog.kinds import tensor_shape
+from netspec.catalog.rules import FLOATING, Arguments, Inputs, Shape, one, promoted, refuse, rule, tensor
+from netspec.shapes import Problem, TensorType, broadcast
 
 REDUCTION = Argument(
     name="reduction",
@@ -28,13 +19,38 @@ REDUCTION = Argument(
 PAIR = (Port(name="input"), Port(name="target"))
 
 
-def number(name: str, default: float, doc: str) -> Argument:
+def number(name: str, default: float, doc: str, minimum: float | None = None, maximum: float | None = None) -> Argument:
     """A numeric argument of a loss."""
-    return Argument(name=name, kind="float", default=default, doc=doc)
+    return Argument(name=name, kind="float", default=default, doc=doc, minimum=minimum, maximum=maximum)
 
 
-def tensor_argument(name: str, doc: str) -> Argument:
+def flag(name: str, default: bool, doc: str) -> Argument:
+    """A boolean argument of a loss."""
+    return Argument(name=name, kind="bool", default=default, doc=doc)
+
+
+def weights(name: str, doc: str) -> Argument:
+    """A tensor argument of a loss, written as a list of numbers."""
     return Argument(name=name, kind="tensor?", default=None, doc=doc)
+
+
+def loss(name: str, arguments: tuple[Argument, ...], rule: Rule, doc: str, inputs: tuple[Port, ...] = PAIR) -> Entry:
+    """The entry of a loss of torch.nn."""
+    return Entry(
+        name=name,
+        category="loss",
+        target=f"torch.nn.{name}",
+        arguments=arguments,
+        inputs=inputs,
+        rule=rule,
+        buffers=_weights if any(argument.kind == "tensor?" for argument in arguments) else None,
+        doc=doc,
+    )
+
+
+def _weights(arguments: Arguments) -> Mapping[str, tuple[int, ...]]:
+    names = [name for name in ("weight", "pos_weight") if arguments.get(name) is not None]
+    return {name: tensor_shape(arguments[name]) for name in names}
 
 
 def reduced(arguments: Arguments, shape: Shape, dtype: str) -> Inferred:
@@ -50,9 +66,20 @@ def prediction(name: str, inputs: Inputs, port: str = "input") -> TensorType:
             f"{name} takes a floating point {port}, and got {x.dtype}",
             help="a loss needs an output that has a gradient",
             ports=(port,),
-            code="NS405",
+            code="NS406",
         )
     return x
+
+
+def not_bool(name: str, y: TensorType, port: str = "target") -> None:
+    """Refuse a target of truth values, which torch takes for some losses and not for others."""
+    if y.dtype == "bool":
+        refuse(
+            f"{name} takes numbers as {port}, and got bool",
+            help="convert it in the data: `{type: ToDtype, dtype: float32}`",
+            ports=(port,),
+            code="NS406",
+        )
 
 
 def same_shape(name: str, x: TensorType, y: TensorType, ports: tuple[str, str] = ("input", "target")) -> None:
@@ -61,7 +88,7 @@ def same_shape(name: str, x: TensorType, y: TensorType, ports: tuple[str, str] =
         return
     longer, shorter = (x, y) if len(x.shape) > len(y.shape) else (y, x)
     help = "they must have the same shape: torch would stretch one over the other, and compare each value with many"
-    if len(longer.shape) == len(shorter.shape) + 1 and longer.shape[-1] == 1 and longer.shape[:-1] == shorter.shape:
+    if longer.shape == (*shorter.shape, 1):
         drop, keep = (ports[0], ports[1]) if longer is x else (ports[1], ports[0])
         help = (
             f"squeeze the last dimension of the {drop} (`{{type: squeeze, dim: -1}}`), "
@@ -71,12 +98,12 @@ def same_shape(name: str, x: TensorType, y: TensorType, ports: tuple[str, str] =
         f"{name} compares each value of the {ports[0]} {x} with one of the {ports[1]}, and got {y}",
         help=help,
         ports=ports,
-        code="NS405",
+        code="NS406",
     )
 
 
 Check = Callable[[str, Arguments, TensorType, TensorType], str]
-"""check(name, arguments, input, target) refuses dtypes and answers the dtype of the loss."""
+"""check(name, arguments, input, target) refuses what does not fit, and answers the dtype of the loss."""
 
 
 def _pointwise(name: str, check: Check) -> Rule:
@@ -91,86 +118,193 @@ def _pointwise(name: str, check: Check) -> Rule:
     return infer
 
 
-def _real_target(name: str, arguments: Arguments, x: TensorType, y: TensorType) -> str:
-    if y.dtype == "bool":
+def _regression(name: str, arguments: Arguments, x: TensorType, y: TensorType) -> str:
+    not_bool(name, y)
+    return promoted(x, y)
+
+
+def _own_dtype(name: str, arguments: Arguments, x: TensorType, y: TensorType) -> str:
+    not_bool(name, y)
+    return x.dtype
+
+
+def _huber(name: str, arguments: Arguments, x: TensorType, y: TensorType) -> str:
+    if arguments["delta"] <= 0:
+        refuse(f"{name} takes a delta above 0, and got {arguments['delta']}", argument="delta", code="NS404")
+    return _equal_dtypes(name, arguments, x, y)
+
+
+def _equal_dtypes(name: str, arguments: Arguments, x: TensorType, y: TensorType) -> str:
+    if x.dtype != y.dtype:
         refuse(
-            f"{name} takes a floating point target, and got bool",
+            f"{name} takes a target of the input's dtype, {x.dtype}, and got {y.dtype}",
+            help=f"convert it in the data: `{{type: ToDtype, dtype: {x.dtype}}}`",
+            ports=("target",),
+            code="NS402",
+        )
+    return x.dtype
+
+
+def _floating_target(name: str, y: TensorType) -> None:
+    if y.dtype not in FLOATING:
+        refuse(
+            f"{name} takes a floating point target, and got {y.dtype}",
             help="convert it in the data: `{type: ToDtype, dtype: float32}`",
             ports=("target",),
-            code="NS405",
+            code="NS402",
         )
+
+
+def _fits(name: str, arguments: Arguments, argument: str, x: TensorType) -> None:
+    """Refuse weights that do not stretch to the input's shape."""
+    if arguments[argument] is None:
+        return
+    shape = tensor_shape(arguments[argument])
+    together = broadcast(x.shape, shape)
+    if isinstance(together, Problem) or together != x.shape:
+        refuse(
+            f"{name}: {argument} {TensorType(shape)} does not go with the input {x}",
+            help="one number for each entry of the last dimension, or a tensor of the input's shape",
+            argument=argument,
+            code="NS403" if isinstance(together, Problem) else "NS406",
+        )
+
+
+def _probabilities(name: str, arguments: Arguments, x: TensorType, y: TensorType) -> str:
+    dtype = _equal_dtypes(name, arguments, x, y)
+    if x.shape == y.shape:
+        _fits(name, arguments, "weight", x)
+    else:
+        refuse(
+            f"{name} takes a target of the input's shape {x}, and got {y}",
+            help=_column_help(x, y),
+            ports=("input", "target"),
+            code="NS403",
+        )
+    return dtype
+
+
+def _column_help(x: TensorType, y: TensorType) -> str | None:
+    if x.shape == (*y.shape, 1):
+        return "squeeze the last dimension of the input (`{type: squeeze, dim: -1}`), or unsqueeze the target"
+    return None
+
+
+def _logits(name: str, arguments: Arguments, x: TensorType, y: TensorType) -> str:
+    _floating_target(name, y)
+    if x.shape != y.shape:
+        refuse(
+            f"{name} takes a target of the input's shape {x}, and got {y}",
+            help=_column_help(x, y),
+            ports=("input", "target"),
+            code="NS403",
+        )
+    _fits(name, arguments, "weight", x)
+    _fits(name, arguments, "pos_weight", x)
+    if x.dtype != y.dtype:
+        refuse(
+            f"{name} of {x.dtype} with a target of {y.dtype} would be rounded to {y.dtype}",
+            help=f"convert the target in the data: `{{type: ToDtype, dtype: {x.dtype}}}`",
+            ports=("target",),
+            code="NS406",
+        )
+    return x.dtype
+
+
+def _divergence(name: str, arguments: Arguments, x: TensorType, y: TensorType) -> str:
+    _floating_target(name, y)
     return promoted(x, y)
 
 
 @rule
-def _cross_entropy(arguments: Arguments, inputs: Inputs) -> Inferred:
-    name = "CrossEntropyLoss"
+def _multilabel_soft(arguments: Arguments, inputs: Inputs) -> Inferred:
+    name = "MultiLabelSoftMarginLoss"
     x = prediction(name, inputs)
     y = tensor(inputs, name, "target")
+    not_bool(name, y)
     if not x.shape:
-        refuse(f"{name} takes scores [N, classes, ...] or [classes], and got a tensor without dimensions")
-    axis = 0 if len(x.shape) == 1 else 1
-    places = (*x.shape[:axis], *x.shape[axis + 1 :])
-    if y.shape == x.shape:
-        if y.dtype not in FLOATING:
-            refuse(
-                f"{name} takes probabilities as floating point, and got {y.dtype} of the scores' shape {y}",
-                help=f"give class indices, int64 {TensorType(places)}, or convert the target to float32",
-                ports=("target",),
-                code="NS402",
-            )
-        return reduced(arguments, places, promoted(x, y))
-    if y.shape != places:
-        refuse(
-            f"{name} of scores {x} takes class indices {TensorType(places)} or probabilities {x}, and got {y}",
-            help=_target_help(places, y),
-            ports=("target", "input"),
-            code="NS403",
-        )
-    _indices(name, y, len(x.shape) < 3)
-    return reduced(arguments, places, x.dtype)
-
-
-def _target_help(places: Shape, y: TensorType) -> str | None:
-    if y.shape == (*places, 1):
-        return "squeeze the target's last dimension"
-    return None
-
-
-def _indices(name: str, y: TensorType, bytes_too: bool) -> None:
-    """Refuse what cannot be class indices."""
-    if y.dtype == "int64" or (y.dtype == "uint8" and bytes_too):
-        return
-    refuse(
-        f"{name} takes class indices as int64, and got {y.dtype}",
-        help="convert the target in the data: `{type: ToDtype, dtype: int64}`",
-        ports=("target",),
-        code="NS402",
-    )
+        refuse(f"{name} takes [N, classes], and got a tensor without dimensions")
+    same_shape(name, x, y)
+    _fits(name, arguments, "weight", x)
+    dtype = promoted(x, y)
+    if arguments["weight"] is not None:
+        dtype = promoted(TensorType(x.shape, dtype), TensorType(tensor_shape(arguments["weight"]), "float32"))
+    return reduced(arguments, x.shape[:-1], dtype)
 
 
 ENTRIES: tuple[Entry, ...] = (
-    Entry(
-        name="CrossEntropyLoss",
-        category="loss",
-        target="torch.nn.CrossEntropyLoss",
-        arguments=(
-            tensor_argument("weight", "a factor for each class"),
-            Argument(name="ignore_index", kind="int", default=-100, doc="targets with this index do not count"),
-            REDUCTION,
-            number("label_smoothing", 0.0, "share of the target that is spread over all classes"),
-        ),
-        inputs=PAIR,
-        rule=_cross_entropy,
-        doc="Compares scores (logits) with class indices or probabilities, for one class of several.",
+    loss("L1Loss", (REDUCTION,), _pointwise("L1Loss", _regression), "Absolute difference."),
+    loss("MSELoss", (REDUCTION,), _pointwise("MSELoss", _regression), "Squared difference."),
+    loss(
+        "SmoothL1Loss",
+        (REDUCTION, number("beta", 1.0, "differences below this count squared", 0)),
+        _pointwise("SmoothL1Loss", _regression),
+        "Absolute difference, squared near zero; scaled so that the far slope is 1.",
     ),
-    Entry(
-        name="MSELoss",
-        category="loss",
-        target="torch.nn.MSELoss",
-        arguments=(REDUCTION,),
-        inputs=PAIR,
-        rule=_pointwise("MSELoss", _real_target),
-        doc="Squared difference.",
+    loss(
+        "HuberLoss",
+        (REDUCTION, number("delta", 1.0, "differences below this count squared")),
+        _pointwise("HuberLoss", _huber),
+        "Squared difference near zero, linear beyond.",
+    ),
+    loss(
+        "BCELoss",
+        (weights("weight", "a factor for each value"), REDUCTION),
+        _pointwise("BCELoss", _probabilities),
+        "Compares probabilities with targets between 0 and 1; takes what a sigmoid gives.",
+    ),
+    loss(
+        "BCEWithLogitsLoss",
+        (
+            weights("weight", "a factor for each value"),
+            REDUCTION,
+            weights("pos_weight", "a factor for positive targets, one for each class"),
+        ),
+        _pointwise("BCEWithLogitsLoss", _logits),
+        "Compares scores (logits) with targets between 0 and 1; holds the sigmoid itself.",
+    ),
+    loss(
+        "PoissonNLLLoss",
+        (
+            flag("log_input", True, "whether the input is the logarithm of the rate"),
+            flag("full", False, "whether to add the term that depends on the target alone"),
+            number("eps", 1e-8, "added against the logarithm of zero"),
+            REDUCTION,
+        ),
+        _pointwise("PoissonNLLLoss", _regression),
+        "How unlikely counts are under a Poisson distribution.",
+    ),
+    loss(
+        "KLDivLoss",
+        (
+            Argument(
+                name="reduction",
+                kind="choice",
+                default="mean",
+                choices=("none", "mean", "batchmean", "sum"),
+                doc='what becomes of the single losses; "batchmean" is the divergence as it is defined',
+            ),
+            flag("log_target", False, "whether the target is given as logarithms"),
+        ),
+        _pointwise("KLDivLoss", _divergence),
+        "Divergence of a distribution, given as logarithms, from the target's.",
+    ),
+    loss(
+        "SoftMarginLoss",
+        (REDUCTION,),
+        _pointwise("SoftMarginLoss", _own_dtype),
+        "Logistic loss for targets of 1 and -1.",
+    ),
+    loss(
+        "HingeEmbeddingLoss",
+        (number("margin", 1.0, "distance from which unlike pairs cost nothing"), REDUCTION),
+        _pointwise("HingeEmbeddingLoss", _own_dtype),
+        "Distances of pairs that are alike (target 1) or not (-1).",
+    ),
+    loss(
+        "MultiLabelSoftMarginLoss",
+        (weights("weight", "a factor for each class"), REDUCTION),
+        _multilabel_soft,
+        "Logistic loss for several labels at once, averaged over the classes.",
     ),
 )

@@ -146,6 +146,8 @@ def _arithmetic(name: str, dtypes: tuple[str, ...]) -> Rule:
         dtype = promoted(a, b)
         if name == "div" and arguments["rounding_mode"] is None and dtype not in FLOATING:
             dtype = "float32"
+        if dtype == "bool" and name == "div":
+            refuse("div of truth values takes no rounding_mode", argument="rounding_mode", code="NS402")
         return one(broadcasted(name, a, b, ("input", "other")), dtype)
 
     return infer

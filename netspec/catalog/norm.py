@@ -49,7 +49,7 @@ def _batch_norm(count: int) -> Rule:
         channels = known(name, x.shape[1], "the number of channels")
         features = inferred(name, arguments, "num_features", channels, "channels")
         if arguments["eps"] <= 0:
-            refuse(f"{name} takes an eps above 0, and got {arguments['eps']}", argument="eps", code="NS405")
+            refuse(f"{name} takes an eps above 0, and got {arguments['eps']}", argument="eps", code="NS406")
         values = numel((x.shape[0], *x.shape[2:]))
         if not isinstance(values, Dim) and values <= 1:
             refuse(
@@ -130,7 +130,7 @@ def _instance_norm(count: int) -> Rule:
             floating(name, x)
         channels = known(name, x.shape[-count - 1], "the number of channels")
         # Without weights and statistics torch only warns.
-        code = "NS403" if arguments["affine"] or arguments["track_running_stats"] else "NS405"
+        code = "NS403" if arguments["affine"] or arguments["track_running_stats"] else "NS406"
         features = inferred(name, arguments, "num_features", channels, "channels", code=code)
         places = numel(x.shape[-count:])
         if not isinstance(places, Dim) and places <= 1:
@@ -182,7 +182,8 @@ def _group_norm(arguments: Arguments, inputs: Inputs) -> Inferred:
     else:
         floating(name, x)
     size = known(name, x.shape[1], "the number of channels")
-    channels = inferred(name, arguments, "num_channels", size, "channels")
+    code = "NS403" if arguments["affine"] else "NS406"
+    channels = inferred(name, arguments, "num_channels", size, "channels", code=code)
     groups = arguments["num_groups"]
     if channels % groups:
         refuse(

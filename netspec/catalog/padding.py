@@ -42,7 +42,7 @@ def padded(name: str, x: TensorType, pads: Sequence[Size], mode: str, argument: 
             )
         result = size + before + after
         if surely_below(result, 1):
-            refuse(f"{name} takes {before} and {after} from a size of {size}", argument=argument, code="NS405")
+            refuse(f"{name} takes {before} and {after} from a size of {size}", argument=argument, code="NS406")
         sizes[-1 - axis] = result
     return one(sizes, x.dtype)
 

@@ -37,11 +37,10 @@ def _windows(name: str, arguments: Arguments, x: TensorType, count: int) -> list
     sizes: list[Size] = []
     for size, k, s, p, d in zip(x.shape[-count:], kernel, stride, padding, dilation, strict=True):
         window = d * (k - 1) + 1
-        widest = k // 2 if count == 1 else window // 2  # in one dimension torch leaves the dilation out
-        if p > widest:
+        if p > k // 2:
             refuse(
                 f"{name}: padding {p} is more than half of the kernel {k}",
-                help=f"pad by at most {widest}",
+                help=f"pad by at most {k // 2}",
                 argument="padding",
                 code="NS404",
             )
@@ -92,8 +91,10 @@ def _pool(name: str, count: int, dtypes: tuple[str, ...]) -> Rule:
     def infer(arguments: Arguments, inputs: Inputs) -> Inferred:
         x = tensor(inputs, name)
         images(name, x, count)
+        if name.lower().startswith("lp") and x.dtype not in FLOATING:
+            refuse(f"{name} takes floating point, and got {x.dtype}", code="NS406")
         accepting(name, x, dtypes)
-        if name in ("AvgPool3d", "avg_pool3d"):
+        if count == 3 and "max" not in name.lower():
             _fits_unpadded(name, arguments, x)
         return one((*x.shape[:-count], *_windows(name, arguments, x, count)), x.dtype)
 
@@ -104,8 +105,8 @@ def _adaptive(name: str, count: int) -> Rule:
     @rule
     def infer(arguments: Arguments, inputs: Inputs) -> Inferred:
         x = tensor(inputs, name)
-        if "vg" in name and count == 2 and len(x.shape) > 4:
-            refuse(f"{name} takes [N, C, H, W] or [C, H, W], and got {x}", code="NS405")
+        if "vg" in name and count == 2 and len(x.shape) not in (3, 4):
+            refuse(f"{name} takes [N, C, H, W] or [C, H, W], and got {x}", code="NS406")
         images(name, x, count)
         accepting(name, x, FLOATING)
         wanted = spread(arguments["output_size"], count)
@@ -117,6 +118,9 @@ def _adaptive(name: str, count: int) -> Rule:
 
 def _kernel(count: int) -> Argument:
     return Argument(name="kernel_size", kind=f"size{count}", minimum=1, doc="extent of the window")
+
+
+_ONE_NUMBER = Argument(name="kernel_size", kind="int", minimum=1, doc="extent of the window")
 
 
 def _stride(count: int) -> Argument:
@@ -198,7 +202,7 @@ def _power(count: int) -> tuple[Entry, Entry]:
         Argument(
             name="norm_type", kind="float", positional=True, doc="the power p; 1 sums, infinity takes the largest"
         ),
-        _kernel(count),
+        _kernel(count) if count > 1 else _ONE_NUMBER,  # torch computes with it before it is spread
         _stride(count),
         _CEIL,
     )

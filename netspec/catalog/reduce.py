@@ -46,6 +46,12 @@ def _reduce(name: str, dtypes: tuple[str, ...], result: str) -> Rule:
             accepting(name, x, dtypes)
         elif dtypes == FLOATING and wanted not in FLOATING:
             refuse(f"{name} computes in floating point, and dtype is {wanted}", argument="dtype", code="NS402")
+        if arguments["dim"] is None and arguments["keepdim"] and name in ("mean", "sum", "prod"):
+            refuse(
+                f"{name} takes keepdim together with dim", help="name the dimensions", argument="keepdim", code="NS404"
+            )
+        if result == "sum":
+            _differentiable(name, x, wanted)
         axes = _axes(name, arguments["dim"], len(x.shape))
         dtype = wanted or _result(result, x.dtype)
         return one(_left(x, axes, arguments["keepdim"]), dtype)
@@ -59,10 +65,17 @@ def _result(result: str, dtype: str) -> str:
     return {"sum": "int64", "float": "float32"}.get(result, result)
 
 
+def _differentiable(name: str, x: TensorType, dtype: str | None) -> None:
+    """Refuse a dtype that would cut the gradient off with an error."""
+    if dtype is not None and dtype not in FLOATING and x.dtype in FLOATING:
+        refuse(f"{name} of {x.dtype} has no gradient as {dtype}", argument="dtype", code="NS402")
+
+
 @rule
 def _cumsum(arguments: Arguments, inputs: Inputs) -> Inferred:
     x = tensor(inputs, "cumsum")
     dimension("cumsum", arguments["dim"], len(x.shape))
+    _differentiable("cumsum", x, arguments["dtype"])
     return one(x.shape, arguments["dtype"] or _result("sum", x.dtype))
 
 

@@ -30,6 +30,8 @@ _FILES: Final = MappingProxyType(
             "elementwise",
             "distance",
             "losses",
+            "losses_classes",
+            "losses_pairs",
         ),
         "initializer": ("initializers",),
         "optimizer": ("optimizers",),

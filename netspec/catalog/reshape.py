@@ -72,8 +72,6 @@ def _flatten(name: str) -> Rule:
 @rule
 def _reshape(arguments: Arguments, inputs: Inputs) -> Inferred:
     x = tensor(inputs, "reshape")
-    if not arguments["shape"]:
-        refuse("reshape takes at least one size", argument="shape", code="NS404")
     return one(shared_out("reshape", numel(x.shape), arguments["shape"], str(x), "shape"), x.dtype)
 
 
@@ -152,8 +150,6 @@ def _expand(arguments: Arguments, inputs: Inputs) -> Inferred:
     x = tensor(inputs, "expand")
     sizes = arguments["size"]
     new = len(sizes) - len(x.shape)
-    if not sizes:
-        refuse("expand takes at least one size", argument="size", code="NS404")
     if new < 0:
         refuse(f"expand takes a size for each dimension of {x}, and got {len(sizes)}", argument="size", code="NS404")
     result: list[Size] = []
@@ -178,7 +174,7 @@ def _repeat(arguments: Arguments, inputs: Inputs) -> Inferred:
     x = tensor(inputs, "repeat")
     repeats = arguments["repeats"]
     new = len(repeats) - len(x.shape)
-    if new < 0 or not repeats:
+    if new < 0:
         refuse(
             f"repeat takes a number for each dimension of {x}, and got {len(repeats)}", argument="repeats", code="NS404"
         )
@@ -194,7 +190,7 @@ def _repeat_interleave(arguments: Arguments, inputs: Inputs) -> Inferred:
         return one((numel(x.shape) * times,), x.dtype)
     axis = dimension("repeat_interleave", dim, len(x.shape))
     if not x.shape:
-        return one((times,), x.dtype)
+        refuse("repeat_interleave repeats along a dimension, and got a tensor without dimensions", argument="dim")
     return one((*x.shape[:axis], x.shape[axis] * times, *x.shape[axis + 1 :]), x.dtype)
 
 
@@ -219,8 +215,6 @@ def _roll(arguments: Arguments, inputs: Inputs) -> Inferred:
 @rule
 def _flip(arguments: Arguments, inputs: Inputs) -> Inferred:
     x = tensor(inputs, "flip")
-    if not arguments["dims"]:
-        refuse("flip takes at least one dimension", argument="dims", code="NS404")
     distinct("flip", arguments["dims"], len(x.shape), "dims")
     return one(x.shape, x.dtype)
 
@@ -228,13 +222,14 @@ def _flip(arguments: Arguments, inputs: Inputs) -> Inferred:
 @rule
 def _movedim(arguments: Arguments, inputs: Inputs) -> Inferred:
     x = tensor(inputs, "movedim")
+    lists = [isinstance(arguments[argument], list | tuple) for argument in ("source", "destination")]
     source, destination = (
         value if isinstance(value, list | tuple) else [value]
         for value in (arguments["source"], arguments["destination"])
     )
-    if len(source) != len(destination):
+    if lists[0] != lists[1] or len(source) != len(destination):
         refuse(
-            f"movedim takes as many destinations as sources, and got {len(source)} and {len(destination)}",
+            "movedim takes a destination for each source: two numbers, or two lists of one length",
             argument="destination",
             code="NS404",
         )

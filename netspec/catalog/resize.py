@@ -44,6 +44,7 @@ def _scaled(name: str, size: Size, factor: Any) -> Size:
             f"{name}: {size} times {factor} is not known when compiled",
             help="give the input that size as a number, or choose a factor such as 2 or 0.5",
             argument="scale_factor",
+            code="NS407",
         )
     return size * top // bottom
 

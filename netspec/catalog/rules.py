@@ -40,7 +40,11 @@ def refuse(
     argument: str | None = None,
     code: str = "NS401",
 ) -> NoReturn:
-    """End the rule with this problem. Codes: NS401 shape, NS402 dtype, NS403 sizes that disagree, NS404 an argument."""
+    """End the rule with this problem.
+
+    Codes: NS401 a shape, NS402 a dtype, NS403 sizes that disagree, NS404 an argument that does not go with the input,
+    NS405 a list for a tensor, NS406 what torch lets pass and hardly anyone means, NS407 a size that has to be known.
+    """
     raise Refused(Problem(message, help=help, ports=ports, argument=argument, code=code))
 
 
@@ -75,6 +79,7 @@ def tensor(inputs: Inputs, name: str, port: str = "input") -> TensorType:
             f"{name} takes a tensor, and got a list of {len(found)}",
             help="read one of them by its position (`parts.0`), or join them with `cat`",
             ports=(port,),
+            code="NS405",
         )
     assert isinstance(found, TensorType)
     return found
@@ -153,6 +158,7 @@ def known(name: str, size: Size, what: str, port: str = "input") -> int:
             f"{name} needs {what} as a number when the model is built, and {size} is not known",
             help="give the input that size as a number",
             ports=(port,),
+            code="NS407",
         )
     return size
 

@@ -1,0 +1,280 @@
+"""The catalog's rules against torch itself, on small CPU tensors in training mode, with gradients.
+
+For every entry random configurations of a declared domain (`catalog_domain`) are drawn, right and wrong ones. What the
+rule says has to be what torch does: refuse or accept, shapes, dtypes, parameters, buffers and counted operations. Each
+accepted configuration is repeated with symbolic sizes and with integers that remember where they came from. `pytest -m
+long` draws a hundred times as many.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from random import Random
+from typing import Any
+
+import catalog_domain as domain
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from netspec import catalog
+from netspec.catalog import Entry, Inferred
+from netspec.catalog.kinds import accepts
+from netspec.shapes import Dim, ListType, Problem, TensorType, substitute, symbols
+
+NAMES = catalog.names()
+REFUSED = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, AssertionError, ZeroDivisionError)
+
+
+def make(kind: TensorType, whole: int, gradient: bool) -> torch.Tensor:
+    """Numbers between 0 and 1; for integers all the same, 0 for the targets of losses and 1 elsewhere."""
+    dtype = getattr(torch, kind.dtype)
+    if dtype.is_floating_point:
+        values = torch.rand(kind.shape, dtype=torch.float32) * 0.8 + 0.1
+        return values.to(dtype).requires_grad_() * 1 if gradient else values.to(dtype)
+    return torch.full(kind.shape, whole).to(dtype)
+
+
+def real(entry: Entry, arguments: Mapping[str, Any], inputs: domain.Inputs) -> tuple[Any, nn.Module | None, int]:
+    """(outputs, the module if it is one, operations) as torch gives them; raises where it refuses."""
+    # An argument that equals its default is not written in code: `mean(keepdim=False)` without `dim` is an error.
+    values = {
+        argument.name: value(entry, argument.name, arguments[argument.name])
+        for argument in entry.arguments
+        if argument.name in arguments and arguments[argument.name] != argument.default
+    }
+    tensors = {
+        port.name: build(
+            given,
+            domain.WHOLE.get(entry.name, {}).get(port.name, 0 if entry.category == "loss" else 1),
+            port.name not in ("target", "targets"),
+        )
+        for port, given in zip(entry.inputs, inputs, strict=True)
+        if given is not None
+    }
+    module: nn.Module | None = None
+    function: Any
+    if entry.target.startswith("torch.nn.") and not entry.target.startswith("torch.nn.functional."):
+        module = getattr(nn, entry.target.removeprefix("torch.nn."))(**values)
+        function = module
+        values = {}
+    elif entry.target.startswith("torch.Tensor."):
+        function = getattr(torch.Tensor, entry.target.removeprefix("torch.Tensor."))
+    elif entry.target.startswith("torch.nn.functional."):
+        function = getattr(nn.functional, entry.target.removeprefix("torch.nn.functional."))
+    else:
+        function = getattr(torch, entry.target.removeprefix("torch."))
+    if entry.training:
+        values["training"] = True
+    outputs = function(*tensors.values(), **values)
+    for output in outputs if isinstance(outputs, tuple | list) else [outputs]:
+        if output.requires_grad:
+            output.sum().backward(retain_graph=True)
+            break
+    # Counted in a second run: under the counter some operations run by other kernels.
+    with FlopCounterMode(display=False) as counter:
+        function(*tensors.values(), **values)
+    return outputs, module, counter.get_total_flops()
+
+
+def value(entry: Entry, name: str, given: Any) -> Any:
+    argument = entry.argument(name)
+    assert argument is not None
+    if given is None:
+        return None
+    if argument.kind.startswith("dtype"):
+        return getattr(torch, given)
+    if argument.kind.startswith("tensor"):
+        return torch.tensor(given, dtype=torch.float32)
+    return tuple(given) if isinstance(given, list) else given
+
+
+def build(given: Any, whole: int, gradient: bool) -> Any:
+    if isinstance(given, tuple):
+        return [build(item, whole, gradient) for item in given]
+    if isinstance(given, ListType):
+        return [make(item, whole, gradient) for item in given.items]
+    return make(given, whole, gradient)
+
+
+def types_of(outputs: Any) -> Any:
+    if isinstance(outputs, torch.Tensor):
+        return TensorType(tuple(outputs.shape), str(outputs.dtype).removeprefix("torch."))
+    return [types_of(output) for output in outputs]
+
+
+def answered(answer: Inferred) -> Any:
+    outputs = [list(o.items) if isinstance(o, ListType) else o for o in answer.outputs.values()]
+    return outputs[0] if len(outputs) == 1 else outputs
+
+
+def ask(entry: Entry, arguments: Mapping[str, Any], inputs: domain.Inputs) -> Inferred | Problem:
+    """What the catalog says of a layer with these stated arguments."""
+    filled = {a.name: a.default for a in entry.arguments if not a.required and not a.inferred}
+    ports = {port.name: given for port, given in zip(entry.inputs, inputs, strict=True) if given is not None}
+    assert entry.rule is not None, f"{entry.name} has no rule"
+    return entry.rule({**filled, **arguments}, ports)
+
+
+def filled(entry: Entry, arguments: Mapping[str, Any], answer: Inferred) -> dict[str, Any]:
+    defaults = {a.name: a.default for a in entry.arguments if not a.required and not a.inferred}
+    return {**defaults, **arguments, **(answer.arguments or {})}
+
+
+def check(entry: Entry, random: Random) -> bool:
+    """One configuration; whether it was accepted."""
+    inputs = domain.inputs_of(random, entry)
+    arguments = domain.arguments_of(random, entry, inputs)
+    what = f"{entry.name}({arguments}) on {inputs}"
+    if any(accepts(a, arguments[a.name]) for a in entry.arguments if a.name in arguments):
+        return False  # out of limits that the catalog may draw closer than torch does: no layer has 0 features
+    answer = ask(entry, arguments, inputs)
+    complete = dict(arguments)
+    for argument in entry.arguments:
+        if argument.inferred and argument.name not in complete:
+            if isinstance(answer, Inferred):
+                assert answer.arguments is not None and argument.name in answer.arguments, what
+                complete[argument.name] = answer.arguments[argument.name]
+            else:
+                complete[argument.name] = domain.guess(entry, argument.name, inputs)
+    torch.manual_seed(random.randrange(1 << 30))
+    try:
+        outputs, module, operations = real(entry, complete, inputs)
+    except REFUSED as refusal:
+        assert isinstance(answer, Problem), f"{what}: torch refuses ({refusal}), the rule says {answer}"
+        return False
+    if isinstance(answer, Problem):
+        # NS406 is what torch accepts and hardly anyone means: broadcasting in a loss, say.
+        assert answer.code == "NS406", f"{what}: torch gives {types_of(outputs)}, the rule says {answer}"
+        return False
+    assert answered(answer) == types_of(outputs), what
+    given = filled(entry, arguments, answer)
+    parameters = {n: tuple(p.shape) for n, p in module.named_parameters()} if module else {}
+    assert list((entry.parameters(given) if entry.parameters else {}).items()) == list(parameters.items()), what
+    buffers = {n: tuple(b.shape) for n, b in module.named_buffers()} if module else {}
+    assert list((entry.buffers(given) if entry.buffers else {}).items()) == list(buffers.items()), what
+    ports = {port.name: x for port, x in zip(entry.inputs, inputs, strict=True) if x is not None}
+    if answer_dtype(answer) in domain.FLOATS:  # products of integers run by other kernels
+        assert (entry.flops(given, ports, answer) if entry.flops else 0) == operations, what
+    check_remembering(entry, arguments, inputs, answer)
+    check_symbolic(entry, arguments, inputs, answer, random)
+    return True
+
+
+def answer_dtype(answer: Inferred) -> str:
+    output = next(iter(answer.outputs.values()))
+    return output.items[0].dtype if isinstance(output, ListType) else output.dtype
+
+
+class Marked(int):
+    """An integer whose arithmetic gives such integers again, as those of the compiler do."""
+
+
+for _operator in ("add", "radd", "sub", "rsub", "mul", "rmul", "floordiv", "rfloordiv", "mod", "rmod", "neg"):
+
+    def _method(self: Marked, *others: int, name: str = f"__{_operator}__") -> Any:
+        result = getattr(int, name)(self, *others)
+        return Marked(result) if isinstance(result, int) else result
+
+    setattr(Marked, f"__{_operator}__", _method)
+
+
+def map_sizes(thing: Any, change: Any) -> Any:
+    if isinstance(thing, TensorType):
+        return TensorType(tuple(change(size) for size in thing.shape), thing.dtype)
+    if isinstance(thing, ListType):
+        return ListType(tuple(map_sizes(item, change) for item in thing.items))
+    if isinstance(thing, tuple | list):
+        return type(thing)(map_sizes(item, change) for item in thing)
+    if isinstance(thing, int) and not isinstance(thing, bool):
+        return change(thing)
+    return thing
+
+
+def check_remembering(entry: Entry, arguments: dict[str, Any], inputs: domain.Inputs, answer: Inferred) -> None:
+    marked = ask(entry, {k: map_sizes(v, Marked) for k, v in arguments.items()}, map_sizes(inputs, Marked))
+    assert isinstance(marked, Inferred), marked
+    assert answered(marked) == answered(answer)
+    for output in marked.outputs.values():
+        for item in output.items if isinstance(output, ListType) else (output,):
+            for size in item.shape:
+                assert isinstance(size, Marked) or size == 1 or entry.name in domain.COUNTS, (entry.name, size)
+
+
+def check_symbolic(
+    entry: Entry, arguments: dict[str, Any], inputs: domain.Inputs, answer: Inferred, random: Random
+) -> None:
+    """The same with symbols for some sizes: the answer has to hold for the sizes that they stood for."""
+    batch_only = random.random() < 0.5
+    batched = not isinstance(inputs[0], TensorType) or len(inputs[0].shape) >= domain.BATCHED.get(entry.name, 0)
+    names: dict[tuple[bool, int], Any] = {}
+    values: dict[str, int] = {}
+
+    def symbol(size: int, position: int) -> Any:
+        batch = position == 0 and batched
+        if (batch, size) not in names:
+            names[batch, size] = choose(size, batch) if size != 1 else size
+        return names[batch, size]
+
+    def choose(size: int, batch: bool) -> Any:
+        if batch:
+            values[f"N{size}"] = size
+            return Dim(f"N{size}") if random.random() < 0.9 else size
+        if batch_only or random.random() < 0.5:
+            return size
+        scale = random.choice([d for d in (1, 2, 3) if size % d == 0])
+        offset = random.choice((0, 1)) if scale == 1 else 0
+        values[f"s{size}"] = (size - offset) // scale
+        return scale * Dim(f"s{size}") + offset
+
+    def change(thing: Any) -> Any:
+        if isinstance(thing, TensorType):
+            return TensorType(tuple(symbol(size, i) for i, size in enumerate(thing.shape)), thing.dtype)
+        if isinstance(thing, ListType):
+            return ListType(tuple(change(item) for item in thing.items))
+        return tuple(change(item) for item in thing) if isinstance(thing, tuple) else thing
+
+    changed = [change(given) for given in inputs]
+    what = f"{entry.name}({arguments}) on {changed}, where {values}"
+    symbolic = ask(entry, arguments, changed)
+    if isinstance(symbolic, Problem):
+        named = [name for name in values if name in symbolic.message]
+        assert named, f"{what}: {symbolic}"
+        assert not batch_only or entry.name in domain.NEEDS_BATCH, f"{what}: {symbolic}"
+        return
+    concrete = Inferred(
+        outputs={
+            name: ListType(tuple(TensorType(substitute(i.shape, values), i.dtype) for i in output.items))
+            if isinstance(output, ListType)
+            else TensorType(substitute(output.shape, values), output.dtype)
+            for name, output in symbolic.outputs.items()
+        }
+    )
+    assert answered(concrete) == answered(answer), what
+    assert not symbols(tuple(v for v in (symbolic.arguments or {}).values() if isinstance(v, int | Dim))), what
+
+
+def run(name: str, count: int) -> None:
+    entry = catalog.lookup(name)
+    assert entry is not None
+    random = Random(f"oracle {name}")
+    accepted = 0
+    with warnings.catch_warnings():
+        # Undefined use that torch lets pass with a warning: dropout of unbatched images, an implicit softmax dimension.
+        warnings.simplefilter("ignore")
+        for _ in range(count):
+            accepted += check(entry, random)
+    assert accepted >= count * 0.1, f"only {accepted} of {count} drawn configurations of {name} are accepted"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rule_says_what_torch_does(name: str) -> None:
+    run(name, 12)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rule_says_what_torch_does_in_a_thousand_ways(name: str) -> None:
+    run(name, 1200)
