@@ -117,7 +117,9 @@ def _elementwise(op: str, left: Operand, right: Operand) -> Operand:
     if op == "-" and any(t.dtype == "bool" for t in (left, right) if isinstance(t, TensorType)):
         both = len(shapes) == 2 and dtype == "bool"
         if both or dtype == "bool" or len(shapes) == 1:
-            raise Refused(Problem("`-` does not work on a bool tensor", help="`!=` of two bool tensors is their difference"))
+            raise Refused(
+                Problem("`-` does not work on a bool tensor", help="`!=` of two bool tensors is their difference")
+            )
     if op == "/" and _category(dtype) < 2:
         dtype = "float32"
     if op in ("//", "%", "**") and dtype == "bool":
@@ -144,7 +146,7 @@ def _indexed(given: TensorType, index: Expr, types: Mapping[Tensor, TensorType],
     items = index.items if isinstance(index, TupleExpr) else (index,)
     taken = sum(not (isinstance(i, Literal) and (i.value is None or i.value is ...)) for i in items)
     if taken > len(given.shape):
-        raise Refused(Problem(f"{given} has {len(given.shape)} sizes, and {taken} are indexed", code="NS402"))
+        raise Refused(Problem(f"{given} has {len(given.shape)} sizes, and {taken} are indexed", code="NS404"))
     shape: list[Size] = []
     axis = 0
     for item in items:
@@ -161,7 +163,9 @@ def _indexed(given: TensorType, index: Expr, types: Mapping[Tensor, TensorType],
             by = type_of(item, types, env)
             assert isinstance(by, TensorType)
             if len(items) > 1 or by.dtype not in ("int64", "int32", "uint8"):
-                raise Refused(Problem("a tensor can be indexed by one integer tensor", help="use `index_select` or `gather`"))
+                raise Refused(
+                    Problem("a tensor can be indexed by one integer tensor", help="use `index_select` or `gather`")
+                )
             shape += by.shape
             axis += 1
         else:
@@ -174,7 +178,7 @@ def _check_position(size: Size, position: Any, axis: int) -> None:
     if not isinstance(position, int) or isinstance(position, bool):
         raise Refused(Problem(f"a tensor is indexed by integers and slices, and this is {position!r}"))
     if isinstance(size, int) and not -size <= position < size:
-        raise Refused(Problem(f"index {position} is outside dimension {axis}, whose size is {size}", code="NS402"))
+        raise Refused(Problem(f"index {position} is outside dimension {axis}, whose size is {size}", code="NS404"))
 
 
 def _sliced(size: Size, item: SliceExpr, env: Mapping[str, Any]) -> Size:

@@ -44,8 +44,12 @@ class Caller:
         ports = self.entry_inputs(entry, layer, refs, name)
         missing = [a.name for a in entry.arguments if a.required and a.name not in stated]
         if missing:
-            words = ", ".join(f"`{argument}`" for argument in missing)
-            self.diagnostics.error("NS103", f"`{name}`: {entry.name} needs {words}", layer.span)
+            self.diagnostics.error(
+                "NS107",
+                f"`{name}`: `{entry.name}` needs {_words(missing)}",
+                layer.span,
+                help=f"add {', '.join(f'`{argument}: …`' for argument in missing)}",
+            )
             raise Poisoned
         given = {p: tuple(r.type for r in r_) if isinstance(r_, tuple) else r_.type for p, r_ in ports.items()}
         inferred = self.infer(entry, layer, {k: a.value for k, a in stated.items()}, given, ports, name)
@@ -66,8 +70,8 @@ class Caller:
             if declared is None:
                 near = closest(name, [a.name for a in entry.arguments])
                 self.diagnostics.error(
-                    "NS104",
-                    f"{entry.name} has no argument `{name}`",
+                    "NS106",
+                    f"`{entry.name}` has no argument `{name}`",
                     layer.argument_spans.get(name, value.span),
                     help=f"did you mean `{near}`?" if near else None,
                 )
@@ -196,10 +200,11 @@ class Caller:
                 argument = self.elaborator.argument(param.default, values)
             else:
                 self.diagnostics.error(
-                    "NS103",
+                    "NS107",
                     f"`{name}`: block `{block.name}` needs `{param.name}`",
                     layer.span,
                     labels=[Label(param.span, "declared here, without a default")],
+                    help=f"add `{param.name}: …`",
                 )
                 raise Poisoned
             self.check_word(param.word, param.name, argument.value, layer, block)
@@ -215,9 +220,7 @@ class Caller:
         self.name_sizes(instance, given, names)
         for let, value in block.let.items():
             names[let] = _substituted(value.expr, names)
-        types = {
-            output: translate_type(ref.type, names) for output, ref in instance.outputs.items()
-        }
+        types = {output: translate_type(ref.type, names) for output, ref in instance.outputs.items()}
         return Apply(instance, stated, ports), types
 
     def name_sizes(self, instance: Instance, given: Mapping[str, TypeLike], names: dict[str, Origin]) -> None:
@@ -241,7 +244,7 @@ class Caller:
             if name not in block.params:
                 near = closest(name, block.params)
                 self.diagnostics.error(
-                    "NS104",
+                    "NS106",
                     f"block `{block.name}` has no parameter `{name}`",
                     layer.argument_spans.get(name, value.span),
                     labels=[Label(block.span, "defined here")],
@@ -265,7 +268,7 @@ class Caller:
         if not fits:
             span = layer.arguments[name].span if name in layer.arguments else layer.span
             self.diagnostics.error(
-                "NS105",
+                "NS103",
                 f"`{name}` of block `{block.name}` takes {_ARTICLE[word]}, and got {untraced(value)!r}",
                 span,
                 labels=[Label(block.params[name].span, f"declared as {word} here")],
@@ -499,4 +502,3 @@ def _substituted(expr: Expr, names: Mapping[str, Origin]) -> Origin:
 
 def _words(names: list[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
-

@@ -128,14 +128,14 @@ class Elaborator:
                 return found
             near = suggest(name, [*self.spec.blocks, *catalog.names()])
             self.diagnostics.error(
-                "NS311",
-                f"there is no layer, function or block named `{name}`",
+                "NS105",
+                f"there is no layer, function or block `{name}`",
                 value.span,
                 help=f"did you mean `{near}`?" if near else None,
             )
             return FAILED
         self.diagnostics.error(
-            "NS311", f"`type` must name a layer, a function or a block, and is {untraced(name)!r}", value.span
+            "NS103", f"`type` must name a layer, a function or a block, and is {untraced(name)!r}", value.span
         )
         return FAILED
 
@@ -604,7 +604,7 @@ class Elaborator:
         key = name if _makes_module(op) else None
         if key is None and layer.name is None:
             self.diagnostics.error(
-                "NS313",
+                "NS111",
                 f"a list of layers is an nn.Sequential, which holds modules only, and `{_op_name(op)}` is none",
                 layer.span,
                 help="name the layers: a mapping may hold functions and arithmetic",
@@ -637,7 +637,7 @@ class Elaborator:
             raise Poisoned
         problem = check_layer_name(str(name))
         if problem is not None:
-            self.diagnostics.error("NS305", problem.message, layer.span, help=problem.help)
+            self.diagnostics.error("NS110", problem.message, layer.span, help=problem.help)
             raise Poisoned
         return str(name)
 

@@ -58,7 +58,9 @@ def check_rules(root: Instance, diagnostics: Diagnostics) -> None:
                     "NS321",
                     f"`{pattern}` matches no layer here",
                     rule.span,
-                    help=f"did you mean `{near}`?" if near else "a match is a layer's type, or a glob over paths (`*.bn2`)",
+                    help=f"did you mean `{near}`?"
+                    if near
+                    else "a match is a layer's type, or a glob over paths (`*.bn2`)",
                 )
 
 
@@ -72,7 +74,7 @@ def check_values(rule: Rule, diagnostics: Diagnostics) -> None:
         if name is not None and catalog.lookup(name, "initializer") is None:
             near = catalog.suggest(name, "initializer")
             diagnostics.error(
-                "NS322",
+                "NS113",
                 f"there is no initializer `{name}`",
                 value.span,
                 help=f"did you mean `{near}`?" if near else "see `netspec explain initializers`",
