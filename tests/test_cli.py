@@ -392,6 +392,27 @@ def test_a_finished_run_resumes_and_evaluates_from_its_folder_alone(
     assert json.loads((run_dir / "summary.json").read_text("utf-8"))["epochs"] == 3
 
 
+def test_predict_applies_a_run_to_the_rows_of_a_file(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = ROOT / "specs" / "data" / "iris.csv"
+    assert main(["train", str(ROOT / "specs" / "mlp_csv.yaml"), "--run-dir", "run", "--progress", "none"]) == 0
+    capsys.readouterr()
+    assert main(["predict", "run", str(data)]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    truth = [line.rpartition(",")[2] for line in data.read_text("utf-8").splitlines()[1:]]
+    assert sum(row["class"] == name for row, name in zip(rows, truth, strict=True)) >= 140
+    assert all(sum(row["probabilities"].values()) == pytest.approx(1) for row in rows)
+
+    assert main(["predict", "run", str(data), "--format", "csv"]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.startswith("input,prediction,class,probability of setosa,")
+    assert [line.split(",")[2] for line in lines] == [row["class"] for row in rows]
+
+
+def test_predict_names_a_file_that_is_missing(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(run_dir), "nowhere.png"]) == 3
+    assert "nowhere.png" in capsys.readouterr().err
+
+
 def test_eval_of_what_is_no_run_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(tmp_path)]) == 3
     assert "no run" in capsys.readouterr().err

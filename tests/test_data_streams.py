@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from data_support import epoch, equal, image_folder, joined, opened
@@ -94,8 +95,6 @@ def test_cached_and_decoded_anew_are_equal(folder: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_global_generators_are_left_alone(folder: Path, workers: int) -> None:
     import random
-
-    import numpy as np
 
     torch.manual_seed(5)
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # type: ignore[index]
@@ -247,3 +246,17 @@ def test_batches_hold_what_a_hand_written_loader_holds() -> None:
     for (image, label), batch in zip(by_hand, ours, strict=True):
         assert torch.equal(image, batch["image"])
         assert torch.equal(label, batch["label"])
+
+
+def test_classes_that_are_asked_for_and_not_there_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    np.savez(path, x=np.zeros((4, 2)))
+    source = f"source: {{type: NumPy, path: {path}}}"
+    with pytest.raises(RunError, match="no classes `label` to weigh by; its fields are x"):
+        epoch(opened(f"{source}\nbalance: label").splits["train"])
+    with pytest.raises(RunError, match="`x` does not hold one class index a sample, to stratify by"):
+        opened(f"{source}\nsplit: {{train: 0.5, stratify: x}}")
+    with pytest.raises(RunError, match="`weights` has 2 values, and the data 3 classes"):
+        epoch(opened("source: Iris\nsampler: {type: WeightedRandomSampler, weights: [1, 2]}").splits["train"])
+    with pytest.raises(RunError, match="`val` gets none of the 150 samples"):
+        opened("source: Iris\nsplit: {train: 0.9, val: 0.001}")

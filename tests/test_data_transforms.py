@@ -332,3 +332,29 @@ def test_nothing_decided_means_floats_from_0_to_1(real_data: Path) -> None:
     told, _ = read(kept)
     assert told is not None
     assert (told.fields or {})["image"].dtype == "uint8"
+
+
+def test_a_transform_that_fails_names_the_sample(folder: Path) -> None:
+    text = f"""
+    source: {{type: ImageFolder, root: {folder}}}
+    transforms: [ToImage, {{type: RandomCrop, size: 12}}, {{type: LinearTransformation, transformation_matrix: [[1]], mean_vector: [0]}}]
+    """.replace("ToImage,", "ToImage, {type: ToDtype, dtype: float32},")
+    with pytest.raises(RunError, match=r"left/000\.png: the transform LinearTransformation fails"):
+        opened(text)
+
+
+@pytest.mark.parametrize(
+    ("container", "shape"),
+    [
+        ("{type: RandomApply, transforms: [RandomVerticalFlip, ToImage]}", (3, 16, 20)),
+        ("{type: RandomApply, transforms: [{type: CenterCrop, size: [16, 8]}]}", (3, 16, None)),
+        ("{type: RandomChoice, transforms: [{type: CenterCrop, size: 8}, {type: RandomCrop, size: 8}]}", (3, 8, 8)),
+        ("{type: RandomOrder, transforms: [RandomVerticalFlip, {type: Pad, padding: 1}]}", (3, None, None)),
+        ("{type: Compose, transforms: [{type: Pad, padding: 1}, Grayscale]}", (1, 18, 22)),
+    ],
+)
+def test_shapes_through_containers(folder: Path, container: str, shape: tuple[int | None, ...]) -> None:
+    text = f"source: {{type: ImageFolder, root: {folder}}}\ntransforms: [{{type: Resize, size: [16, 20]}}, {container}]"
+    assert (recipe(text).fields or {})["image"].shape == shape
+    found = opened(text).splits["train"].fields["image"].shape or ()
+    assert all(told in (None, seen) for told, seen in zip(shape, found, strict=True))

@@ -13,24 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from netspec import catalog
 from netspec.compose import compose
 from netspec.diagnostics import Diagnostics, Span
 from netspec.document import parse_document
 from netspec.schema import UNSUPPORTED, check_layer_name, knows, suggest_path, validate
-from netspec.schema.typed import CATEGORIES
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECS = sorted((ROOT / "specs").rglob("*.yaml"))
-GOLDEN = ROOT / "tests" / "golden" / "diagnostics"
-PUBLISHED = ROOT / "netspec" / "schema" / "netspec.schema.json"
-
-ENTRIES = [
-    (kind, entry)
-    for kind, category in (("layer", None), *CATEGORIES.items())
-    for name in catalog.names(category)
-    if (entry := catalog.lookup(name, category)) is not None
-]
 
 
 def findings(text: str) -> list[tuple[str, str, str]]:

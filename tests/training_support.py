@@ -91,7 +91,9 @@ class StubProgram:
     @property
     def document(self) -> Mapping:
         values = {"netspec": 1, "name": self.name, "description": repr(self.train)}
-        return Mapping({name: Scalar(value, NOWHERE) for name, value in values.items()}, dict.fromkeys(values, NOWHERE), NOWHERE)
+        return Mapping(
+            {name: Scalar(value, NOWHERE) for name, value in values.items()}, dict.fromkeys(values, NOWHERE), NOWHERE
+        )
 
     def source(self, name: str | None = None) -> str:
         return self.text
@@ -121,9 +123,7 @@ def recipe(**changes: Any) -> TrainRecipe:
         "length": Duration(epochs=3),
         "inputs": {"image": "image"},
         "losses": (
-            Loss(
-                name="loss", type="CrossEntropyLoss", target="torch.nn.CrossEntropyLoss", inputs=(OUTPUT, LABEL)
-            ),
+            Loss(name="loss", type="CrossEntropyLoss", target="torch.nn.CrossEntropyLoss", inputs=(OUTPUT, LABEL)),
         ),
         "optimizer": Optimizer(type="AdamW", target="torch.optim.AdamW", arguments={"lr": 0.01}),
         "metrics": (Metric(name="accuracy", type="Accuracy", inputs=(OUTPUT, LABEL)),),

@@ -44,6 +44,16 @@ def wrong_usage(args: argparse.Namespace, message: str) -> NoReturn:
     parser.error(message)
 
 
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """A run, and how its weights are loaded."""
+    parser.add_argument("run_dir", metavar="RUN", help="the folder of a run")
+    parser.add_argument(
+        "--checkpoint", metavar="NAME", help="best, last or step-N (default: the best where the spec monitors a figure)"
+    )
+    parser.add_argument("--device", metavar="DEVICE", help="such as cpu or cuda:1 (default: the spec's)")
+    add_trust(parser)
+
+
 def positive(text: str) -> int:
     """An argument that counts something, for argparse."""
     if not text.isascii() or not text.isdigit() or int(text) == 0:
@@ -81,6 +91,12 @@ def load(args: argparse.Namespace, path: str | Path, *, model_only: bool = False
     if program is None and good:
         wrong_usage(args, f"{path} states no model")
     return program
+
+
+def program_of_run(args: argparse.Namespace) -> tuple[Program | None, bool]:
+    """The program of the spec that a run keeps, and whether it is good; None for what is no run."""
+    resolved = Path(args.run_dir, "resolved.yaml")
+    return check(resolved, args.overrides) if resolved.is_file() else (None, True)
 
 
 def report(diagnostics: Diagnostics) -> None:
