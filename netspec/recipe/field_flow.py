@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import reduce
 
 from netspec.catalog import registry
 from netspec.catalog.entry import REQUIRED
@@ -74,10 +75,7 @@ class FieldFlow:
                 help="write the random transforms under `train: {transforms: […]}`, the others under `data`",
             )
         if entry.nested:
-            for inner in transform.of:
-                self.apply(inner, node, batch=batch)
-            if entry.name in ("RandomChoice", "RandomOrder", "RandomApply"):
-                self.image = replace(self.image, height=None, width=None)
+            self._container(transform, node, batch)
             return
         if batch and self.image.pil:  # a batch is made of tensors
             self.image = replace(self.image, pil=False)
@@ -92,6 +90,19 @@ class FieldFlow:
             self.image = answer
         if entry.batch_only:
             self._mix_labels(transform)
+
+    def _container(self, transform: Transform, node: Node, batch: bool) -> None:
+        """What `of` does in order; where it may happen or not, only what is the same either way stays known."""
+        before = self.image
+        assert before is not None
+        possible = [before] if transform.type != "RandomChoice" else []
+        for inner in transform.of:
+            if transform.type == "RandomChoice":
+                self.image = before
+            self.apply(inner, node, batch=batch)
+            possible.append(self.image or before)
+        if transform.type != "Compose":
+            self.image = reduce(_common, possible or [before])
 
     def wants_float(self, transforms: Iterable[Transform]) -> bool:
         """Whether nothing decides what the model gets: then a PIL image or bytes become floats from 0 to 1."""
@@ -127,6 +138,18 @@ class FieldFlow:
 
     def _wrong(self, code: str, message: str, span: Span, *, help: str | None = None) -> None:
         self.diagnostics.error(code, message, span, help=help)
+
+
+def _common(left: ImageType, right: ImageType) -> ImageType:
+    """What two possible types of an image have in common."""
+    return ImageType(
+        channels=left.channels if left.channels == right.channels else None,
+        height=left.height if left.height == right.height else None,
+        width=left.width if left.width == right.width else None,
+        dtype=left.dtype if left.dtype == right.dtype else "any",
+        pil=left.pil and right.pil,
+        leading=left.leading,
+    )
 
 
 def _sets_dtype(transform: Transform) -> bool:

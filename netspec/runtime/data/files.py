@@ -12,7 +12,7 @@ from torch import Tensor
 from netspec.catalog.registry import lookup
 from netspec.catalog.sources import SourceEntry
 from netspec.recipe.data import DataRecipe, Split
-from netspec.runtime.data.pipeline import Pipeline, collate, make_pipeline
+from netspec.runtime.data.pipeline import Pipeline, collate, make_pipeline, run
 from netspec.runtime.data.samples import Sample, read_image
 from netspec.runtime.data.seeds import mix
 from netspec.runtime.data.sources import IMAGE_SUFFIXES, image_files
@@ -42,12 +42,7 @@ def preprocess_files(
 
 
 def _through(sample: Sample, pipeline: Pipeline, name: str) -> dict[str, Tensor]:
-    try:
-        for step in pipeline.head:
-            sample = step(sample)
-        batch = pipeline.on_batch(collate([sample], [name]), mix(0))
-    except RunError as error:
-        raise RunError(error.code, f"{name}: {error.message}", help=error.help) from error
+    batch = pipeline.on_batch(collate([run(pipeline.head, sample, lambda: name)], lambda _: name), mix(0))
     return {field: value[0] for field, value in batch.items()}
 
 

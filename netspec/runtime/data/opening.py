@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,8 +12,8 @@ import torch
 from netspec.catalog.sources import FieldInfo
 from netspec.recipe.data import SPLITS, DataRecipe, Split
 from netspec.runtime.data.order import cut
-from netspec.runtime.data.pipeline import Pipeline, apply_random, collate, fit_standardize, make_pipeline
-from netspec.runtime.data.samples import Arrays, Sample, Samples, subset
+from netspec.runtime.data.pipeline import Pipeline, collate, fit_standardize, make_pipeline, run
+from netspec.runtime.data.samples import Arrays, Sample, Samples, class_column, subset
 from netspec.runtime.data.seeds import mix, preserved
 from netspec.runtime.data.sources import load
 from netspec.runtime.data.streams import Settings, Stream
@@ -114,7 +115,7 @@ def _open_sources(
                 assert recipe.fractions is not None
                 whole = load(split.source, reference or None)
                 stratify = recipe.fractions.stratify
-                labels = None if stratify is None else _labels(whole, stratify)
+                labels = None if stratify is None else class_column(whole, stratify, "stratify")
                 parts = cut(len(whole), recipe.fractions, labels)
             samples[name] = subset(whole, parts[name])
         if state is None and name == "train":
@@ -122,16 +123,6 @@ def _open_sources(
     if state is not None:
         return samples, dict(state)
     return samples, _learn(recipe.splits["train"], samples["train"])
-
-
-def _labels(samples: Samples, name: str) -> torch.Tensor:
-    try:
-        labels = samples.column(name)
-    except KeyError:
-        raise RunError("NS924", f"the source has no field {name!r} to stratify by") from None
-    if labels.ndim != 1 or labels.is_floating_point():
-        raise RunError("NS924", f"`{name}` holds no class of each sample, by which one could stratify")
-    return labels
 
 
 def _learn(split: Split, samples: Samples) -> dict[str, Any]:
@@ -149,10 +140,8 @@ def _probe(samples: Samples, pipeline: Pipeline, select: tuple[str, ...] | None)
     made: list[Sample] = []
     with preserved():
         for index in range(min(2, len(samples)) if pipeline.batch else 1):
-            sample = samples.sample(index)
-            for step in pipeline.head:
-                sample = step(sample)
-            made.append(apply_random(pipeline.body, sample, mix(0)))
+            called = partial(samples.name, index)
+            made.append(run(pipeline.body, run(pipeline.head, samples.sample(index), called), called, seed=mix(0)))
     if select is not None:
         made = [{name: value for name, value in sample.items() if name in select} for sample in made]
     if not made[0]:
@@ -161,7 +150,7 @@ def _probe(samples: Samples, pipeline: Pipeline, select: tuple[str, ...] | None)
             f"the data has none of the fields that are needed: {', '.join(select or ())}",
             help=f"its fields are {', '.join(samples.fields)}",
         )
-    batch = pipeline.on_batch(collate(made, [samples.name(index) for index in range(len(made))]), mix(0))
+    batch = pipeline.on_batch(collate(made, samples.name), mix(0))
     found = {}
     for name, value in batch.items():
         known = samples.fields.get(name)

@@ -7,7 +7,7 @@ random transform on. `tail` is the light rest, done for a whole batch on the dev
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from netspec.recipe.data import Split, Transform
 from netspec.runtime.data.samples import Arrays, Sample
-from netspec.runtime.data.seeds import mix, preserved, reseed
+from netspec.runtime.data.seeds import preserved, reseed
 from netspec.runtime.data.steps import Step, build_step, plain_tensor
 from netspec.runtime.data.tables import Standardize
 from netspec.runtime.errors import RunError
@@ -108,16 +108,26 @@ def apply_to_columns(steps: Sequence[Step], columns: Mapping[str, Tensor]) -> di
     return {name: torch.cat([plain_tensor(name, part[name]) for part in done]) for name in done[0]}
 
 
-def apply_random(steps: Sequence[Step], sample: Sample, *place: int) -> Sample:
-    """Steps whose draws are a function of the place (run seed, split, epoch, sample). Only inside `preserved`."""
-    reseed(mix(*place))
-    for step in steps:
-        sample = step(sample)
+def run(steps: Sequence[Step], sample: Sample, name: Callable[[], str], *, seed: int | None = None) -> Sample:
+    """The steps in order on one sample, whose name goes into the message of a transform that fails.
+
+    With a seed the draws are a function of it; only inside `preserved`.
+    """
+    if seed is not None:
+        reseed(seed)
+    try:
+        for step in steps:
+            sample = step(sample)
+    except RunError as error:
+        raise RunError(error.code, f"{name()}: {error.message}", help=error.help) from error
     return sample
 
 
-def collate(samples: Sequence[Sample], names: Sequence[str]) -> dict[str, Tensor]:
-    """Tensors stacked to a batch. Raises RunError NS923 naming two samples of different shapes."""
+def collate(samples: Sequence[Sample], name: Callable[[int], str]) -> dict[str, Tensor]:
+    """Tensors stacked to a batch; `name` tells what the sample at a position is called.
+
+    Raises RunError NS923 naming two samples of different shapes.
+    """
     batch = {}
     for field in samples[0]:
         values = [plain_tensor(field, sample[field]) for sample in samples]
@@ -126,8 +136,8 @@ def collate(samples: Sequence[Sample], names: Sequence[str]) -> dict[str, Tensor
             shapes = [" x ".join(map(str, values[i].shape)) for i in (0, other)]
             raise RunError(
                 "NS923",
-                f"samples of different shapes can't form a batch: `{field}` is {shapes[0]} in {names[0]} "
-                f"and {shapes[1]} in {names[other]}",
+                f"samples of different shapes can't form a batch: `{field}` is {shapes[0]} in {name(0)} "
+                f"and {shapes[1]} in {name(other)}",
                 help="resize or crop to one size: {type: Resize, size: [224, 224]}",
             )
         batch[field] = torch.stack(values)

@@ -115,6 +115,18 @@ def subset(samples: Samples, indices: Tensor) -> Samples:
     return Subset(of=samples, indices=indices)
 
 
+def class_column(samples: Samples, name: str, purpose: str) -> Tensor:
+    """The class index of each sample, [samples]. Raises RunError NS924 where the field holds none."""
+    try:
+        labels = samples.column(name)
+    except KeyError:
+        fields = ", ".join(samples.fields)
+        raise RunError("NS924", f"the data has no classes `{name}` to {purpose} by; its fields are {fields}") from None
+    if labels.ndim != 1 or labels.is_floating_point():
+        raise RunError("NS924", f"`{name}` does not hold one class index a sample, to {purpose} by")
+    return labels
+
+
 def read_image(path: Path, mode: str = "RGB") -> Any:
     """The file as a PIL image, decoded. Raises RunError NS921 naming the file where it is no readable image."""
     from PIL import Image

@@ -6,12 +6,13 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from netspec.runtime.data.pipeline import Pipeline, apply_to_columns, collate
+from netspec.runtime.data.pipeline import Pipeline, apply_to_columns, collate, run
 from netspec.runtime.data.samples import Arrays, Sample, Samples
 from netspec.runtime.data.steps import plain_tensor
 
@@ -61,7 +62,7 @@ def store(
         return done
     if pipeline.body and not all(isinstance(value, Tensor) for value in done[0].values()):
         return done  # PIL images, on which the random transforms go on as they would on a decoded file
-    columns = collate(done, [samples.name(index) for index in range(len(samples))])
+    columns = collate(done, samples.name)
     return _finish(columns, pipeline, home, room, select)
 
 
@@ -92,10 +93,7 @@ def _wanted(name: str, select: tuple[str, ...] | None, pipeline: Pipeline) -> bo
 
 
 def _through_head(samples: Samples, pipeline: Pipeline, index: int) -> Sample:
-    sample = samples.sample(index)
-    for step in pipeline.head:
-        sample = step(sample)
-    return sample
+    return run(pipeline.head, samples.sample(index), partial(samples.name, index))
 
 
 def _shape(value: Any) -> object:

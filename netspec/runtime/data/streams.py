@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,8 +20,8 @@ from torch import Tensor
 from netspec.catalog.sources import FieldInfo
 from netspec.recipe.data import Sampler
 from netspec.runtime.data.order import epoch_order, epoch_size
-from netspec.runtime.data.pipeline import Pipeline, apply_random, collate
-from netspec.runtime.data.samples import Sample, Samples
+from netspec.runtime.data.pipeline import Pipeline, collate, run
+from netspec.runtime.data.samples import Sample, Samples, class_column
 from netspec.runtime.data.seeds import mix, preserved
 from netspec.runtime.data.storage import Columns, store
 from netspec.runtime.errors import RunError
@@ -115,11 +116,12 @@ class Stream:
             if kept.complete:
                 self._pipeline = self._pipeline.without_tail()
             return
-        self._maker = BatchMaker(kept, self._pipeline, (settings.seed, self._number), settings.select)
+        self._maker = BatchMaker(self._samples, kept, self._pipeline, (settings.seed, self._number), settings.select)
 
     def _order(self, epoch: int) -> Tensor | None:
         sampler = self._settings.sampler
-        labels = self._samples.column(sampler.label) if sampler.type == "WeightedRandomSampler" else None
+        weighted = sampler.type == "WeightedRandomSampler"
+        labels = class_column(self._samples, sampler.label, "weigh") if weighted else None
         return epoch_order(sampler, self.size, labels, self._settings.seed, self._number, epoch)
 
     def _resident(self, kept: Columns, order: Tensor | None, start: int) -> Iterator[Batch]:
@@ -194,8 +196,14 @@ class BatchMaker:
     """
 
     def __init__(
-        self, kept: Columns | Sequence[Sample] | Samples, pipeline: Pipeline, place: tuple[int, int], select: Any
+        self,
+        samples: Samples,
+        kept: Columns | Sequence[Sample] | Samples,
+        pipeline: Pipeline,
+        place: tuple[int, int],
+        select: tuple[str, ...] | None,
     ) -> None:
+        self.samples = samples
         self.kept = kept
         self.pipeline = pipeline
         self.place = place
@@ -206,30 +214,23 @@ class BatchMaker:
         try:
             with preserved():
                 made = [self._sample(epoch, index) for index in indices]
-            return collate(made, [self._name(index) for index in indices])
+            return collate(made, lambda position: self.samples.name(indices[position]))
         except RunError as error:
             return Failure(error.code, error.message, error.help)
 
     def _sample(self, epoch: int, index: int) -> Sample:
-        body = self.pipeline.body
-        kept = self.kept
+        kept, name = self.kept, partial(self.samples.name, index)
         if isinstance(kept, Columns):
-            sample: Sample = {name: column[index] for name, column in kept.columns.items()}
+            sample: Sample = {field: column[index] for field, column in kept.columns.items()}
         elif isinstance(kept, Sequence):
             sample = kept[index]
         else:
-            sample = kept.sample(index)
-            for step in self.pipeline.head:
-                sample = step(sample)
-        if body:
-            sample = apply_random(body, sample, *self.place, epoch, index)
+            sample = run(self.pipeline.head, kept.sample(index), name)
+        if self.pipeline.body:
+            sample = run(self.pipeline.body, sample, name, seed=mix(*self.place, epoch, index))
         if self.select is not None:
-            sample = {name: value for name, value in sample.items() if name in self.select}
+            sample = {field: value for field, value in sample.items() if field in self.select}
         return sample
-
-    def _name(self, index: int) -> str:
-        kept = self.kept
-        return f"sample {index}" if isinstance(kept, Columns | Sequence) else kept.name(index)
 
 
 class _Keys:
