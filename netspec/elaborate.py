@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from netspec import catalog
@@ -21,6 +22,7 @@ from netspec.expressions import (
     Literal,
     Name,
     Subscript,
+    describe,
     evaluate,
     fold,
     free_names,
@@ -28,16 +30,14 @@ from netspec.expressions import (
     substitute,
 )
 from netspec.order import definition_order
-from netspec.origins import Opaque, Origin, names_of, origin_of, trace, untraced
+from netspec.origins import Opaque, Origin, Traced, names_of, origin_of, rename, trace, untraced
 from netspec.patterns import bind, declare, matches, pattern_text
 from netspec.program import Apply, Argument, Arithmetic, Call, Carry, Factory, Instance, Loop, Node, Ref, Reuse, Skip
-from netspec.shapes import ListType, Problem, TensorType
+from netspec.schema.layer_rules import module_for
 from netspec.schema.names import check_layer_name
+from netspec.shapes import ListType, Problem, TensorType
 from netspec.spec import Block, Body, Input, Layer, Spec, Value
 from netspec.suggest import suggest
-
-DEEPEST = 64
-"""Blocks within blocks; a block that uses itself ends here."""
 
 LONGEST_LOOP = 10_000
 """Copies that one loop may make."""
@@ -62,6 +62,8 @@ class Frame:
     """The index that the next module of a list takes."""
     order: list[Node] = field(default_factory=list)
     previous: Ref | None = None
+    current: str = ""
+    """The layer that is worked out, where its name holds no `$`."""
 
 
 def elaborate(spec: Spec, diagnostics: Diagnostics) -> Instance | None:
@@ -117,7 +119,7 @@ class Elaborator:
             return Factory(target.target, {**target.arguments, **arguments})
         return Factory(target, arguments)
 
-    def target(self, value: Value, env: Mapping[str, Any]) -> Entry | Block | Factory | None | Any:
+    def target(self, value: Value, env: Mapping[str, Any]) -> Entry | Block | Factory | Any | None:
         """What `type` names. None for null, FAILED after a report."""
         name = self.evaluate(value, env)
         if name is FAILED or name is None or isinstance(name, Factory):
@@ -131,13 +133,28 @@ class Elaborator:
                 "NS105",
                 f"there is no layer, function or block `{name}`",
                 value.span,
-                help=f"did you mean `{near}`?" if near else None,
+                labels=self.given_at(value, name),
+                help=f"did you mean `{near}`?"
+                if near
+                else f"define `{name}` under `blocks`, or take a layer of torch.nn by its own name",
             )
             return FAILED
         self.diagnostics.error(
-            "NS103", f"`type` must name a layer, a function or a block, and is {untraced(name)!r}", value.span
+            "NS103",
+            f"`type` takes the name of a layer, a function or a block, and got {describe(untraced(name))}",
+            value.span,
+            labels=self.given_at(value, name),
+            help="a name as torch has it, such as `Conv2d`, or one under `blocks`",
         )
         return FAILED
+
+    def given_at(self, value: Value, result: Any) -> list[Label]:
+        """Where the document gives the value that `$name` has, if the model reads one of its own parameters."""
+        model = self.spec.model
+        if self.using or model is None or not isinstance(value.expr, Name) or value.expr.id not in model.params:
+            return []
+        default = model.params[value.expr.id].default
+        return [Label(default.span, f"`{value.expr.id}` is given here")] if default is not None else []
 
     def bind_param(self, name: str, value: Any) -> Any:
         """A parameter's value as its block sees it: integers, in lists too, remember the parameter."""
@@ -178,7 +195,12 @@ class Elaborator:
             for pattern in block.inputs:
                 given = declare(pattern, lambda dim: self.dim(dim, scope))
                 if pattern.shape is None:
-                    self.diagnostics.error("NS317", f"the model's input `{pattern.name}` needs a shape", pattern.span)
+                    self.diagnostics.error(
+                        "NS317",
+                        f"the model's input `{pattern.name}` needs a shape",
+                        pattern.span,
+                        help=f"write `{pattern.name}: {{shape: [N, 128], dtype: {pattern.dtype or 'float32'}}}`",
+                    )
                     raise Poisoned
                 bound = bind(pattern, given, sizes, lambda dim: self.dim(dim, scope))
                 assert isinstance(bound, TensorType)
@@ -195,7 +217,12 @@ class Elaborator:
         if result is FAILED:
             raise Poisoned
         if isinstance(result, bool) or not isinstance(result, int) or result < 1:
-            self.diagnostics.error("NS301", f"a size must be an integer from 1, and is {result!r}", dim.span)
+            self.diagnostics.error(
+                "NS301",
+                f"a size is an integer from 1, and this is {describe(untraced(result))}",
+                dim.span,
+                help="a size that is not known here bears a name: `N`",
+            )
             raise Poisoned
         return result
 
@@ -208,15 +235,8 @@ class Elaborator:
             tuple((param, _hashable(value)) for param, value in values.items()),
             tuple((port, type_) for port, type_ in given.items()),
         )
-        known = self.memo.get(key)
-        if known is not None:
-            return known
-        if len(self.using) >= DEEPEST or block in self.using:
-            chain = (
-                " → ".join([*(b.name for b in self.using[self.using.index(block) :]), block.name])
-                if (block in self.using)
-                else block.name
-            )
+        if block in self.using:
+            chain = " → ".join([*(b.name for b in self.using[self.using.index(block) :]), block.name])
             self.diagnostics.error(
                 "NS312",
                 f"block `{block.name}` contains itself ({chain})",
@@ -225,6 +245,9 @@ class Elaborator:
                 help="repeat a block with `for` or `repeat`, not by using it inside itself",
             )
             raise Poisoned
+        known = self.memo.get(key)
+        if known is not None:
+            return known
         scope: dict[str, Any] = {param: self.bind_param(param, value) for param, value in values.items()}
         instance = Instance(block=block, group=False, scope=scope, inputs={})
         self.memo[key] = instance
@@ -316,6 +339,7 @@ class Elaborator:
         nodes: dict[int, list[Node]] = {}
         for i in order:
             before = results.get(i - 1) if i else incoming
+            frame.current = next(iter(_literal_names(body.layers[i])), "")
             try:
                 nodes[i], results[i] = self.unit(body.layers[i], frame, env, before, loops)
             except Poisoned:
@@ -386,9 +410,7 @@ class Elaborator:
                 if afresh or (k == 0 and layer.inputs is not None and len(layer.inputs) > 1)
                 else (self.without_inputs(layer))
             )
-            copy_nodes, incoming = self.single(
-                single, frame, scope, previous, (*loops, (layer, k)), original=layer
-            )
+            copy_nodes, incoming = self.single(single, frame, scope, previous, (*loops, (layer, k)), original=layer)
             nodes += copy_nodes
             copies.append((scope, incoming))
             if incoming is None:
@@ -418,7 +440,10 @@ class Elaborator:
             if isinstance(given, int) and not isinstance(given, bool):
                 if not 0 <= given <= LONGEST_LOOP:
                     self.diagnostics.error(
-                        "NS318", f"a loop makes from 0 to {LONGEST_LOOP} copies, and this one {given}", value.span
+                        "NS318",
+                        f"a loop makes from 0 to {LONGEST_LOOP} copies, and this one {given}",
+                        value.span,
+                        help="for no copy at all write 0" if given < 0 else "split it, or take fewer",
                     )
                     raise Poisoned
                 columns.append(list(range(given)))
@@ -427,8 +452,10 @@ class Elaborator:
             else:
                 self.diagnostics.error(
                     "NS318",
-                    f"a loop runs over a number of copies or a list, and this is {untraced(given)!r}",
+                    f"a loop runs over a number of copies or a list, and this is {describe(untraced(given))}",
                     value.span,
+                    labels=self.given_at(value, given),
+                    help="as in `repeat: 3`, `for: {i: 3}` or `for: {width: [16, 32]}`",
                 )
                 raise Poisoned
         if len({len(column) for column in columns}) > 1:
@@ -439,6 +466,7 @@ class Elaborator:
                 "NS319",
                 f"the names of a loop advance together, and their lists differ in length: {lengths}",
                 layer.loop.span,
+                help="give each as many values as there are copies; a number `n` counts from 0 to n - 1",
             )
             raise Poisoned
         names = layer.loop.names
@@ -485,39 +513,16 @@ class Elaborator:
         assert out is not None
         if not isinstance(out.type, TensorType) or not isinstance(start.type, TensorType):
             return out
-        last = self.step_origins(record, len(copies) - 1)
         for axis, size in enumerate(start.type.shape):
             if isinstance(size, int):
                 name = self.carry_name(record.layer, axis)
-                record.carried[name] = Carry(origin_of(size), Opaque(frozenset()), untraced(size))
-        shape = []
-        for axis, size in enumerate(out.type.shape):
-            if not isinstance(size, int):
-                shape.append(size)
-                continue
-            update = self.common_origin(axis, copies)
-            name = self.carry_name(record.layer, axis)
-            carry = record.carried.get(name)
-            if carry is not None:
-                unchanged = update == Name(name)
-                record.carried[name] = replace(carry, update=None if unchanged else update)
-            shape.append(trace(untraced(size), self.after_loop(update, record, last)))
+                record.carried[name] = Carry(size, partial(_update, name, axis, copies))
+        last = self.step_origins(record, len(copies) - 1)
+        shape = [
+            _after_loop(self.carry_name(record.layer, axis), axis, record, last, copies) if isinstance(size, int) else size
+            for axis, size in enumerate(out.type.shape)
+        ]
         return Ref(out.node, out.name, TensorType(tuple(shape), out.type.dtype))
-
-    def common_origin(self, axis: int, copies: list[tuple[dict[str, Any], Ref | None]]) -> Origin:
-        """The expression that gives this size after every copy, or the names that it depends on."""
-        sizes: list[tuple[dict[str, Any], int]] = []
-        for scope, ref in copies:
-            if ref is None or not isinstance(ref.type, TensorType) or len(ref.type.shape) <= axis:
-                return Opaque(frozenset())
-            sizes.append((scope, ref.type.shape[axis]))  # type: ignore[arg-type]
-        candidates = dict.fromkeys(origin_of(size) for _, size in sizes)
-        for candidate in candidates:
-            if isinstance(candidate, Opaque):
-                continue
-            if all(_gives(candidate, scope, size) for scope, size in sizes):
-                return candidate
-        return Opaque(frozenset().union(*(names_of(c) for c in candidates)))
 
     def step_origins(self, record: Loop, k: int) -> dict[str, Origin]:
         """The loop's names as they are in copy `k`, in terms of the scope around the loop."""
@@ -532,25 +537,6 @@ class Elaborator:
             else:
                 step[name] = Opaque(free_names(listed))
         return step
-
-    def after_loop(self, update: Origin, record: Loop, last: dict[str, Origin]) -> Origin:
-        mapping: dict[str, Any] = {}
-        unknown: set[str] = set()
-        for name in names_of(update):
-            carry = record.carried.get(name)
-            origin: Origin | None = last.get(name)
-            if carry is not None:
-                unchanged = update == Name(name)
-                origin = carry.before if unchanged else Opaque(names_of(carry.before))
-            if origin is None:
-                continue
-            if isinstance(origin, Opaque):
-                unknown |= origin.names
-            mapping[name] = origin
-        if unknown or isinstance(update, Opaque):
-            kept = {n for n in names_of(update) if n not in mapping}
-            return Opaque(frozenset(kept | unknown | {n for o in mapping.values() for n in names_of(o)}))
-        return fold(substitute(update, mapping))
 
     # Layers
 
@@ -603,23 +589,32 @@ class Elaborator:
             op, types = self.caller.call(target, layer, {}, env, refs, name)
         key = name if _makes_module(op) else None
         if key is None and layer.name is None:
-            self.diagnostics.error(
-                "NS111",
-                f"a list of layers is an nn.Sequential, which holds modules only, and `{_op_name(op)}` is none",
-                layer.span,
-                help="name the layers: a mapping may hold functions and arithmetic",
-            )
+            self.function_in_list(layer, op)
             raise Poisoned
         node = Node(written, name, key, env, op, types, loops)
         self.expect(layer, node, env)
         return [node], self.register(node, frame)
 
+    def function_in_list(self, layer: Layer, op: Any) -> None:
+        name = _op_name(op)
+        module = module_for(name)
+        self.diagnostics.error(
+            "NS111",
+            f"`{name}` is a function, and a list holds modules only"
+            if isinstance(op, Call)
+            else "a list holds modules only, and this one has none",
+            layer.span,
+            labels=self.given_at(layer.type, name) if layer.type is not None else [],
+            help=f"write `{module}`, the module for it"
+            if module
+            else "write the layers as a mapping from names to layers, where functions may stand",
+        )
+
     def register(self, node: Node, frame: Frame) -> Ref:
         ref = Ref(node, "", node.type)
-        if node.name in frame.names and frame.names[node.name] is not None and node.layer.name is not None:
-            other = frame.names[node.name]
-            labels = [Label(other.node.layer.span, "the first one")] if other and other.node else []
-            self.diagnostics.error("NS306", f"there are two layers named `{node.name}`", node.layer.span, labels=labels)
+        other = frame.names.get(node.name)
+        if other is not None and node.layer.name is not None:
+            self.same_name(node, other, frame)
             raise Poisoned
         frame.names[node.name] = ref
         if node.key is not None:
@@ -628,6 +623,20 @@ class Elaborator:
                 frame.count += 1
         frame.order.append(node)
         return ref
+
+    def same_name(self, node: Node, other: Ref, frame: Frame) -> None:
+        """Report a name that is taken by a layer, by another copy of the same loop, or by an input."""
+        labels: list[Label] = []
+        message, help = f"there are two layers named `{node.name}`", "give one of them another name"
+        if other.node is None:
+            message = f"`{node.name}` is the name of an input already"
+            labels = [Label(i.span, "the input") for i in frame.instance.block.inputs if i.name == other.name]
+        elif other.node.layer is node.layer:
+            message = f"two copies of this layer are named `{node.name}`"
+            help = "let the loop's name tell them apart, as in `layer$i`"
+        else:
+            labels = [Label(other.node.layer.span, "the first one")]
+        self.diagnostics.error("NS306", message, node.layer.span, labels=labels, help=help)
 
     def node_name(self, layer: Layer, frame: Frame, env: Mapping[str, Any]) -> str:
         if layer.name is None:
@@ -768,6 +777,11 @@ class Elaborator:
             return found
         if self.poisoned(text, frame):
             raise Poisoned
+        if text.partition(".")[0] == frame.current:
+            self.diagnostics.error(
+                "NS303", f"`{frame.current}` reads itself", span, help="name the layer or input that it should read"
+            )
+            raise Poisoned
         names = self.visible(frame)
         near = suggest(text, names)
         self.diagnostics.error(
@@ -788,7 +802,7 @@ class Elaborator:
             if owner is None:
                 raise Poisoned
             return self.port(owner, rest, text, span)
-        if frame.parent is not None and not (base in frame.names):
+        if frame.parent is not None and base not in frame.names:
             outer = self.find(text, frame.parent, span)
             if outer is None:
                 return None
@@ -811,7 +825,10 @@ class Elaborator:
             if -len(items) <= int(port) < len(items):
                 return Ref(node, port, items[int(port)])
             self.diagnostics.error(
-                "NS302", f"`{text}`: `{text.partition('.')[0]}` gives {len(items)} tensors, counted from 0", span
+                "NS302",
+                f"`{text.partition('.')[0]}` gives {len(items)} tensors, and `{text}` is none of them",
+                span,
+                help=f"they count from 0: `{text.partition('.')[0]}.{len(items) - 1}` is the last",
             )
             raise Poisoned
         if node is not None and isinstance(node.op, Apply) and port.split(".")[0] in node.op.instance.children:
@@ -823,7 +840,11 @@ class Elaborator:
             )
             raise Poisoned
         ports = list(node.types) if node is not None else []
-        known = f"it has {', '.join(f'`{p}`' for p in ports)}" if ports and ports != [""] else "it has one output only"
+        known = (
+            f"it has {', '.join(f'`{p}`' for p in ports)}"
+            if len(ports) > 1
+            else f"it has one output only: write `{text.partition('.')[0]}`"
+        )
         self.diagnostics.error("NS302", f"`{text.partition('.')[0]}` has no output `{port}`", span, help=known)
         raise Poisoned
 
@@ -862,6 +883,62 @@ def _gives(origin: Any, scope: Mapping[str, Any], size: int) -> bool:
         return bool(evaluate(origin, scope) == size)
     except ExpressionError:
         return False
+
+
+Copies = list[tuple[dict[str, Any], Ref | None]]
+
+
+def _sizes(axis: int, copies: Copies) -> list[tuple[dict[str, Any], int]] | None:
+    """The scope and the size of every copy's output, or None where it is not a number in all of them."""
+    sizes = []
+    for scope, ref in copies:
+        if ref is None or not isinstance(ref.type, TensorType) or len(ref.type.shape) <= axis:
+            return None
+        size = ref.type.shape[axis]
+        if not isinstance(size, int):
+            return None
+        sizes.append((scope, size))
+    return sizes
+
+
+def _common_origin(axis: int, copies: Copies) -> Origin:
+    """The expression that gives this size after every copy, or the names that it depends on."""
+    sizes = _sizes(axis, copies)
+    if sizes is None:
+        return Opaque(frozenset())
+    candidates = dict.fromkeys(origin_of(size) for _, size in sizes)
+    for candidate in candidates:
+        if not isinstance(candidate, Opaque) and all(_gives(candidate, scope, size) for scope, size in sizes):
+            return candidate
+    return Opaque(frozenset().union(*(names_of(c) for c in candidates)))
+
+
+def _update(name: str, axis: int, copies: Copies) -> Origin | None:
+    """What a copy makes of the size that the loop carries under this name; None where it leaves it alone."""
+    origin = _common_origin(axis, copies)
+    return None if origin == Name(name) else origin
+
+
+def _after_loop(name: str, axis: int, record: Loop, last: Mapping[str, Origin], copies: Copies) -> Any:
+    """A size that the loop gives, in terms of the scope around it."""
+    sizes = _sizes(axis, copies)
+    if sizes is None:
+        return untraced(copies[-1][1].type.shape[axis])  # type: ignore[union-attr]
+    inner = frozenset().union(*(size.names for _, size in sizes if isinstance(size, Traced)))
+    names: dict[str, Origin | Traced] = dict(last)
+    for carried, carry in record.carried.items():
+        if carried in inner:
+            names[carried] = Opaque(names_of(carry.size) if isinstance(carry.size, Traced) else frozenset())
+    outer = frozenset().union(*(names_of(names[n]) if n in names else (n,) for n in inner))
+    value = untraced(sizes[-1][1])
+
+    def origin() -> Origin:
+        update = _common_origin(axis, copies)
+        if update == Name(name):
+            return record.carried[name].before
+        return rename(update, names)
+
+    return Traced(value, origin, outer) if outer else value
 
 
 def _mentions(inputs: Any, names: set[str]) -> bool:
