@@ -337,8 +337,12 @@ def test_nothing_decided_means_floats_from_0_to_1(real_data: Path) -> None:
 def test_a_transform_that_fails_names_the_sample(folder: Path) -> None:
     text = f"""
     source: {{type: ImageFolder, root: {folder}}}
-    transforms: [ToImage, {{type: RandomCrop, size: 12}}, {{type: LinearTransformation, transformation_matrix: [[1]], mean_vector: [0]}}]
-    """.replace("ToImage,", "ToImage, {type: ToDtype, dtype: float32},")
+    transforms:
+      - ToImage
+      - {{type: ToDtype, dtype: float32}}
+      - {{type: RandomCrop, size: 12}}
+      - {{type: LinearTransformation, transformation_matrix: [[1]], mean_vector: [0]}}
+    """
     with pytest.raises(RunError, match=r"left/000\.png: the transform LinearTransformation fails"):
         opened(text)
 
