@@ -10,8 +10,8 @@ from netspec.catalog.entry import Entry, Inferred, TypeLike
 from netspec.catalog.kinds import accepts
 from netspec.diagnostics import Label, Span
 from netspec.document import Scalar
-from netspec.expressions import Expr, ExpressionError, Literal, Tensor, evaluate, from_value, report, tensors
-from netspec.origins import Opaque, Origin, origin_of, translate, untraced
+from netspec.expressions import ExpressionError, Literal, Tensor, evaluate, report, tensors
+from netspec.origins import Opaque, Origin, Traced, origin_of, rename, translate, untraced
 from netspec.patterns import size_name
 from netspec.program import Apply, Argument, Arithmetic, Call, Instance, Node, Ref, Reuse
 from netspec.shapes import ListType, Problem, TensorType
@@ -99,14 +99,17 @@ class Caller:
                 near = closest(port, [p.name for p in ports])
                 self.diagnostics.error(
                     "NS307",
-                    f"{entry.name} has no input `{port}`",
-                    layer.inputs[port].span if isinstance(layer.inputs, dict) else layer.span,
+                    f"`{entry.name}` has no input `{port}`",
+                    layer.input_spans.get(port, layer.span),
                     help=f"did you mean `{near}`?" if near else f"it takes {_words([p.name for p in ports])}",
                 )
             missing = [p.name for p in ports if not p.optional and p.name not in refs]
             if missing and not unknown:
                 self.diagnostics.error(
-                    "NS307", f"`{name}`: {entry.name} also needs {_words(missing)} under `from`", layer.span
+                    "NS307",
+                    f"`{name}`: `{entry.name}` also needs {_words(missing)}",
+                    layer.span,
+                    help=f"add {', '.join(f'`{port}: …`' for port in missing)} under `from`",
                 )
             if missing or unknown:
                 raise Poisoned
@@ -118,10 +121,14 @@ class Caller:
             many = f"{needed}" if needed == len(ports) else f"{needed} to {len(ports)}"
             self.diagnostics.error(
                 "NS307",
-                f"`{name}`: {entry.name} takes {many} input{'s' if many != '1' else ''} "
-                f"({_words([p.name for p in ports])}), and gets {len(refs)}",
+                f"`{name}`: `{entry.name}` takes {many} input{'s' if many != '1' else ''}, and gets {len(refs)}",
                 layer.span,
-                help="name them in `from`, in this order",
+                labels=[label for ref in refs if (label := label_of(ref)) is not None],
+                help=f"name them in `from`, in this order: {_words([p.name for p in ports])}"
+                if len(refs) < needed
+                else "name one tensor in `from`; `cat` joins several"
+                if len(ports) == 1
+                else f"name only these in `from`: {_words([p.name for p in ports])}",
             )
             raise Poisoned
         return {port.name: ref for port, ref in zip(ports, refs, strict=False)}
@@ -192,7 +199,7 @@ class Caller:
         stated = {**preset, **self.block_arguments(block, layer, env)}
         ports = self.block_inputs(block, layer, refs, name)
         values: dict[str, Any] = {}
-        names: dict[str, Origin] = {}
+        names: dict[str, Origin | Traced] = {}
         for param in block.params.values():
             if param.name in stated:
                 argument = stated[param.name]
@@ -219,11 +226,11 @@ class Caller:
             raise Poisoned
         self.name_sizes(instance, given, names)
         for let, value in block.let.items():
-            names[let] = _substituted(value.expr, names)
+            names[let] = rename(value.expr, names)
         types = {output: translate_type(ref.type, names) for output, ref in instance.outputs.items()}
         return Apply(instance, stated, ports), types
 
-    def name_sizes(self, instance: Instance, given: Mapping[str, TypeLike], names: dict[str, Origin]) -> None:
+    def name_sizes(self, instance: Instance, given: Mapping[str, TypeLike], names: dict[str, Origin | Traced]) -> None:
         """What the sizes bound by the block's inputs are in the caller's scope."""
         for port, inside in instance.inputs.items():
             outside = given[port]
@@ -235,7 +242,7 @@ class Caller:
                 origin = origin_of(bound)
                 for name in (getattr(origin, "id", None), size_name(port, axis)):
                     if name is not None and name not in names:
-                        names[name] = origin_of(size)
+                        names[name] = size if isinstance(size, Traced) else Literal(size)
 
     def block_arguments(self, block: Block, layer: Layer, env: Mapping[str, Any]) -> dict[str, Argument]:
         stated: dict[str, Argument] = {}
@@ -248,7 +255,11 @@ class Caller:
                     f"block `{block.name}` has no parameter `{name}`",
                     layer.argument_spans.get(name, value.span),
                     labels=[Label(block.span, "defined here")],
-                    help=f"did you mean `{near}`?" if near else f"it has {_words(list(block.params)) or 'none'}",
+                    help=f"did you mean `{near}`?"
+                    if near
+                    else f"it has {_words(list(block.params))}"
+                    if block.params
+                    else "it has none: declare it under the block's `params`",
                 )
                 failed = True
                 continue
@@ -286,6 +297,8 @@ class Caller:
                     f"`{name}`: block `{block.name}` takes {len(ports)} input{'s' if len(ports) > 1 else ''} "
                     f"({_words(ports)}), and gets {len(refs)}",
                     layer.span,
+                    labels=[Label(block.span, "defined here")],
+                    help="a block takes what stands under its `inputs`; one without them takes a single tensor `x`",
                 )
                 raise Poisoned
             given = dict(zip(ports, refs, strict=False))
@@ -297,6 +310,7 @@ class Caller:
                 "NS307",
                 f"`{name}`: block `{block.name}` {what}",
                 layer.span,
+                labels=[Label(block.span, "defined here")],
                 help=f"it takes {_words(ports)}: name each in `from`",
             )
             raise Poisoned
@@ -452,7 +466,7 @@ def untraced_type(type_: TypeLike) -> TypeLike:
     return ListType(tuple(TensorType(untraced(item.shape), item.dtype) for item in type_.items))
 
 
-def translate_type(type_: TypeLike, names: Mapping[str, Origin]) -> TypeLike:
+def translate_type(type_: TypeLike, names: Mapping[str, Origin | Traced]) -> TypeLike:
     """A type of a block's scope in its caller's."""
     if isinstance(type_, TensorType):
         return TensorType(tuple(translate(size, names) for size in type_.shape), type_.dtype)
@@ -476,28 +490,8 @@ def _origin(argument: Argument) -> Origin:
     return argument.origin
 
 
-def _default_origin(argument: Argument, names: Mapping[str, Origin]) -> Origin:
-    if isinstance(argument.origin, Opaque):
-        return argument.origin
-    try:
-        return _substituted(argument.origin, names)
-    except TypeError:
-        return from_value(untraced(argument.value))
-
-
-def _substituted(expr: Expr, names: Mapping[str, Origin]) -> Origin:
-    from netspec.expressions import fold, free_names, substitute
-    from netspec.origins import names_of, short
-
-    used = free_names(expr)
-    if any(isinstance(names.get(name), Opaque) for name in used):
-        return Opaque(frozenset().union(*(names_of(names[n]) for n in used if n in names)))
-    mapping: dict[str, Expr] = {}
-    for name in used:
-        origin = names.get(name)
-        if origin is not None and not isinstance(origin, Opaque):
-            mapping[name] = origin
-    return short(fold(substitute(expr, mapping)))
+def _default_origin(argument: Argument, names: Mapping[str, Origin | Traced]) -> Origin:
+    return rename(argument.origin, names)
 
 
 def _words(names: list[str]) -> str:

@@ -24,10 +24,8 @@ from netspec.expressions import (
     Subscript,
     describe,
     evaluate,
-    fold,
     free_names,
     report,
-    substitute,
 )
 from netspec.order import definition_order
 from netspec.origins import Opaque, Origin, Traced, names_of, origin_of, rename, trace, untraced
@@ -519,7 +517,9 @@ class Elaborator:
                 record.carried[name] = Carry(size, partial(_update, name, axis, copies))
         last = self.step_origins(record, len(copies) - 1)
         shape = [
-            _after_loop(self.carry_name(record.layer, axis), axis, record, last, copies) if isinstance(size, int) else size
+            _after_loop(self.carry_name(record.layer, axis), axis, record, last, copies)
+            if isinstance(size, int)
+            else size
             for axis, size in enumerate(out.type.shape)
         ]
         return Ref(out.node, out.name, TensorType(tuple(shape), out.type.dtype))
@@ -784,12 +784,15 @@ class Elaborator:
             raise Poisoned
         names = self.visible(frame)
         near = suggest(text, names)
-        self.diagnostics.error(
-            "NS302",
-            f"there is no layer or input named `{text}` here",
-            span,
-            help=f"did you mean `{near}`?" if near else f"known here: {', '.join(names[:12]) or 'nothing'}",
-        )
+        if near is not None:
+            help = f"did you mean `{near}`?"
+        elif self.using and self.spec.model is not None and text in names_in(self.spec.model.body):
+            help = (
+                f"`{text}` stands outside of block `{self.using[-1].name}`, which sees its own inputs and layers only"
+            )
+        else:
+            help = f"known here: {', '.join(f'`{name}`' for name in names[:12]) or 'nothing'}"
+        self.diagnostics.error("NS302", f"there is no layer or input named `{text}` here", span, help=help)
         raise Poisoned
 
     def find(self, text: str, frame: Frame, span: Span) -> Ref | None:
@@ -960,6 +963,11 @@ def _literal_names(layer: Layer) -> list[str]:
         for inner in layer.body.layers:
             names += _literal_names(inner)
     return names
+
+
+def names_in(body: Body) -> set[str]:
+    """The names of a body's own layers, those without `$`."""
+    return {name for layer in body.layers for name in _literal_names(layer)}
 
 
 def _makes_module(op: Any) -> bool:

@@ -7,7 +7,7 @@ writes the expression where it holds for all uses of the block, and the number w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ from netspec.expressions import Binary, Call, Expr, Literal, Unary, fold, free_n
 
 LARGEST = 24
 """An origin of more nodes than this reads worse than the number: it is kept as the set of its names alone."""
+
+DEEPEST = 24
+"""Operations after which an origin is given up for its names without being put together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +30,39 @@ class Opaque:
 Origin = Expr | Opaque
 
 
-def names_of(origin: Origin) -> frozenset[str]:
+def names_of(origin: Origin | Traced) -> frozenset[str]:
     """The names whose change could change the number."""
-    return origin.names if isinstance(origin, Opaque) else free_names(origin)
+    return origin.names if isinstance(origin, Opaque | Traced) else free_names(origin)
 
 
 class Traced(int):
-    """An `int` with `.origin`; compares, hashes and prints as the number alone."""
+    """An `int` with `.origin`; compares, hashes and prints as the number alone.
 
-    origin: Origin
+    The origin of a result is put together when somebody asks for it, which for most sizes is never.
+    """
 
-    def __new__(cls, value: int, origin: Origin) -> Traced:
+    names: frozenset[str]
+    """The names whose change could change the number; never empty."""
+    depth: int
+    """How many operations it is away from what was written."""
+    _origin: Origin | Callable[[], Origin]
+
+    def __new__(cls, value: int, origin: Origin | Callable[[], Origin], names: frozenset[str], depth: int = 0) -> Traced:
         traced = super().__new__(cls, value)
-        traced.origin = origin
+        traced._origin = origin
+        traced.names = names
+        traced.depth = depth
         return traced
+
+    @property
+    def origin(self) -> Origin:
+        if callable(self._origin):
+            self._origin = self._origin()
+        return self._origin
 
     def apply(self, function: str, arguments: tuple[Any, ...], result: Any) -> Any:
         """`result`, which `function` gave for these arguments, with the call as its origin (integers only)."""
-        return trace(result, _join(lambda *parts: Call(function, tuple(parts)), *arguments))
+        return _result(result, lambda *parts: Call(function, parts), *arguments)
 
     def __add__(self, other: int) -> Any:
         return _binary("+", self, other, int.__add__(self, other))
@@ -76,20 +94,20 @@ class Traced(int):
     def __rmod__(self, other: int) -> Any:
         return _binary("%", other, self, int.__rmod__(self, other))
 
-    def __pow__(self, other: int, modulo: None = None) -> Any:
+    def __pow__(self, other: int, modulo: None = None) -> Any:  # type: ignore[override]
         return _binary("**", self, other, int.__pow__(self, other))
 
-    def __rpow__(self, other: int, modulo: None = None) -> Any:
+    def __rpow__(self, other: int, modulo: None = None) -> Any:  # type: ignore[override]
         return _binary("**", other, self, int.__rpow__(self, other))
 
     def __neg__(self) -> Any:
-        return trace(int.__neg__(self), _join(lambda part: Unary("-", part), self))
+        return _result(int.__neg__(self), lambda part: Unary("-", part), self)
 
     def __pos__(self) -> Traced:
         return self
 
     def __abs__(self) -> Any:
-        return trace(int.__abs__(self), _join(lambda part: Call("abs", (part,)), self))
+        return _result(int.__abs__(self), lambda part: Call("abs", (part,)), self)
 
     def __ceil__(self) -> Traced:
         return self
@@ -104,10 +122,27 @@ class Traced(int):
 def _binary(op: str, left: Any, right: Any, result: Any) -> Any:
     if result is NotImplemented:
         return NotImplemented
-    return trace(result, _join(lambda a, b: Binary(op, a, b), left, right))
+    return _result(result, lambda a, b: Binary(op, a, b), left, right)
 
 
-def _join(build: Any, *parts: Any) -> Origin:
+def _result(value: Any, build: Callable[..., Expr], *parts: Any) -> Any:
+    """An operation's integer result, which remembers the operation."""
+    if type(value) not in (int, Traced):
+        return value
+    names: frozenset[str] = frozenset()
+    depth = 0
+    for part in parts:
+        if isinstance(part, Traced):
+            names |= part.names
+            depth = max(depth, part.depth)
+    if not names:
+        return untraced(value)
+    if depth >= DEEPEST:
+        return Traced(int.__index__(value), Opaque(names), names, depth)
+    return Traced(int.__index__(value), lambda: _join(build, parts), names, depth + 1)
+
+
+def _join(build: Callable[..., Expr], parts: tuple[Any, ...]) -> Origin:
     origins = [origin_of(part) for part in parts]
     if any(isinstance(o, Opaque) for o in origins):
         return Opaque(frozenset().union(*(names_of(o) for o in origins)))
@@ -128,8 +163,10 @@ def origin_of(value: Any) -> Origin:
 
 def trace(value: Any, origin: Origin) -> Any:
     """An integer with its origin; anything else, and what depends on no name, as it is."""
-    if type(value) in (int, Traced) and names_of(origin):
-        return Traced(value, origin)
+    if type(value) in (int, Traced):
+        names = names_of(origin)
+        if names:
+            return Traced(int.__index__(value), origin, names)
     return untraced(value)
 
 
@@ -144,16 +181,26 @@ def untraced(value: Any) -> Any:
     return value
 
 
-def translate(value: Any, names: Mapping[str, Origin]) -> Any:
+def translate(value: Any, names: Mapping[str, Origin | Traced]) -> Any:
     """A number that was traced in one scope, traced in another: `names` says what each name stands for there."""
     if not isinstance(value, Traced):
         return value
-    used = names_of(value.origin)
-    if isinstance(value.origin, Opaque) or any(isinstance(names.get(n), Opaque) for n in used):
-        return trace(value, Opaque(frozenset().union(*(names_of(names[n]) if n in names else {n} for n in used))))
+    outer = frozenset().union(*(names_of(names[name]) if name in names else (name,) for name in value.names))
+    if not outer:
+        return int.__index__(value)
+    return Traced(int.__index__(value), lambda: rename(value.origin, names), outer, min(value.depth + 1, DEEPEST))
+
+
+def rename(origin: Origin, names: Mapping[str, Origin | Traced]) -> Origin:
+    """An origin in another scope: each of its names replaced by what it stands for there."""
+    used = names_of(origin)
     mapping: dict[str, Expr] = {}
-    for name in used:
-        origin = names.get(name)
-        if origin is not None and not isinstance(origin, Opaque):
-            mapping[name] = origin
-    return trace(value, short(fold(substitute(value.origin, mapping))))
+    for name in sorted(used):
+        known = names.get(name)
+        known = known.origin if isinstance(known, Traced) else known
+        if isinstance(origin, Opaque) or isinstance(known, Opaque):
+            return Opaque(frozenset().union(*(names_of(names[n]) if n in names else (n,) for n in used)))
+        if known is not None:
+            mapping[name] = known
+    assert not isinstance(origin, Opaque)
+    return short(fold(substitute(origin, mapping)))

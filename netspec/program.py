@@ -7,14 +7,15 @@ numbers), because what was flattened can't be written well.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from netspec.catalog.entry import Entry, TypeLike
 from netspec.diagnostics import Diagnostic
 from netspec.expressions import Expr
-from netspec.origins import Origin
+from netspec.origins import Origin, origin_of
 from netspec.spec import Block, Layer, Rule, Spec
 
 if TYPE_CHECKING:
@@ -127,17 +128,29 @@ class Node:
                 yield ref
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Carry:
     """A size that a rolled loop hands from copy to copy: what it is before the loop and after each copy.
 
     `update` is None where the copies leave it as it is, and an `Opaque` where no one expression holds for all of them.
+    It is worked out when somebody asks: most sizes appear in no constructor.
     """
 
-    before: Origin
-    update: Origin | None
-    value: int
-    """The size before the loop."""
+    def __init__(self, size: int, update: Callable[[], Origin | None]) -> None:
+        self.size = size
+        self._update = update
+
+    @property
+    def before(self) -> Origin:
+        return origin_of(self.size)
+
+    @cached_property
+    def update(self) -> Origin | None:
+        return self._update()
+
+    @property
+    def value(self) -> int:
+        """The size before the loop."""
+        return int(self.size)
 
 
 @dataclass(slots=True, eq=False)
