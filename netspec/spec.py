@@ -14,7 +14,24 @@ from netspec.document import Mapping, Node, Scalar, Sequence
 from netspec.expressions import Expr, ListExpr, Literal, Template, free_names, parse_compute, parse_scalar
 
 STEERING = frozenset(
-    "type from use compute layers if for repeat inline branches each select when initialize freeze expect".split()
+    [
+        "type",
+        "from",
+        "use",
+        "compute",
+        "layers",
+        "if",
+        "for",
+        "repeat",
+        "inline",
+        "branches",
+        "each",
+        "select",
+        "when",
+        "initialize",
+        "freeze",
+        "expect",
+    ]
 )
 """The keys of a layer that are not arguments of its type."""
 
@@ -95,6 +112,8 @@ class Layer:
     span: Span
     type: Value | None = None
     inputs: tuple[Value, ...] | dict[str, Value] | None = None
+    input_spans: dict[str, Span] = field(default_factory=dict)
+    """Where the names of inputs stand, if `from` is a mapping."""
     use: Value | None = None
     compute: Value | None = None
     body: Body | None = None
@@ -252,6 +271,7 @@ class Reader:
             span=span,
             type=self.value(items["type"]) if "type" in items else None,
             inputs=inputs,
+            input_spans=sources.key_spans if isinstance(sources, Mapping) else {},
             use=self.reference(items["use"]) if "use" in items else None,
             compute=Value(expr=parse_compute(compute, self.diagnostics), span=compute.span, scalar=compute)
             if isinstance(compute, Scalar)
