@@ -46,6 +46,8 @@ def elementwise(name: str, dtypes: tuple[str, ...], lifts: bool = False) -> Rule
         accepting(name, x, dtypes)
         if name in ("CELU", "celu") and arguments["alpha"] == 0:
             refuse(f"{name} divides by alpha, and alpha is 0", argument="alpha", code="NS404")
+        if x.dtype == "uint8" and min(arguments.get("threshold", 0), arguments.get("value", 0)) < 0:
+            refuse(f"{name} of uint8 takes numbers from 0", argument="value", code="NS404")
         slope = arguments.get(_SLOPES.get(name, ""), 0)
         if slope < 0 and arguments["inplace"] and x.dtype in FLOATING:
             refuse(f"{name} with a negative slope cannot work in place", help="leave inplace out", argument="inplace")
@@ -193,6 +195,8 @@ def along(name: str, required: bool = True) -> Rule:
             accepting(name, x, FLOATING)
         elif dtype not in FLOATING:
             refuse(f"{name} computes in floating point, and dtype is {dtype}", argument="dtype", code="NS402")
+        elif x.dtype == "bool" and name == "softmin":
+            refuse("softmin changes the sign of its input, and got bool", code="NS402")
         dim = arguments["dim"]
         if dim is None:
             # torch guesses a dimension with a warning: 0 for ranks 0, 1 and 3, else 1.

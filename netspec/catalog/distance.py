@@ -31,7 +31,7 @@ def _cosine(name: str) -> Rule:
     def infer(arguments: Arguments, inputs: Inputs) -> Inferred:
         a, b = _both(name, inputs)
         shape = broadcasted(name, a, b, ("x1", "x2"))
-        dtype = promoted(a, b)
+        dtype = promoted(TensorType((), a.dtype), TensorType((), b.dtype))
         if dtype not in FLOATING:
             refuse(f"{name} takes floating point, and got {a.dtype} and {b.dtype}", ports=("x1", "x2"), code="NS402")
         axis = dimension(name, arguments["dim"], len(shape), port="x1")

@@ -16,7 +16,7 @@ def _places(name: str, x: TensorType) -> Shape:
     return (*x.shape[:1], *x.shape[2:]) if len(x.shape) > 1 else ()
 
 
-def _class_weights(name: str, arguments: Arguments, x: TensorType) -> None:
+def _class_weights(name: str, arguments: Arguments, x: TensorType, code: str = "NS402") -> None:
     """Refuse weights that are not one float32 number for each class."""
     if arguments["weight"] is None:
         return
@@ -29,7 +29,7 @@ def _class_weights(name: str, arguments: Arguments, x: TensorType) -> None:
             code="NS403",
         )
     if x.dtype != "float32":
-        refuse(f"{name} has float32 weights, and got {x.dtype}", argument="weight", code="NS402")
+        refuse(f"{name} has float32 weights, and got {x.dtype}", argument="weight", code=code)
 
 
 def _indices(name: str, y: TensorType, bytes_too: bool = False) -> None:
@@ -73,7 +73,7 @@ def _cross_entropy(arguments: Arguments, inputs: Inputs) -> Inferred:
         )
     if arguments["ignore_index"] >= 0:
         refuse(f"{name} of probabilities takes no ignore_index", argument="ignore_index", code="NS404")
-    _class_weights(name, arguments, x)
+    _class_weights(name, arguments, x, code="NS406")
     return reduced(arguments, places, promoted(x, y))
 
 
@@ -102,7 +102,7 @@ def _multi_margin(arguments: Arguments, inputs: Inputs) -> Inferred:
     x = prediction(name, inputs)
     y = tensor(inputs, name, "target")
     _rows(name, x)
-    _target_shape(name, x, y, _places(name, x), code="NS403" if y.shape else "NS406")  # it takes one index for [1, C]
+    _target_shape(name, x, y, _places(name, x), code="NS406" if y.shape in ((), (1,)) else "NS403")
     _indices(name, y)
     _class_weights(name, arguments, x)
     if arguments["p"] not in (1, 2):

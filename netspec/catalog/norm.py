@@ -47,7 +47,8 @@ def _batch_norm(count: int) -> Rule:
         else:
             floating(name, x)
         channels = known(name, x.shape[1], "the number of channels")
-        features = inferred(name, arguments, "num_features", channels, "channels")
+        code = "NS403" if arguments["affine"] or arguments["track_running_stats"] else "NS406"
+        features = inferred(name, arguments, "num_features", channels, "channels", code=code)
         if arguments["eps"] <= 0:
             refuse(f"{name} takes an eps above 0, and got {arguments['eps']}", argument="eps", code="NS406")
         values = numel((x.shape[0], *x.shape[2:]))

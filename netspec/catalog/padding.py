@@ -40,6 +40,8 @@ def padded(name: str, x: TensorType, pads: Sequence[Size], mode: str, argument: 
                 help="pad less, or with a constant",
                 argument=argument,
             )
+        if mode == "circular" and (surely_below(before, 0) or surely_below(after, 0)):
+            refuse(f"{name} takes numbers from 0 to pad by wrapping", argument=argument, code="NS406")
         result = size + before + after
         if surely_below(result, 1):
             refuse(f"{name} takes {before} and {after} from a size of {size}", argument=argument, code="NS406")

@@ -45,11 +45,13 @@ def _windows(name: str, arguments: Arguments, x: TensorType, count: int) -> list
                 code="NS404",
             )
         room = size + 2 * p - window
-        if surely_below(room, 0) and not arguments["ceil_mode"]:
+        if surely_below(room, 0) and not (arguments["ceil_mode"] and "max" not in name.lower()):
             refuse(
                 f"{name}: kernel {k} is larger than the padded input {size + 2 * p}, which came from {x}",
                 help="make the kernel smaller, or reduce the image less before this layer",
                 argument="kernel_size",
+                # With ceil_mode torch takes it, and in one dimension writes beyond its memory.
+                code="NS406" if arguments["ceil_mode"] else "NS401",
             )
         if arguments["ceil_mode"]:
             windows = (room + s - 1) // s + 1
