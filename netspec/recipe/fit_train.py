@@ -62,7 +62,7 @@ def check_fit(
     `spans` says where each loss and metric stands, by `loss.NAME` and `metric.NAME`.
     """
     batch = _batch_size(model)
-    _check_inputs(recipe, node, diagnostics, model=model, data=data)
+    _check_inputs(recipe, diagnostics, model=model, data=data)
     for loss in recipe.losses:
         span = spans[f"loss.{loss.name}"]
         types = [_type(reference, batch, model, data) for reference in loss.inputs]
@@ -102,9 +102,7 @@ def _type(reference: Reference, batch: Size, model: ModelInfo, data: DataInfo | 
     return TensorType((batch, *sizes), info.dtype) if len(sizes) == len(info.shape) else None
 
 
-def _check_inputs(
-    recipe: TrainRecipe, node: Mapping, diagnostics: Diagnostics, *, model: ModelInfo, data: DataInfo | None
-) -> None:
+def _check_inputs(recipe: TrainRecipe, diagnostics: Diagnostics, *, model: ModelInfo, data: DataInfo | None) -> None:
     for name, field in recipe.inputs.items():
         wanted = model.inputs[name]
         info = data.fields.get(field) if data is not None and data.fields is not None else None
@@ -115,7 +113,7 @@ def _check_inputs(
             diagnostics.error(
                 "NS562",
                 f"the model's input `{name}` is {wanted.dtype}, and the data's field `{field}` is {info.dtype}",
-                node.span,
+                model.spans.get(name),
                 labels=labels,
                 help=f"convert it: `transforms: [{{type: ToDtype, dtype: {wanted.dtype}, scale: true}}]`"
                 if info.dtype == "uint8"
@@ -127,7 +125,7 @@ def _check_inputs(
                 "NS562",
                 f"the model's input `{name}` takes {wanted}, and a batch of the field `{field}` is "
                 f"[{', '.join(filter(None, (str(wanted.shape[0]) if wanted.shape else '', sizes)))}]",
-                node.span,
+                model.spans.get(name),
                 labels=labels,
                 help="change the input's shape, or the data's transforms (`Resize`, `Grayscale`)",
             )
@@ -160,7 +158,10 @@ def _check_loss(
             if found is not None
         )
         labels = _labels(data, "the data come from here")
-        diagnostics.error("NS552", f"{answer.message} ({takes})", span, labels=labels, help=answer.help)
+        info = data.fields.get(loss.inputs[-1].name) if data is not None and data.fields is not None else None
+        count = info.num_classes if info is not None and loss.type not in OF_SCORES else None
+        mend = answer.help if count is None or count < 3 else f"for {count} classes take CrossEntropyLoss"
+        diagnostics.error("NS552", f"{answer.message} ({takes})", span, labels=labels, help=mend)
         return False
     result = next(iter(answer.outputs.values()))
     if isinstance(result, TensorType) and result.shape != ():

@@ -61,6 +61,8 @@ class ModelInfo:
     inputs: MappingABC[str, TensorType | None]
     outputs: MappingABC[str, Head]
     parameters: tuple[str, ...]
+    spans: MappingABC[str, Span] = field(default_factory=dict)
+    """Where each input is stated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,17 +80,19 @@ def read_train(
     diagnostics: Diagnostics,
     scope: MappingABC[str, object],
     *,
+    span: Span,
     model: ModelInfo,
     data: DataInfo | None,
 ) -> TrainRecipe | None:
     """Read the section. `scope` holds the document's parameters, and its sections under their names for dotted paths.
+    `span` is where its key stands.
 
     Returns None where anything was wrong; the diagnostics say what.
     """
     from netspec.recipe.fit_train import check_fit
 
     before = sum(d.severity == "error" for d in diagnostics.found)
-    reader = _Reader(diagnostics=diagnostics, scope=scope, node=node, model=model, data=data)
+    reader = _Reader(diagnostics=diagnostics, scope=scope, node=node, span=span, model=model, data=data)
     recipe = reader.read()
     if recipe is None or sum(d.severity == "error" for d in diagnostics.found) > before:
         return None
@@ -99,22 +103,14 @@ def read_train(
 @dataclass(slots=True, kw_only=True)
 class _Reader(SectionReader):
     node: Mapping
+    span: Span
     model: ModelInfo
     data: DataInfo | None
     spans: dict[str, Span] = field(default_factory=dict)
     """Where each loss and metric stands, by `loss.NAME` and `metric.NAME`."""
 
     def read(self) -> TrainRecipe | None:
-        for key in ("phases", "layers"):
-            if key in self.node.items:
-                self.error(
-                    "NS560",
-                    f"`train.{key}` is not built yet",
-                    self.node.key_spans[key],
-                    help="`loss` and `optimizer` state one objective; several come with a later version",
-                )
-                return None
-        length = self.length(self.node, "train", self.node.span)
+        length = self.length(self.node, "train", self.span)
         inputs = self.inputs()
         losses = self.losses(inputs)
         optimizer = self.optimizer()
@@ -252,7 +248,7 @@ class _Reader(SectionReader):
                     "NS555",
                     f"the model's input `{name}` takes the data's field `{field_name}`, and the data have "
                     f"{_listed(self.fields)}",
-                    stated.span if stated is not None else self.node.span,
+                    stated.span if stated is not None else self.model.spans.get(name, self.span),
                     help=f"call the input `{mend}`, or map it: `train: {{inputs: {{{name}: {mend}}}}}`",
                 )
         return found
@@ -324,7 +320,7 @@ class _Reader(SectionReader):
             self.error(
                 "NS561",
                 "`train` has no `loss`: there is nothing to minimise",
-                self.node.span,
+                self.span,
                 help="`loss: CrossEntropyLoss`",
             )
             return ()
@@ -424,9 +420,7 @@ class _Reader(SectionReader):
     def optimizer(self) -> Optimizer | None:
         node = self.node.items.get("optimizer")
         if node is None:
-            self.error(
-                "NS561", "`train` has no `optimizer`", self.node.span, help="`optimizer: {type: AdamW, lr: 0.001}`"
-            )
+            self.error("NS561", "`train` has no `optimizer`", self.span, help="`optimizer: {type: AdamW, lr: 0.001}`")
             return None
         given = self.entry(_without(node, "groups"), "optimizer")
         if given is None:
@@ -453,15 +447,8 @@ class _Reader(SectionReader):
         )
 
     def group(self, node: Node, entry: Entry) -> Group | None:
-        match = node.items.get("match") if isinstance(node, Mapping) else None
-        if not isinstance(node, Mapping) or match is None:
-            self.error(
-                "NS554",
-                "a group says which parameters it speaks of",
-                node.span,
-                help='`{match: "*.bias", weight_decay: 0}`',
-            )
-            return None
+        assert isinstance(node, Mapping), "the schema has seen it"
+        match = node.items["match"]
         patterns = self.value(match)
         patterns = [patterns] if isinstance(patterns, str) else patterns
         if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):

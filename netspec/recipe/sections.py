@@ -49,7 +49,14 @@ def read_recipe(
             if data is not None
             else None
         )
-        train = read_train(train_node, diagnostics, scope, model=model_info(model), data=info)
+        train = read_train(
+            train_node,
+            diagnostics,
+            scope,
+            span=document.key_spans["train"],
+            model=model_info(model),
+            data=info,
+        )
     return Recipe(data=data, train=train)
 
 
@@ -117,6 +124,7 @@ def model_info(model: Instance) -> ModelInfo:
         inputs={name: found if isinstance(found, TensorType) else None for name, found in model.inputs.items()},
         outputs={name or output_name(ref): _head(ref) for name, ref in model.outputs.items()},
         parameters=tuple(parameter_names(model)),
+        spans={stated.name: stated.span for stated in model.block.inputs},
     )
 
 
