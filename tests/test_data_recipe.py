@@ -243,6 +243,9 @@ def test_a_random_transform_in_evaluation_is_a_warning() -> None:
     assert found is not None
     assert (warning.code, warning.severity) == ("NS511", "warning")
     assert "RandomVerticalFlip is random" in warning.message
+    flip = "{type: RandomApply, transforms: [Identity, {type: RandomVerticalFlip, p: 1}]}"
+    _, (warning,) = read(f"source: Digits\nsplit: {{train: 0.8, val: 0.1, test: 0.1}}\ntransforms: [{flip}]")
+    assert warning.message.startswith("RandomApply is random")
     _, none = read("source: Digits\nsplit: {train: 0.8, val: 0.2}\ntrain: {transforms: [RandomVerticalFlip]}")
     assert none == []
 

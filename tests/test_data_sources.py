@@ -187,14 +187,16 @@ def test_numpy_kinds_and_mistakes(tmp_path: Path) -> None:
 
 def test_image_folders_are_torchvisions(real_data: Path) -> None:
     from torchvision.datasets import ImageFolder
+    from torchvision.transforms import v2
 
     root = real_data / "RMB_data"
-    theirs = ImageFolder(str(root))
-    small = "transforms: [{type: Resize, size: [4, 4]}]\nsampler: SequentialSampler"
-    stream = opened(f"source: {{type: ImageFolder, root: {root}}}\n{small}").splits["train"]
+    theirs = ImageFolder(str(root), v2.Compose([v2.CenterCrop(8), v2.ToImage()]))
+    small = "transforms: [{type: CenterCrop, size: 8}, ToImage, {type: ToDtype, dtype: uint8}]"
+    stream = opened(f"source: {{type: ImageFolder, root: {root}}}\nsampler: SequentialSampler\n{small}").splits["train"]
+    batches = epoch(stream)
     assert stream.classes == tuple(theirs.classes)
-    assert joined(epoch(stream), "label").tolist() == theirs.targets
-    assert [stream._samples.name(i) for i in range(stream.size)] == [path for path, _ in theirs.samples]
+    assert joined(batches, "label").tolist() == theirs.targets
+    assert torch.equal(joined(batches, "image"), torch.stack([image for image, _ in theirs]))
 
 
 def test_a_class_means_the_same_in_every_split(tmp_path: Path) -> None:

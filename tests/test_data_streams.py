@@ -160,6 +160,16 @@ def test_a_model_that_writes_into_its_input_does_not_change_the_data() -> None:
         assert equal(epoch(data.splits[name]), before)
 
 
+def test_a_model_that_learns_what_to_add_to_its_input_does_not_tie_batches_together() -> None:
+    """For autograd each batch is a tensor of its own, though several are gathered at once."""
+    factor = torch.ones(1, requires_grad=True)
+    with torch.no_grad():
+        batches = epoch(opened(DIGITS).splits["train"])
+    for batch in batches[:3]:
+        batch["image"].mul_(factor).sum().backward()  # type: ignore[no-untyped-call]
+    assert factor.grad is not None
+
+
 def test_fields_and_batch_size_can_be_chosen_by_the_caller() -> None:
     data = opened("source: BreastCancer\nbatch_size: 8", batch_size=16, fields=["features", "target"])
     batch = next(data.splits["train"].batches(0))
@@ -260,3 +270,29 @@ def test_classes_that_are_asked_for_and_not_there_are_told(tmp_path: Path) -> No
         epoch(opened("source: Iris\nsampler: {type: WeightedRandomSampler, weights: [1, 2]}").splits["train"])
     with pytest.raises(RunError, match="`val` gets none of the 150 samples"):
         opened("source: Iris\nsplit: {train: 0.9, val: 0.001}")
+
+
+def test_little_memory_changes_where_the_work_is_done_and_no_value(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scaled = "transforms: [{type: Normalize, mean: [0.3], std: [0.4]}]\nsampler: SequentialSampler"
+    texts = (f"source: Digits\n{scaled}", f"source: {{type: ImageFolder, root: {folder}}}\ntransforms: [Grayscale]")
+    plenty = [epoch(opened(text).splits["train"], 1) for text in texts]
+    monkeypatch.setattr("netspec.runtime.data.storage.free_bytes", lambda device: 100)
+    scarce = [opened(text).splits["train"] for text in texts]
+    for stream, expected in zip(scarce, plenty, strict=True):
+        assert equal(epoch(stream, 1), expected)
+
+
+def test_what_goes_to_a_worker_can_be_sent_there(folder: Path) -> None:
+    """Python from 3.14 on starts workers that share nothing with their parent."""
+    import torch.multiprocessing
+
+    before = torch.multiprocessing.get_start_method()
+    torch.multiprocessing.set_start_method("forkserver", force=True)
+    data = opened(folder_spec(folder, "true", 1))
+    try:
+        assert equal(epoch(data.splits["train"]), epoch(opened(folder_spec(folder, "true", 0)).splits["train"]))
+    finally:
+        data.close()
+        torch.multiprocessing.set_start_method(before, force=True)

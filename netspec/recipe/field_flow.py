@@ -45,6 +45,16 @@ class FieldFlow:
 
     def apply(self, transform: Transform, node: Node, *, batch: bool = False) -> None:
         """Change the fields as the transform does, and report at its node where it can't."""
+        if transform.random and self.split != "train":
+            self.diagnostics.warning(
+                "NS511",
+                f"{transform.type} is random, and an evaluation should measure the same each time",
+                node.span,
+                help="write the random transforms under `train: {transforms: […]}`, the others under `data`",
+            )
+        self._apply(transform, node, batch)
+
+    def _apply(self, transform: Transform, node: Node, batch: bool) -> None:
         span = node.span
         entry = registry.lookup(transform.type, "transform")
         assert isinstance(entry, TransformEntry)
@@ -67,13 +77,6 @@ class FieldFlow:
                 help="put it under `batch_transforms`",
             )
             return
-        if entry.random and not entry.nested and self.split != "train":
-            self.diagnostics.warning(
-                "NS511",
-                f"{entry.name} is random, and an evaluation should measure the same each time",
-                span,
-                help="write the random transforms under `train: {transforms: […]}`, the others under `data`",
-            )
         if entry.nested:
             self._container(transform, node, batch)
             return
@@ -99,7 +102,7 @@ class FieldFlow:
         for inner in transform.of:
             if transform.type == "RandomChoice":
                 self.image = before
-            self.apply(inner, node, batch=batch)
+            self._apply(inner, node, batch)
             possible.append(self.image or before)
         if transform.type != "Compose":
             self.image = reduce(_common, possible or [before])

@@ -31,6 +31,10 @@ class Columns:
     def sample_bytes(self) -> int:
         return sum(column[0].numel() * column.element_size() for column in self.columns.values())
 
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.columns.values())).device
+
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 
@@ -40,9 +44,9 @@ def store(
 ) -> Columns | list[Sample] | Samples:
     """What the stream reads from: columns, a list of samples of differing shapes, or the source itself.
 
-    Columns lie on the device where nothing random follows, else on the CPU, where the random transforms run. With
-    `cache` None they are kept if they take at most a quarter of the free memory; columns that are in memory anyway
-    stay there.
+    Columns lie on the device where nothing random follows and they take at most a quarter of its free memory, else on
+    the CPU, where the random transforms run. Decoded files are kept if they take at most a quarter of the CPU's.
+    `cache` true asks for neither limit, and false keeps no decoded files.
     """
     if cache is False and not isinstance(samples, Arrays):
         return samples
@@ -82,6 +86,8 @@ def _finish(
         if room is None or size <= room:
             columns, complete = apply_to_columns(pipeline.tail, columns), True
     chosen = {name: column for name, column in columns.items() if select is None or name in select}
+    if room is not None and sum(column.nbytes for column in chosen.values()) > room:
+        home = torch.device("cpu")
     return Columns(
         {name: column.to(home).contiguous() for name, column in chosen.items()}, complete or not pipeline.tail
     )

@@ -125,21 +125,23 @@ class Stream:
         return epoch_order(sampler, self.size, labels, self._settings.seed, self._number, epoch)
 
     def _resident(self, kept: Columns, order: Tensor | None, start: int) -> Iterator[Batch]:
-        columns, size = kept.columns, self.batch_size
+        columns, size, device = kept.columns, self.batch_size, self._settings.device
         if order is not None:
-            order = order.to(self._settings.device)
+            order = order.to(kept.device)
         stop = min(self.batches_per_epoch * size, self.epoch_size)
         at_once = size * max(1, _GATHER_BYTES // (max(kept.sample_bytes, 1) * size))
         names = list(columns)
         for first in range(start * size, stop, at_once):
             last = min(first + at_once, stop)
-            if order is None:  # a copy, since a model may change its input in place
+            if order is None:  # a copy, since a model may write into its input
                 parts = [column[first:last].clone() for column in columns.values()]
             else:
                 index = order[first:last]
                 parts = [column.index_select(0, index) for column in columns.values()]
-            for tensors in zip(*(torch.split(part, size) for part in parts), strict=True):
-                yield dict(zip(names, tensors, strict=True))
+            # Not `split`: for autograd its results are views of one tensor, which one batch would pass on to the next.
+            for tensors in zip(*(torch.unsafe_split(part, size) for part in parts), strict=True):
+                batch = dict(zip(names, tensors, strict=True))
+                yield batch if kept.device == device else to_device(batch, device)
 
     def _from_samples(self, epoch: int, order: Tensor | None, start: int) -> Iterator[Batch]:
         assert self._maker is not None
