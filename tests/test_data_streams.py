@@ -284,6 +284,7 @@ def test_little_memory_changes_where_the_work_is_done_and_no_value(
         assert equal(epoch(stream, 1), expected)
 
 
+@pytest.mark.long
 def test_what_goes_to_a_worker_can_be_sent_there(folder: Path) -> None:
     """Python from 3.14 on starts workers that share nothing with their parent."""
     import torch.multiprocessing
