@@ -28,6 +28,8 @@ from netspec.shapes import Dim, Problem, Size, TensorType, broadcast
 _RANK = {"bool": 0, "uint8": 1, "int8": 1, "int16": 2, "int32": 3, "int64": 4}
 _FLOATS = {"float16": 5, "bfloat16": 5, "float32": 6, "float64": 7}
 
+_OPPOSITE = "`a == 0` is the opposite of a bool tensor `a`, and `a != b` the difference of two"
+
 Operand = TensorType | int | float | bool | Dim
 
 
@@ -53,7 +55,7 @@ def type_of(expr: Expr, types: Mapping[Tensor, TensorType], env: Mapping[str, An
             inner = type_of(operand, types, env)
             assert isinstance(inner, TensorType)
             if op == "-" and inner.dtype == "bool":
-                raise Refused(Problem("`-` does not work on a bool tensor", help="compare it, or multiply it by -1"))
+                raise Refused(Problem("`-` does not work on a bool tensor", help=_OPPOSITE, code="NS402"))
             return inner
         case Binary("@", left, right):
             return _matmul(type_of(left, types, env), type_of(right, types, env))
@@ -117,13 +119,13 @@ def _elementwise(op: str, left: Operand, right: Operand) -> Operand:
     if op == "-" and any(t.dtype == "bool" for t in (left, right) if isinstance(t, TensorType)):
         both = len(shapes) == 2 and dtype == "bool"
         if both or dtype == "bool" or len(shapes) == 1:
-            raise Refused(
-                Problem("`-` does not work on a bool tensor", help="`!=` of two bool tensors is their difference")
-            )
+            raise Refused(Problem("`-` does not work on a bool tensor", help=_OPPOSITE, code="NS402"))
     if op == "/" and _category(dtype) < 2:
         dtype = "float32"
     if op in ("//", "%", "**") and dtype == "bool":
-        raise Refused(Problem(f"`{op}` does not work on bool tensors"))
+        raise Refused(
+            Problem(f"`{op}` does not work on bool tensors", help="compare it, or multiply it by 1.0", code="NS402")
+        )
     return TensorType(shape, dtype)
 
 

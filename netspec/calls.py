@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from netspec.arithmetic import Refused, type_of
+from netspec.catalog.entry import Argument as CatalogArgument
 from netspec.catalog.entry import Entry, Inferred, TypeLike
 from netspec.catalog.kinds import accepts
 from netspec.diagnostics import Label, Span
 from netspec.document import Scalar
 from netspec.expressions import ExpressionError, Literal, Tensor, evaluate, report, tensors
-from netspec.origins import Opaque, Origin, Traced, origin_of, rename, translate, untraced
+from netspec.mistakes import got
+from netspec.origins import Opaque, Origin, Traced, names_of, origin_of, rename, translate, untraced
 from netspec.patterns import size_name
 from netspec.program import Apply, Argument, Arithmetic, Call, Instance, Node, Ref, Reuse
 from netspec.shapes import ListType, Problem, TensorType
@@ -42,11 +45,11 @@ class Caller:
     ) -> tuple[Call, dict[str, TypeLike]]:
         stated = {**preset, **self.entry_arguments(entry, layer, env)}
         ports = self.entry_inputs(entry, layer, refs, name)
-        missing = [a.name for a in entry.arguments if a.required and a.name not in stated]
+        missing = [name for name in facts(entry).required if name not in stated]
         if missing:
             self.diagnostics.error(
                 "NS107",
-                f"`{name}`: `{entry.name}` needs {_words(missing)}",
+                f"`{self.name_of(layer, name)}`: `{entry.name}` needs {_words(missing)}",
                 layer.span,
                 help=f"add {', '.join(f'`{argument}: …`' for argument in missing)}",
             )
@@ -57,16 +60,15 @@ class Caller:
             said = stated.get(argument)
             if said is None:
                 stated[argument] = Argument(size, origin_of(size), inferred=True)
-            elif said.value != size:
-                self.contradiction(entry, layer, argument, said, size, ports, name)
-                raise Poisoned
+            else:
+                assert said.value == size, f"the rule of {entry.name} let {argument} {said.value} pass"
         return Call(entry, stated, ports), dict(inferred.outputs)
 
     def entry_arguments(self, entry: Entry, layer: Layer, env: Mapping[str, Any]) -> dict[str, Argument]:
         stated: dict[str, Argument] = {}
         failed = False
         for name, value in layer.arguments.items():
-            declared = entry.argument(name)
+            declared = facts(entry).arguments.get(name)
             if declared is None:
                 near = closest(name, [a.name for a in entry.arguments])
                 self.diagnostics.error(
@@ -84,7 +86,13 @@ class Caller:
                 continue
             problem = accepts(declared, untraced(argument.value))
             if problem is not None:
-                self.diagnostics.error(problem.code, f"{entry.name}: {problem.message}", value.span, help=problem.help)
+                self.diagnostics.error(
+                    problem.code,
+                    problem.message,
+                    value.span,
+                    labels=self.elaborator.given_at(value),
+                    help=problem.help or _mend(value, argument.value, entry),
+                )
                 failed = True
             stated[name] = argument
         if failed:
@@ -123,7 +131,7 @@ class Caller:
                 "NS307",
                 f"`{name}`: `{entry.name}` takes {many} input{'s' if many != '1' else ''}, and gets {len(refs)}",
                 layer.span,
-                labels=[label for ref in refs if (label := label_of(ref)) is not None],
+                labels=[label for ref in refs for label in self.labels(ref)],
                 help=f"name them in `from`, in this order: {_words([p.name for p in ports])}"
                 if len(refs) < needed
                 else "name one tensor in `from`; `cat` joins several"
@@ -143,8 +151,7 @@ class Caller:
         name: str,
     ) -> Inferred:
         assert entry.rule is not None, f"{entry.name} has no shape rule"
-        arguments = {a.name: a.default for a in entry.arguments if not a.required and not a.inferred}
-        answer = entry.rule({**arguments, **stated}, given)
+        answer = entry.rule({**facts(entry).defaults, **stated}, given)
         if isinstance(answer, Inferred):
             return answer
         span = layer.span
@@ -154,7 +161,7 @@ class Caller:
             span = layer.inputs[0].span if len(layer.inputs) == 1 else layer.span
         self.diagnostics.error(
             answer.code,
-            f"`{name}`: {answer.message}",
+            f"`{self.name_of(layer, name)}`: {answer.message}",
             span,
             labels=self.input_labels(ports, answer),
             help=answer.help,
@@ -167,29 +174,27 @@ class Caller:
             if problem.ports and port not in problem.ports:
                 continue
             for one in ref if isinstance(ref, tuple) else (ref,):
-                label = label_of(one)
-                if label is not None:
-                    labels.append(label)
+                labels += self.labels(one)
         return list(dict.fromkeys(labels))
 
-    def contradiction(
-        self,
-        entry: Entry,
-        layer: Layer,
-        argument: str,
-        said: Argument,
-        size: Any,
-        ports: Mapping[str, Ref | tuple[Ref, ...]],
-        name: str,
-    ) -> None:
-        span = layer.arguments[argument].span if argument in layer.arguments else layer.span
-        self.diagnostics.error(
-            "NS410",
-            f"`{name}`: `{argument}` is {untraced(said.value)} here, and the input makes it {untraced(size)}",
-            span,
-            labels=self.input_labels(ports, Problem("")),
-            help=f"leave `{argument}` out: it follows from the input",
-        )
+    def labels(self, ref: Ref) -> list[Label]:
+        """Where a tensor comes from: the layer, or the input as the block around it declares it."""
+        frame = self.elaborator.frame
+        while ref.node is None and frame is not None and frame.instance.group:
+            if ref.name not in frame.captured:
+                return []
+            ref, frame = frame.captured[ref.name], frame.parent
+        if ref.node is not None:
+            return [Label(ref.node.layer.span, f"{shown_type(ref.type)} from {title(ref.node)}")]
+        declared = frame.instance.block.inputs if frame is not None else ()
+        return [Label(i.span, f"`{i.name}` is {shown_type(ref.type)}") for i in declared if i.name == ref.name]
+
+    def name_of(self, layer: Layer, name: str) -> str:
+        """A layer's name in messages; in a list it says whose item it is."""
+        frame = self.elaborator.frame
+        if layer.name is None and frame is not None and frame.instance.group:
+            return f"{frame.instance.block.name}.{name}"
+        return name
 
     # Blocks
 
@@ -219,14 +224,17 @@ class Caller:
             names[param.name] = _origin(argument) if param.name in stated else _default_origin(argument, names)
         given = {port: ref.type for port, ref in ports.items()}
         instance = self.elaborator.instantiate(
-            block, {k: untraced(v) for k, v in values.items()}, {p: untraced_type(t) for p, t in given.items()},
-            layer.span, name,
-        )  # fmt: skip
+            block,
+            {k: untraced(v) for k, v in values.items()},
+            {p: untraced_type(t) for p, t in given.items()},
+            layer.span,
+            {port: self.labels(ref) for port, ref in ports.items()},
+        )
         if instance.failed:
             raise Poisoned
         self.name_sizes(instance, given, names)
         for let, value in block.let.items():
-            names[let] = rename(value.expr, names)
+            names[let] = renamed(instance.scope[let], value, names)
         types = {output: translate_type(ref.type, names) for output, ref in instance.outputs.items()}
         return Apply(instance, stated, ports), types
 
@@ -280,9 +288,10 @@ class Caller:
             span = layer.arguments[name].span if name in layer.arguments else layer.span
             self.diagnostics.error(
                 "NS103",
-                f"`{name}` of block `{block.name}` takes {_ARTICLE[word]}, and got {untraced(value)!r}",
+                f"`{name}` of block `{block.name}` takes {_ARTICLE[word]}, and got {got(value)}",
                 span,
                 labels=[Label(block.params[name].span, f"declared as {word} here")],
+                help=f"give it {_ARTICLE[word]}, or declare `{name}` as something else",
             )
             raise Poisoned
 
@@ -356,7 +365,13 @@ class Caller:
             block_ports = self.block_inputs(op.instance.block, layer, refs, name)
             given_types = {port: untraced_type(ref.type) for port, ref in block_ports.items()}
             values = {param: untraced(op.instance.scope[param]) for param in op.instance.block.params}
-            instance = self.elaborator.instantiate(op.instance.block, values, given_types, layer.span, name)
+            instance = self.elaborator.instantiate(
+                op.instance.block,
+                values,
+                given_types,
+                layer.span,
+                {port: self.labels(ref) for port, ref in block_ports.items()},
+            )
             if instance.failed:
                 raise Poisoned
             if instance is not op.instance:
@@ -366,14 +381,14 @@ class Caller:
             return Reuse(target, dict(block_ports)), {o: untraced_type(r.type) for o, r in instance.outputs.items()}
         only = next(iter(refs.values())) if isinstance(refs, dict) else refs[0]
         if untraced_type(only.type) != untraced_type(next(iter(target.inputs)).type):
-            self.misfit(target, layer, "its input", next(iter(target.inputs)).type, only.type, name)
+            self.misfit(target, layer, "the input", next(iter(target.inputs)).type, only.type, name)
         return Reuse(target, {"x": only}), dict(target.types)
 
     def misfit(self, target: Node, layer: Layer, what: str, first: Any, second: Any, name: str) -> None:
         self.diagnostics.error(
             "NS413",
             f"`{name}` uses `{target.name}` on an input that it was not made for: "
-            f"`{what}` is {untraced(first)} there and would be {untraced(second)} here",
+            f"{what} is {untraced(first)} there and would be {untraced(second)} here",
             layer.span,
             labels=[Label(target.layer.span, "made here")],
             help="weights can be shared only where their shapes are the same",
@@ -394,7 +409,8 @@ class Caller:
                 self.diagnostics.error(
                     "NS405",
                     f"`{text}` is a list of tensors, and arithmetic takes tensors",
-                    layer.compute.span,
+                    name_span(layer.compute, text),
+                    labels=self.labels(ref),
                     help=f"name one of them, as in `{text}.0`",
                 )
                 raise Poisoned
@@ -402,7 +418,7 @@ class Caller:
         try:
             result = type_of(layer.compute.expr, types, env)
         except Refused as refused:
-            labels = [label for _, ref in found.values() if (label := label_of(ref)) is not None]
+            labels = [label for _, ref in found.values() for label in self.labels(ref)]
             self.diagnostics.error(
                 refused.problem.code,
                 f"`{name}`: {refused.problem.message}",
@@ -436,6 +452,31 @@ class Caller:
         return self.tensor(named[0], layer.compute, frame, env)[1]
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What every call of an entry needs of its arguments."""
+
+    arguments: dict[str, CatalogArgument]
+    required: tuple[str, ...]
+    defaults: dict[str, Any]
+
+
+_facts: dict[int, tuple[Entry, Facts]] = {}
+
+
+def facts(entry: Entry) -> Facts:
+    """An entry's arguments by name, worked out once."""
+    known = _facts.get(id(entry))
+    if known is None:
+        made = Facts(
+            {a.name: a for a in entry.arguments},
+            tuple(a.name for a in entry.arguments if a.required),
+            {a.name: a.default for a in entry.arguments if not a.required and not a.inferred},
+        )
+        known = _facts[id(entry)] = (entry, made)
+    return known[1]
+
+
 _ARTICLE = {
     "int": "an integer",
     "float": "a number",
@@ -452,11 +493,26 @@ def name_span(value: Value, text: str) -> Span:
     return find(value.scalar, text) if value.scalar is not None else value.span
 
 
-def label_of(ref: Ref) -> Label | None:
-    """Where a tensor comes from, for a diagnostic."""
-    if ref.node is None:
-        return None
-    return Label(ref.node.layer.span, f"{ref.type} from `{ref.node.name}`")
+def renamed(inside: Any, let: Value, names: Mapping[str, Origin | Traced]) -> Origin | Traced:
+    """A `let` of a block in its caller's names, put together only when somebody asks."""
+    if not isinstance(inside, int) or isinstance(inside, bool):
+        return rename(let.expr, names)
+    outer = frozenset().union(*(names_of(names[name]) if name in names else (name,) for name in let.names))
+    known = dict(names)
+    return Traced(int(inside), lambda: rename(let.expr, known), outer) if outer else Literal(int(inside))
+
+
+def title(node: Node) -> str:
+    """A layer in messages: by its name, in a list by what it is."""
+    if node.layer.name is not None:
+        return f"`{node.name}`"
+    return f"this `{node.op.entry.name}`" if isinstance(node.op, Call) else "this layer"
+
+
+def shown_type(type_: TypeLike) -> str:
+    """A type in messages, its dtype where it is not the usual one."""
+    usual = isinstance(type_, ListType) or type_.dtype == "float32"
+    return str(type_) if usual else f"{type_} {type_.dtype}"
 
 
 def untraced_type(type_: TypeLike) -> TypeLike:
@@ -492,6 +548,13 @@ def _origin(argument: Argument) -> Origin:
 
 def _default_origin(argument: Argument, names: Mapping[str, Origin | Traced]) -> Origin:
     return rename(argument.origin, names)
+
+
+def _mend(value: Value, result: Any, entry: Entry) -> str:
+    """The help for a value that an argument does not take."""
+    if isinstance(result, float) and value.scalar is not None and "/" in value.scalar.text:
+        return "`//` gives a whole number, and so do `int(…)` and `round(…)`"
+    return f"see `netspec explain {entry.name}`"
 
 
 def _words(names: list[str]) -> str:

@@ -27,9 +27,10 @@ from netspec.expressions import (
     free_names,
     report,
 )
+from netspec.mistakes import Mistakes
 from netspec.order import definition_order
 from netspec.origins import Opaque, Origin, Traced, names_of, origin_of, rename, trace, untraced
-from netspec.patterns import bind, declare, matches, pattern_text
+from netspec.patterns import bind, declare, pattern_text, unlike
 from netspec.program import Apply, Argument, Arithmetic, Call, Carry, Factory, Instance, Loop, Node, Ref, Reuse, Skip
 from netspec.schema.layer_rules import module_for
 from netspec.schema.names import check_layer_name
@@ -74,13 +75,15 @@ def elaborate(spec: Spec, diagnostics: Diagnostics) -> Instance | None:
 class Elaborator:
     def __init__(self, spec: Spec, diagnostics: Diagnostics) -> None:
         self.spec = spec
-        self.diagnostics = diagnostics
+        self.diagnostics = Mistakes(diagnostics)
         self.memo: dict[Any, Instance] = {}
         self.groups: dict[int, tuple[Layer, Block]] = {}
         self.variants: dict[int, tuple[Layer, Layer]] = {}
         """Looping layers without their `from`, for the copies after the first."""
         self.loop_numbers: dict[int, tuple[Layer, int]] = {}
         self.using: list[Block] = []
+        self.frame: Frame | None = None
+        """The body that is worked out."""
         self.caller = Caller(self)
 
     # Values
@@ -89,12 +92,16 @@ class Elaborator:
         """The value of an expression, integers with the expression as their origin; FAILED after a report."""
         if value.layer is not None:
             return self.factory(value, env)
+        if isinstance(value.expr, Literal):
+            return value.expr.value
+        if isinstance(value.expr, Name) and value.expr.id in env:
+            return _traced(env[value.expr.id], value)
         try:
             result = evaluate(value.expr, env)
         except ExpressionError as error:
             report(error, value.scalar or Scalar(value=None, span=value.span), self.diagnostics)
             return FAILED
-        return trace(result, value.expr) if isinstance(result, int) and free_names(value.expr) else result
+        return _traced(result, value)
 
     def argument(self, value: Value, env: Mapping[str, Any]) -> Argument:
         """A stated value with its expression. Raises Poisoned where it cannot be evaluated."""
@@ -107,7 +114,12 @@ class Elaborator:
         layer = value.layer
         assert layer is not None
         if layer.type is None:
-            self.diagnostics.error("NS314", "a layer that is given as a value needs a `type`", value.span)
+            self.diagnostics.error(
+                "NS314",
+                "a layer that is given as a value needs a `type`",
+                value.span,
+                help="write the layers as a block, and name that here",
+            )
             return FAILED
         target = self.target(layer.type, env)
         if target is FAILED or target is None:
@@ -131,7 +143,7 @@ class Elaborator:
                 "NS105",
                 f"there is no layer, function or block `{name}`",
                 value.span,
-                labels=self.given_at(value, name),
+                labels=self.given_at(value),
                 help=f"did you mean `{near}`?"
                 if near
                 else f"define `{name}` under `blocks`, or take a layer of torch.nn by its own name",
@@ -141,18 +153,18 @@ class Elaborator:
             "NS103",
             f"`type` takes the name of a layer, a function or a block, and got {describe(untraced(name))}",
             value.span,
-            labels=self.given_at(value, name),
+            labels=self.given_at(value),
             help="a name as torch has it, such as `Conv2d`, or one under `blocks`",
         )
         return FAILED
 
-    def given_at(self, value: Value, result: Any) -> list[Label]:
-        """Where the document gives the value that `$name` has, if the model reads one of its own parameters."""
+    def given_at(self, value: Value) -> list[Label]:
+        """Where the document gives what an expression of the model reads of its parameters."""
         model = self.spec.model
-        if self.using or model is None or not isinstance(value.expr, Name) or value.expr.id not in model.params:
+        if self.using or model is None:
             return []
-        default = model.params[value.expr.id].default
-        return [Label(default.span, f"`{value.expr.id}` is given here")] if default is not None else []
+        read = [param for name, param in model.params.items() if name in free_names(value.expr)]
+        return [Label(p.default.span, f"`{p.name}` is given here") for p in read if p.default is not None]
 
     def bind_param(self, name: str, value: Any) -> Any:
         """A parameter's value as its block sees it: integers, in lists too, remember the parameter."""
@@ -225,9 +237,17 @@ class Elaborator:
         return result
 
     def instantiate(
-        self, block: Block, values: dict[str, Any], given: dict[str, TypeLike], span: Span, name: str
+        self,
+        block: Block,
+        values: dict[str, Any],
+        given: dict[str, TypeLike],
+        span: Span,
+        labels: Mapping[str, list[Label]],
     ) -> Instance:
-        """The instance of a block for these arguments and input types; one that was made before is shared."""
+        """The instance of a block for these arguments and input types; one that was made before is shared.
+
+        `span` is where the block is used, `labels` where each input comes from.
+        """
         key = (
             id(block),
             tuple((param, _hashable(value)) for param, value in values.items()),
@@ -250,28 +270,31 @@ class Elaborator:
         instance = Instance(block=block, group=False, scope=scope, inputs={})
         self.memo[key] = instance
         self.using.append(block)
+        self.diagnostics.enter(block, values, span)
         try:
-            self.bind_inputs(instance, given, span, name)
+            self.bind_inputs(instance, given, labels)
             self.fill(instance)
         except Poisoned:
             instance.failed = True
         finally:
             self.using.pop()
+            self.diagnostics.leave()
         return instance
 
-    def bind_inputs(self, instance: Instance, given: dict[str, TypeLike], span: Span, name: str) -> None:
+    def bind_inputs(self, instance: Instance, given: dict[str, TypeLike], labels: Mapping[str, list[Label]]) -> None:
         block = instance.block
         for pattern in block.inputs or (UNNAMED,):
             if pattern.name not in given:
                 continue
             bound = bind(pattern, given[pattern.name], instance.scope, lambda dim: self.dim(dim, instance.scope))
             if isinstance(bound, Problem):
+                use = self.diagnostics.uses[-1].span
                 self.diagnostics.error(
                     bound.code,
-                    f"`{name}`: {bound.message}",
-                    span,
-                    labels=[Label(pattern.span, f"`{block.name}` says so here")],
-                    help=bound.help,
+                    bound.message,
+                    use,
+                    labels=[Label(pattern.span, f"`{pattern.name}` of `{block.name}`"), *labels[pattern.name]],
+                    help=bound.help or f"give `{block.name}` another tensor, or change its `inputs`",
                 )
                 raise Poisoned
             instance.inputs[pattern.name] = bound
@@ -294,8 +317,14 @@ class Elaborator:
                 raise Poisoned
             instance.outputs = {"": last}
         else:
+            failed = False
             for name, value in block.outputs.items():
-                instance.outputs[name] = self.resolve(value, frame, instance.scope)
+                try:
+                    instance.outputs[name] = self.resolve(value, frame, instance.scope)
+                except Poisoned:
+                    failed = True
+            if failed:
+                raise Poisoned
         self.warn_unused(instance)
 
     def warn_unused(self, instance: Instance) -> None:
@@ -335,6 +364,7 @@ class Elaborator:
             raise Poisoned
         results: dict[int, Ref | None] = {}
         nodes: dict[int, list[Node]] = {}
+        outside, self.frame = self.frame, frame
         for i in order:
             before = results.get(i - 1) if i else incoming
             frame.current = next(iter(_literal_names(body.layers[i])), "")
@@ -343,6 +373,7 @@ class Elaborator:
             except Poisoned:
                 self.poison(body.layers[i], frame, env)
                 nodes[i], results[i] = [], None
+        self.frame = outside
         last = results[len(body.layers) - 1] if body.layers else incoming
         return [node for i in sorted(nodes) for node in nodes[i]], last
 
@@ -452,7 +483,7 @@ class Elaborator:
                     "NS318",
                     f"a loop runs over a number of copies or a list, and this is {describe(untraced(given))}",
                     value.span,
-                    labels=self.given_at(value, given),
+                    labels=self.given_at(value),
                     help="as in `repeat: 3`, `for: {i: 3}` or `for: {width: [16, 32]}`",
                 )
                 raise Poisoned
@@ -570,7 +601,12 @@ class Elaborator:
         name = self.node_name(layer, frame, env)
         refs: Any = {}
         if layer.compute is None:
-            refs = self.references(layer, frame, env, incoming)
+            try:
+                refs = self.references(layer, frame, env, incoming)
+            except Poisoned:
+                if isinstance(target, Entry):
+                    self.caller.entry_arguments(target, layer, env)
+                raise
         op: Any
         if layer.compute is not None:
             op, types = self.caller.arithmetic(layer, frame, env, name)
@@ -604,7 +640,7 @@ class Elaborator:
             if isinstance(op, Call)
             else "a list holds modules only, and this one has none",
             layer.span,
-            labels=self.given_at(layer.type, name) if layer.type is not None else [],
+            labels=self.given_at(layer.type) if layer.type is not None else [],
             help=f"write `{module}`, the module for it"
             if module
             else "write the layers as a mapping from names to layers, where functions may stand",
@@ -641,7 +677,10 @@ class Elaborator:
     def node_name(self, layer: Layer, frame: Frame, env: Mapping[str, Any]) -> str:
         if layer.name is None:
             return str(frame.count)
-        name = self.evaluate(Value(expr=layer.name, span=layer.span), env)
+        if isinstance(layer.name, Literal):
+            name = layer.name.value
+        else:
+            name = self.evaluate(Value(expr=layer.name, span=layer.span), env)
         if name is FAILED:
             raise Poisoned
         problem = check_layer_name(str(name))
@@ -726,12 +765,14 @@ class Elaborator:
     def expect(self, layer: Layer, node: Node, env: Mapping[str, Any]) -> None:
         if layer.expect is None or not isinstance(node.type, TensorType):
             return
-        if not matches(layer.expect, node.type, dict(env), lambda dim: self.dim(dim, env)):
+        wrong = unlike(layer.expect, node.type, dict(env), lambda dim: self.dim(dim, env))
+        if wrong is not None:
             self.diagnostics.error(
                 "NS411",
                 f"`{node.name}` gives {node.type}, and {pattern_text(layer.expect)} was expected",
-                layer.expect[0].span if layer.expect else layer.span,
+                wrong.span,
                 labels=[Label(layer.span, f"gives {node.type}")],
+                help="correct the size, or the layers that lead here",
             )
 
     # References
@@ -869,6 +910,13 @@ class Elaborator:
 
 UNNAMED = Input(name="x", span=Span("", 0, 0, 0, 0))
 """What a block without `inputs` takes."""
+
+
+def _traced(result: Any, value: Value) -> Any:
+    """What an expression gave, an integer with the expression as its origin."""
+    if value.names and type(result) in (int, Traced):
+        return Traced(int.__index__(result), value.expr, value.names)
+    return result
 
 
 def _hashable(value: Any) -> Any:

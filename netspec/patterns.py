@@ -109,28 +109,33 @@ def _named(size: Size, name: str, scope: dict[str, Any]) -> Size:
     return named
 
 
-def matches(dims: tuple[Dim, ...], given: TensorType, scope: dict[str, Any], evaluate: Callable[[Dim], Any]) -> bool:
-    """Whether a type is what `expect` says; names that have no value stand for any size, equal ones for equal sizes."""
+def unlike(
+    dims: tuple[Dim, ...], given: TensorType, scope: dict[str, Any], evaluate: Callable[[Dim], Any]
+) -> Dim | None:
+    """The first size in `expect` that a type does not have; the first of all where their number differs.
+
+    Names that have no value stand for any size, equal ones for equal sizes.
+    """
     aligned = align(dims, len(given.shape))
     if aligned is None:
-        return False
+        return dims[0]
     seen: dict[str, Size] = {}
     for dim, size in zip(aligned, given.shape, strict=True):
         if dim is None or dim.kind == "any":
             continue
         if dim.kind == "value":
             if evaluate(dim) != size:
-                return False
+                return dim
             continue
         known = scope.get(dim.symbol, seen.get(dim.symbol))
         if known is None:
             quotient = _divide(size, dim)
             if quotient is None:
-                return False
+                return dim
             seen[dim.symbol] = quotient
         elif known * dim.factor != size:
-            return False
-    return True
+            return dim
+    return None
 
 
 def pattern_text(dims: tuple[Dim, ...]) -> str:

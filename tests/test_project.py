@@ -29,7 +29,7 @@ STAIRCASE = (
     ("schema",),
     ("program",),
     ("recipe",),
-    ("elaborate", "arithmetic", "calls", "order", "patterns", "initialization"),
+    ("elaborate", "arithmetic", "calls", "mistakes", "order", "patterns", "initialization"),
     ("graph", "graph_layout", "graph_draw", "table"),
     ("compiler",),
     ("codegen",),
