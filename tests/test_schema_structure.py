@@ -102,42 +102,52 @@ def test_the_keys_of_data_are_the_fields_of_the_recipe() -> None:
 # jsonschema is the judge, and what spares us its import agrees with it
 
 
-VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-2, 3)
-    | st.sampled_from([0.5, 1.0, -1.0, float("inf"), "a", "$x", "$(1)", "zeros", "same", "mean", "float32", "", "3a"]),
-    lambda inside: (
-        st.lists(inside, max_size=4)
-        | st.dictionaries(
-            st.sampled_from(["type", "shape", "norm", "epochs", "x", "match", "weight"]), inside, max_size=3
-        )
-    ),
-    max_leaves=6,
-)
+SCALARS = [None, True, False, *range(-2, 4), 0.0, 0.5, 1.0, 1.5, 2.0, float("inf"), float("nan"), "", "x", "$x", "a $x"]
+LISTS = [
+    [],
+    *([one] * count for one in (1, 0, -1, 0.5, 1.0, "x", "$x", True, None) for count in (1, 2, 3)),
+    [1, "x"],
+    [[1]],
+]
+MAPPINGS: list[Any] = [{}, {"x": 1}, {"x": "x"}, {"x": [1]}, {"type": "x"}, {"match": "x"}, {"epochs": 1}, {"norm": -1}]
 
 
 def forms() -> Iterator[Any]:
-    """Every schema that a value is ever held against."""
+    """Every schema that a whole place is ever held against."""
     for schema in KINDS.values():
         yield from (bare(part) for part in schema.get("anyOf", [schema]))
     yield from (bare(entry_schema(kind, entry.name)) for kind, entry in ENTRIES)
 
 
 FORMS = list(forms())
+RECORDS = [form for form in FORMS if isinstance(form, dict) and "properties" in form]
+INSIDE = {json.dumps(inside): inside for form in RECORDS for inside in form["properties"].values()}
 
 
-@settings(max_examples=600, deadline=None)
+def words(form: Any) -> list[Any]:
+    """The choices that a schema names, at any depth."""
+    if isinstance(form, list):
+        return [word for part in form for word in words(part)]
+    return [*form.get("enum", []), *words(list(form.values()))] if isinstance(form, dict) else []
+
+
+@pytest.mark.parametrize("form", [*INSIDE.values(), *FORMS[: len(KINDS)]], ids=lambda form: json.dumps(form)[:60])
+def test_the_quick_answer_is_jsonschemas(form: Any) -> None:
+    fits, judge = acceptor(form), validator_class()(form)
+    for value in (*SCALARS, *LISTS, *MAPPINGS, *words(form)):
+        assert fits(value) == judge.is_valid(value), value
+
+
+VALUES = st.sampled_from([*SCALARS, *LISTS, *MAPPINGS])
+
+
+@settings(max_examples=400, deadline=None)
 @given(st.data())
-def test_the_quick_answer_is_jsonschemas(data: st.DataObject) -> None:
-    form = data.draw(st.sampled_from(FORMS))
-    properties = form.get("properties", {}) if isinstance(form, dict) else {}
-    if properties and data.draw(st.booleans()):
-        chosen = data.draw(st.lists(st.sampled_from([*properties, "other"]), max_size=4))
-        required = form.get("required", []) if data.draw(st.booleans()) else []
-        value: Any = {key: data.draw(VALUES) for key in (*chosen, *required)}
-    else:
-        value = data.draw(VALUES)
+def test_the_quick_answer_about_keys_is_jsonschemas(data: st.DataObject) -> None:
+    form = data.draw(st.sampled_from(RECORDS))
+    chosen = data.draw(st.lists(st.sampled_from([*form["properties"], "other"]), max_size=4))
+    needed = form.get("required", []) if data.draw(st.booleans()) else []
+    value = {key: data.draw(VALUES) for key in (*chosen, *needed)}
     assert acceptor(form)(value) == validator_class()(form).is_valid(value)
 
 

@@ -6,14 +6,14 @@ be judged as a place of its own. It is imported only when a value does not fit i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from netspec.document import Mapping, Node, Scalar, Sequence
 from netspec.schema.accept import Test, acceptor
-from netspec.schema.pieces import EXPRESSION, IDENTIFIER, Schema, kind_of
+from netspec.schema.pieces import IDENTIFIER, Schema, kind_of
 
 if TYPE_CHECKING:
     from jsonschema import ValidationError
@@ -150,20 +150,31 @@ def explain(value: object, schema: Schema) -> Iterator[Finding]:
 
 @cache
 def validator_class() -> Any:
-    """jsonschema's Draft 7, in which a whole float is no integer: YAML keeps `2` and `2.0` apart, and so does torch."""
+    """jsonschema's Draft 7, with two things of YAML's that JSON has not.
+
+    A whole float is no integer: `2` and `2.0` are two things, to torch as well. And `.nan` is within no limits.
+    """
+    from jsonschema import ValidationError
     from jsonschema.validators import Draft7Validator, extend
 
     def is_integer(checker: object, value: object) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
 
+    def limit(word: str) -> Callable[..., Iterator[ValidationError]]:
+        def check(validator: Any, bound: float, value: Any, schema: object) -> Iterator[ValidationError]:
+            if validator.is_type(value, "number") and not (value >= bound if word == "minimum" else value <= bound):
+                yield ValidationError(f"{value} breaks the {word} of {bound}")
+
+        return check
+
     checker = Draft7Validator.TYPE_CHECKER.redefine("integer", is_integer)
-    return extend(Draft7Validator, type_checker=checker)  # type: ignore[no-untyped-call]
+    limits = {word: limit(word) for word in ("minimum", "maximum")}
+    return extend(Draft7Validator, limits, type_checker=checker)  # type: ignore[no-untyped-call]
 
 
 def _leaf(error: ValidationError) -> ValidationError:
     """The error inside an `anyOf` that says most: the deepest, and of these one about a limit."""
-    leaves = [leaf for leaf in _leaves(error) if leaf.schema != EXPRESSION]
-    return max(leaves, key=lambda leaf: (len(leaf.absolute_path), leaf.validator in _LIMITS), default=error)
+    return max(_leaves(error), key=lambda leaf: (len(leaf.absolute_path), leaf.validator in _LIMITS))
 
 
 def _leaves(error: ValidationError) -> Iterator[ValidationError]:

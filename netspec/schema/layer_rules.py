@@ -166,10 +166,7 @@ def unknown_type(node: Scalar, types: Iterable[str]) -> Diagnostic:
     """A type that is neither in the catalog nor among the blocks."""
     name = str(node.value)
     bare = next((name.removeprefix(prefix) for prefix in _PREFIXES if name.startswith(prefix)), name)
-    if bare != name and catalog.lookup(bare):
-        meant: str | None = bare
-    else:
-        meant = suggest(bare, types)
+    meant = suggest(bare, types)
     return Diagnostic(
         code=words.UNKNOWN_TYPE,
         message=f"there is no layer, function or block `{name}`",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 _PUBLIC: Final = """
@@ -40,6 +41,7 @@ class NameProblem:
     help: str
 
 
+@lru_cache(maxsize=4096)
 def check_layer_name(name: str) -> NameProblem | None:
     """Whether a layer may be called so: as an attribute of the module that holds it. `-` may stand inside."""
     if problem := _check_word(name, name[:1] + name[1:].replace("-", "_"), "a layer's name"):
