@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from netspec.compose import Composed, compose, compose_mapping, resolved_text
+from netspec.compose import Composed, compose, compose_mapping
 from netspec.diagnostics import Diagnostics
 from netspec.elaborate import elaborate
 from netspec.initialization import check_rules
@@ -62,10 +63,22 @@ PASSES: tuple[Callable[[State], None], ...] = (check_schema, read, shape, check_
 
 def check(path: str | Path, overrides: Sequence[str], diagnostics: Diagnostics) -> Program | None:
     """Compile a file; every mistake goes to `diagnostics`. None where there was an error, or where no model is stated."""
-    composed = compose(str(path), overrides, diagnostics, knows=knows, meant=suggest_path)
-    if composed is None:
-        return None
-    return _run(composed, str(path), diagnostics)
+    with _collector_paused():
+        composed = compose(str(path), overrides, diagnostics, knows=knows, meant=suggest_path)
+        return _run(composed, str(path), diagnostics) if composed is not None else None
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """A compile allocates much and drops little; where torch is loaded, one full collection in it takes ten times as long."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _run(composed: Composed, file: str, diagnostics: Diagnostics) -> Program | None:
@@ -78,12 +91,10 @@ def _run(composed: Composed, file: str, diagnostics: Diagnostics) -> Program | N
             return None
     if diagnostics.has_errors or state.spec is None or state.model is None:
         return None
-    text = resolved_text(composed)
     return Program(
         spec=state.spec,
         document=composed.document,
         file=file,
-        digest=hashlib.sha256(text.encode()).hexdigest(),
         model=state.model,
         recipe=state.recipe,
         warnings=tuple(d for d in diagnostics if d.severity == "warning"),

@@ -143,8 +143,13 @@ def _steers_file(document: Mapping, path: str) -> bool:
 
 def resolved_text(composed: Composed) -> str:
     """The document as canonical YAML: itself a spec, and the same for the same values however they were written."""
+    return document_text(composed.document)
+
+
+def document_text(document: Mapping) -> str:
+    """The same for a document that is resolved already."""
     from netspec.text.dump import dump
 
-    values = plain(composed.document)
+    values = plain(document)
     ordered = {key: values.pop(key) for key in _ORDER if key in values}
     return dump({**ordered, **values})

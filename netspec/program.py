@@ -207,7 +207,7 @@ class Instance:
         return output.node is previous and not output.name
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Program:
     """A checked and shaped spec. `module()` and `source()` are the two doors; both give the same bits."""
 
@@ -216,8 +216,6 @@ class Program:
     """The resolved document."""
     file: str
     """The path as it was given."""
-    digest: str
-    """SHA-256 of the resolved document."""
     model: Instance
     recipe: Any = None
     """What `data` and `train` say, or None."""
@@ -226,6 +224,15 @@ class Program:
     @property
     def name(self) -> str:
         return self.spec.name
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the resolved document: comments and layout don't change it, a changed base does."""
+        from hashlib import sha256
+
+        from netspec.compose import document_text
+
+        return sha256(document_text(self.document).encode()).hexdigest()
 
     @property
     def description(self) -> str:

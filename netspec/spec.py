@@ -48,6 +48,11 @@ class Value:
     layer: Layer | None = None
     scalar: Scalar | None = None
     """The text itself where it is one scalar, so that a mistake in it can be shown at its column."""
+    names: frozenset[str] = field(init=False)
+    """The names of the scope that it reads."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", frozenset() if isinstance(self.expr, Literal) else free_names(self.expr))
 
     @property
     def literal(self) -> bool:
