@@ -148,7 +148,11 @@ def _indexed(given: TensorType, index: Expr, types: Mapping[Tensor, TensorType],
     items = index.items if isinstance(index, TupleExpr) else (index,)
     taken = sum(not (isinstance(i, Literal) and (i.value is None or i.value is ...)) for i in items)
     if taken > len(given.shape):
-        raise Refused(Problem(f"{given} has {len(given.shape)} sizes, and {taken} are indexed", code="NS404"))
+        raise Refused(
+            Problem(
+                f"{given} has {len(given.shape)} sizes, and {taken} are indexed", help="leave some out", code="NS404"
+            )
+        )
     shape: list[Size] = []
     axis = 0
     for item in items:
@@ -180,7 +184,13 @@ def _check_position(size: Size, position: Any, axis: int) -> None:
     if not isinstance(position, int) or isinstance(position, bool):
         raise Refused(Problem(f"a tensor is indexed by integers and slices, and this is {position!r}"))
     if isinstance(size, int) and not -size <= position < size:
-        raise Refused(Problem(f"index {position} is outside dimension {axis}, whose size is {size}", code="NS404"))
+        raise Refused(
+            Problem(
+                f"index {position} is outside dimension {axis}, whose size is {size}",
+                help=f"the first is at 0, the last at {size - 1} or -1",
+                code="NS404",
+            )
+        )
 
 
 def _sliced(size: Size, item: SliceExpr, env: Mapping[str, Any]) -> Size:

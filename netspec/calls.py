@@ -511,8 +511,9 @@ def title(node: Node) -> str:
 
 def shown_type(type_: TypeLike) -> str:
     """A type in messages, its dtype where it is not the usual one."""
-    usual = isinstance(type_, ListType) or type_.dtype == "float32"
-    return str(type_) if usual else f"{type_} {type_.dtype}"
+    if isinstance(type_, ListType) or type_.dtype == "float32":
+        return str(type_)
+    return f"{type_} {type_.dtype}"
 
 
 def untraced_type(type_: TypeLike) -> TypeLike:

@@ -382,9 +382,9 @@ class Elaborator:
         for name in _literal_names(layer):
             frame.names.setdefault(name, None)
         if layer.loop is None and layer.name is not None:
-            name = self.name_of(layer.name, env)
-            if name:
-                frame.names.setdefault(name, None)
+            known = self.name_of(layer.name, env)
+            if known:
+                frame.names.setdefault(known, None)
         elif layer.loop is not None:
             frame.names.setdefault("*", None)
         frame.instance.failed = True
