@@ -64,7 +64,11 @@ def _as_source(file: Path, split: Split) -> Any:
     channels, height, width = info.shape if info is not None and info.shape else (3, None, None)
     image = read_image(file, "L" if channels == 1 else "RGB")
     if height is not None and width is not None and image.size != (width, height):
-        image = image.resize((width, height))
+        from PIL import Image
+
+        # A mean over the pixels is how such small sets were made from larger pictures.
+        shrinks = image.width >= width and image.height >= height
+        image = image.resize((width, height), Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC)
     if entry.pil:
         return image
     tensor = image_to_tensor(image)
