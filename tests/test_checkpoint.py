@@ -154,7 +154,7 @@ class TestRotation:
         for step, figure in enumerate([0.5, float("nan")], 1):
             checkpoint.write(tmp_path, taken(step, figure=figure), "")
         for mode in ("min", "max"):
-            best = checkpoint.best(checkpoint.stored(tmp_path), mode)  # type: ignore[arg-type]
+            best = checkpoint.best(checkpoint.stored(tmp_path), mode)
             assert best is not None and best.step == 1
 
 

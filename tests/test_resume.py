@@ -213,7 +213,7 @@ def test_a_signal_during_the_evaluation(tmp_path: Path) -> None:
 
 
 def test_a_finished_run_can_be_extended(tmp_path: Path) -> None:
-    """More epochs on a finished run give what the longer run would have given, where the rates do not depend on its end."""
+    """More epochs on a finished run give what the longer run gives, where the rates do not depend on its end."""
     shorter, longer = recipe(length=Duration(epochs=2)), recipe(length=Duration(epochs=4))
     train(StubProgram(MLP, shorter), run_dir=tmp_path / "extended", data=digits(), progress="none")
     again = train(StubProgram(MLP, shorter), resume=tmp_path / "extended", data=digits(), progress="none")

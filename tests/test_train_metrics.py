@@ -128,7 +128,7 @@ def test_torchmetrics_by_name() -> None:
     try:
         import torchmetrics  # noqa: F401
     except ImportError:
-        with pytest.raises(RunError, match="NS911 the metric torchmetrics.AUROC needs the package torchmetrics"):
+        with pytest.raises(RunError, match=r"NS911 the metric torchmetrics\.AUROC needs the package torchmetrics"):
             metric("torchmetrics.AUROC", task="multiclass", num_classes=3)
         return
     prediction, target = scores(3, 0)

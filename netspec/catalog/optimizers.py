@@ -177,9 +177,7 @@ ENTRIES: Final = (
         "Adam's mean squares kept as rows and columns, for models too large for two copies.",
         _rate(1e-2),
         _number("beta2_decay", -0.8, "How the mean square's memory grows with the steps.", None),
-        Argument(
-            name="eps", kind="any", default=(None, 1e-3), doc="Lower limits of the mean square and the scale."
-        ),
+        Argument(name="eps", kind="any", default=(None, 1e-3), doc="Lower limits of the mean square and the scale."),
         _number("d", 1.0, "The largest root mean square of an update."),
         _decay(),
         _FOREACH,
@@ -245,7 +243,7 @@ ENTRIES: Final = (
         "A quasi-Newton method that looks at a batch many times; for small models on whole data.",
         _rate(1.0),
         _whole("max_iter", 20, "Iterations in a step."),
-        _whole("max_eval", None, "Evaluations of the loss in a step; 1.25 × max_iter where null.", "int?"),
+        _whole("max_eval", None, "Evaluations of the loss in a step; 1.25 times max_iter where null.", "int?"),
         _number("tolerance_grad", 1e-7, "A gradient so small ends the step."),
         _number("tolerance_change", 1e-9, "A change so small ends the step."),
         _whole("history_size", 100, "How many earlier steps it remembers."),

@@ -1,4 +1,4 @@
-"""Whether the parts of a recipe fit each other: fields and inputs, outputs and losses, classes and heads, schedules and lengths."""
+"""Whether the parts of a recipe fit each other: fields and inputs, losses and outputs, schedules and lengths."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from netspec.recipe.train import Loss, Reference, Scheduler, TrainRecipe
 from netspec.shapes import Problem, Size, TensorType
 
 if TYPE_CHECKING:
-    from netspec.recipe.read_train import DataInfo, ModelInfo
+    from netspec.recipe.train_values import DataInfo, ModelInfo
 
 OF_SCORES = ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss")
 """Losses that take one score a class and the class's number."""

@@ -12,8 +12,9 @@ from netspec.diagnostics import Diagnostics, Span
 from netspec.document import Mapping, Node, Scalar, Sequence
 from netspec.recipe.data import DataRecipe
 from netspec.recipe.read_data import read_data
-from netspec.recipe.read_train import DataInfo, Head, ModelInfo, read_train
+from netspec.recipe.read_train import read_train
 from netspec.recipe.train import TrainRecipe
+from netspec.recipe.train_values import DataInfo, Head, ModelInfo
 from netspec.shapes import TensorType
 
 if TYPE_CHECKING:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Interval = Literal["step", "epoch"]
 Mode = Literal["min", "max"]
 
+FUNCTIONS: Final = {"lr_lambda": "epoch", "scale_fn": "x"}
+"""Arguments that torch wants as a function, and the name that stands for its argument in an expression."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Duration:
-    """A stretch of training: `{epochs: 3}` or `{steps: 500}`; exactly one is given. A step is one update of the weights."""
+    """A stretch of training: `{epochs: 3}` or `{steps: 500}`; one is given. A step is an update of the weights."""
 
     epochs: int | None = None
     steps: int | None = None
@@ -70,7 +73,7 @@ class Optimizer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmUp:
-    """The rate is multiplied by a factor that rises linearly, step by step, from `start_factor` to 1 over this stretch."""
+    """The rate times a factor that rises linearly, step by step, from `start_factor` to 1 over this stretch."""
 
     length: Duration
     start_factor: float = 0.01
@@ -136,7 +139,7 @@ class ClipGrad:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRecipe:
-    """The whole section. `length` is where training ends; `inputs` gives the batch field for each input of the model."""
+    """The whole section. `length` is where training ends; `inputs` gives the batch field of each input of the model."""
 
     length: Duration
     inputs: Mapping[str, str]

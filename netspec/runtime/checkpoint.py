@@ -1,8 +1,9 @@
 """Checkpoints that survive being killed at any moment, and notice a flipped bit.
 
 A checkpoint is a folder `step-N` of safetensors and JSON with a manifest of SHA-256 sums. It is written as `step-N.tmp`
-beside its place, every file is flushed to the disk, then the folder is renamed, so that what bears the name is whole. A
-thread does it from a copy of the state while training goes on. Loading checks the sums and falls back to the one before.
+beside its place, every file is flushed to the disk, then the folder is renamed, so that what bears the name is whole.
+A thread does it from a copy of the state while training goes on. Loading checks the sums, and falls back to the
+checkpoint before.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ MODEL, TENSORS, STATE, MANIFEST = "model.safetensors", "state.safetensors", "sta
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A copy of everything that training needs to go on from here. `figure` is the monitored figure of these weights."""
+    """A copy of all that training needs to go on from here. `figure` is the monitored figure of these weights."""
 
     step: int
     epoch: int
@@ -123,7 +124,7 @@ def write(folder: Path, taken: Snapshot, resolved: str) -> Path:
     save_file({name: value.contiguous() for name, value in tensors.items()}, temporary / TENSORS)
     (temporary / STATE).write_text(json.dumps(tree), encoding="utf-8")
     (temporary / "resolved.yaml").write_text(resolved, encoding="utf-8")
-    manifest = {
+    manifest: dict[str, Any] = {
         "format": FORMAT,
         "step": taken.step,
         "epoch": taken.epoch,
@@ -149,7 +150,8 @@ def write(folder: Path, taken: Snapshot, resolved: str) -> Path:
 
 
 def rotate(folder: Path, *, keep: int, mode: Literal["min", "max"]) -> None:
-    """Remove all but the `keep` newest, the best, and the newest of all. Weights that are not finite push nothing out."""
+    """Remove all but the `keep` newest and the best. Weights that are not finite push nothing out, and only the newest
+    of them stays."""
     found = stored(folder)
     good = [one for one in found if one.finite]
     kept = {one.path for one in good[-keep:]} | {one.path for one in found[-1:]}
@@ -197,7 +199,7 @@ def best(found: list[Stored], mode: Literal["min", "max"]) -> Stored | None:
 
 
 def choose(folder: Path, mode: Literal["min", "max"] | None) -> Stored:
-    """The best checkpoint by `mode`, where that is given and one has a figure, else the newest. Raises RunError NS903."""
+    """The best checkpoint by `mode`, where that is given and one has a figure, else the newest. Or RunError NS903."""
     found = stored(folder)
     if not found:
         raise RunError(

@@ -78,9 +78,9 @@ def lent_cores() -> int:
 def set_threads(threads: int | None, device: torch.device, flops: Callable[[], float]) -> int:
     """Set torch's number of CPU threads and return it.
 
-    Without a wish: one where a step is small, since handing work to a second thread then takes longer than the work (and
-    idle OpenMP threads spin on cores that others need); else torch's own number, but not more than the cores lent. `flops`
-    is asked for the operations of one step only where that matters.
+    Without a wish: one where a step is small, since handing work to a second thread then takes longer than the work;
+    else torch's own number, but not more than the cores lent. `flops` is asked for the operations of one step only
+    where that matters.
     """
     if threads is None:
         threads = min(torch.get_num_threads(), lent_cores())

@@ -47,8 +47,10 @@ def load_run(
     trust: bool = False,
     program: Program | None = None,
 ) -> TrainedModel:
-    """Load a run. `checkpoint_name` is `best`, `last` or `step-N`; by default the best where the spec monitors a figure,
-    else the last. `device` is by default the spec's. The run's `model.py` is code: it is run only where it is what the
+    """Load a run.
+
+    `checkpoint_name` is `best`, `last` or `step-N`; by default the best where the spec monitors a figure, else the
+    last. `device` is by default the spec's. The run's `model.py` is code: it is run only where it is what the
     spec says, or where the person says to trust it. `program` is the run's spec, where it has been compiled already.
 
     Raises RunError: NS901 no run, NS903 no whole checkpoint, NS904 a source that is not the spec's, NS905 weights that

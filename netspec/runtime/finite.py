@@ -18,15 +18,14 @@ LIMIT: Final = 10
 class Guard:
     """Says of each update whether its loss and gradients are finite, without waiting for a GPU where it need not.
 
-    On the CPU `check` answers at once. On a GPU a fused optimizer reads the answer there and leaves the weights alone;
-    the count is read when the log is written.
+    `check` answers at once, or with `deferred` always yes: then a fused optimizer reads the answer on the device and
+    leaves the weights alone, and the count is read when the log is written. withheld, step: where a resumed run stands.
     """
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, device: torch.device, *, withheld: int, step: int, scaled: bool = False
+        self, optimizer: torch.optim.Optimizer, device: torch.device, *, deferred: bool, withheld: int, step: int
     ) -> None:
-        fused = all(group.get("fused") for group in optimizer.param_groups)
-        self.deferred = device.type == "cuda" and fused and not scaled
+        self.deferred = deferred
         self.found = torch.zeros((), device=device)
         self.one = torch.ones((), device=device)
         self.kernel = device.type in ("cpu", "cuda")
@@ -36,7 +35,7 @@ class Guard:
         """Number of updates asked about, withheld ones included."""
         self.last = 0
         """The number of the last one that was withheld, as of the last `read`."""
-        if self.deferred:
+        if deferred:
             # A fused optimizer leaves everything as it is where this is 1 (torch.amp.GradScaler relies on it).
             optimizer.found_inf = self.found  # type: ignore[attr-defined]
             optimizer.grad_scale = None  # type: ignore[attr-defined]
@@ -72,7 +71,7 @@ class Guard:
 
 
 def explain(objective: Objective, batch: Batch, place: str) -> RunError:
-    """The error that names the batch and the first layer whose output, or the first weight whose gradient, is not finite.
+    """The error that names the batch, and the first layer whose output or weight whose gradient is not finite.
 
     The batch is run once more. What a dropout draws differs this time, so nothing may be found; then that is said.
     """
@@ -80,8 +79,8 @@ def explain(objective: Objective, batch: Batch, place: str) -> RunError:
     where = f": {found}" if found else ", and with other random numbers the same batch is finite"
     return RunError(
         "NS902",
-        f"{LIMIT} updates were withheld because the loss or a gradient was not finite, the last at {place}{where}",
-        help="a smaller learning rate or a warm-up often mends it; look at the data where a batch itself holds such numbers",
+        f"{LIMIT} updates were withheld: the loss or a gradient was not finite, the last time at {place}{where}",
+        help="a smaller learning rate or a warm-up often mends it; where a batch itself is named, look at the data",
     )
 
 

@@ -1,4 +1,4 @@
-"""A model from its source file: what a run trains, evaluates and predicts with is the `model.py` that a person can read."""
+"""A model from its source file: what a run trains and predicts with is the `model.py` that a person can read."""
 
 from __future__ import annotations
 

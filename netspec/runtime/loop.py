@@ -141,7 +141,7 @@ def fit(job: Job) -> None:
             done = progress.batch % recipe.accumulate
             share = min(recipe.accumulate, total - progress.batch + done)
             scaled = loss if share == 1 else loss / share
-            (scaled if scaler is None else scaler.scale(scaled)).backward()
+            (scaled if scaler is None else scaler.scale(scaled)).backward()  # type: ignore[no-untyped-call]
 
             size = len(batch[first_field])
             progress.loss.add_(loss.detach(), alpha=size)
@@ -159,7 +159,7 @@ def fit(job: Job) -> None:
                     clip(parameters, recipe.clip_grad)
                 if guard.check(loss, [p.grad for p in parameters if p.grad is not None]):
                     if lbfgs:
-                        optimizer.step(functools.partial(loss_again, job, batch))
+                        optimizer.step(functools.partial(loss_again, job, batch))  # type: ignore[arg-type]
                     else:
                         optimizer.step()
                 elif guard.withheld >= LIMIT:
@@ -222,7 +222,7 @@ def clip(parameters: list[torch.nn.Parameter], rule: ClipGrad) -> None:
 
 
 def step_scaled(job: Job, parameters: list[torch.nn.Parameter]) -> None:
-    """An update in fp16: the scaler withholds it where a gradient is not finite, and tries a smaller factor next time."""
+    """An update in fp16: the scaler withholds it where a gradient is not finite, and then takes a smaller factor."""
     assert job.scaler is not None
     if job.recipe.clip_grad is not None:
         job.scaler.unscale_(job.optimizer)
@@ -238,7 +238,7 @@ def loss_again(job: Job, batch: Batch) -> Tensor:
     job.optimizer.zero_grad()
     with job.context():
         loss = job.objective.loss(job.objective.forward(batch), batch)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     return loss
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any, Final
 
 import torch
@@ -45,9 +46,10 @@ class Metric:
 
 
 class Accuracy(Metric):
-    """The share of right answers, 0 to 1. Predictions are [N, C, ...] with targets [N, ...], or one number for two classes.
+    """The share of right answers, 0 to 1.
 
-    top_k: an answer is right where the target is among the k highest.
+    Predictions are [N, C, ...] with targets [N, ...], or one number for two classes. top_k: an answer is right where
+    the target is among the k highest.
     """
 
     def __init__(self, device: torch.device, *, threshold: float, top_k: int = 1) -> None:
@@ -71,8 +73,8 @@ class Accuracy(Metric):
 class Confusion(Metric):
     """Counts by class of what was right, what was predicted and what was true; a figure of them, averaged over classes.
 
-    average: `macro` is the mean over the classes that occur, `weighted` weighs them with how often they are true, `micro`
-    counts all answers alike. For two classes in one number the figure is that of the second class, as `binary` says.
+    average: `macro` is the mean over the classes that occur, `weighted` weighs them with how often they are true,
+    `micro` counts all answers alike. For two classes in one number, `macro` is the figure of the second class.
     """
 
     def __init__(self, device: torch.device, *, threshold: float, average: str = "macro") -> None:
@@ -163,7 +165,7 @@ class MeanSquaredError(Metric):
 class R2Score(Metric):
     """1 minus the squared error over the targets' variance. With several outputs, the mean of theirs.
 
-    The targets' spread is summed around the first batch's mean, so that large targets of small variance keep their digits.
+    The targets' spread is summed around the first batch's mean: large targets of small variance keep their digits.
     """
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
@@ -189,7 +191,7 @@ class Foreign(Metric):
     def __init__(self, device: torch.device, name: str, arguments: Mapping[str, Any]) -> None:
         super().__init__(device)
         try:
-            import torchmetrics
+            torchmetrics = import_module("torchmetrics")
         except ImportError as error:
             raise MissingPackage(f"the metric torchmetrics.{name}", "torchmetrics", "detect") from error
         try:

@@ -29,7 +29,7 @@ class Term:
 
 
 class Objective:
-    """The forward pass and the loss of a batch. `model` is called with the batch's fields in the order of its inputs."""
+    """The forward pass and the loss of a batch. `model` gets the batch's `fields`, in the order of its inputs."""
 
     def __init__(self, model: nn.Module, fields: tuple[str, ...], terms: tuple[Term, ...]) -> None:
         self.model = model
@@ -71,8 +71,8 @@ def reader(reference: Reference, outputs: tuple[str, ...]) -> Reader:
     if reference.kind == "field":
         return lambda _, batch: batch[name]
     if len(outputs) == 1:
-        return lambda found, _: found  # type: ignore[no-any-return]
-    return lambda found, _: getattr(found, name)  # type: ignore[no-any-return]
+        return lambda found, _: found
+    return lambda found, _: getattr(found, name)
 
 
 def make_loss(loss: Loss, device: torch.device) -> nn.Module:
@@ -89,7 +89,7 @@ def make_loss(loss: Loss, device: torch.device) -> nn.Module:
 
 
 def construct(what: str, target: str, *positional: Any, **arguments: Any) -> Any:
-    """Call a dotted name of the catalog. Raises RunError NS908 with torch's own words where it refuses the arguments."""
+    """Call a dotted name of the catalog. Raises RunError NS908, with torch's own words, where it is refused."""
     module, _, name = target.rpartition(".")
     from importlib import import_module
 

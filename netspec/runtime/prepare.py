@@ -47,8 +47,11 @@ def prepare(
     telling: Telling,
     name: str,
 ) -> tuple[Job, int]:
-    """Everything that the loop needs, and the number of CPU threads. `types` are those of the model's outputs, by
-    name; `data` the opened splits; `loaded` the checkpoint to go on from. Raises RunError where a part does not fit the others."""
+    """Everything that the loop needs, and the number of CPU threads.
+
+    `types` are those of the model's outputs, by name; `data` the opened splits; `loaded` the checkpoint to go on from.
+    Raises RunError where a part does not fit the others.
+    """
     stream, val = data.splits["train"], data.splits.get("val")
     outputs = tuple(types)
     check_fields(recipe, stream)
@@ -80,7 +83,7 @@ def prepare(
         device=device,
         context=autocast(recipe.precision, device),
         scaler=scaler,
-        guard=Guard(optimizer, device, withheld=0, step=0, scaled=scaler is not None),
+        guard=make_guard(optimizer, device, scaler),
         progress=progress,
         saver=Saver(
             folder / CHECKPOINTS,
@@ -127,10 +130,21 @@ def restore(job: Job, loaded: Loaded, settings: Mapping[str, str]) -> None:
         job.schedule.restore(saved["schedule"], progress.step)
     else:  # another length, rate or schedule: the rates are those that it would have had here
         job.schedule.replay(progress.step, progress.epoch, progress.history)
-    job.guard = Guard(
-        job.optimizer, job.device, withheld=saved["withheld"], step=progress.step, scaled=job.scaler is not None
-    )
+    job.guard = make_guard(job.optimizer, job.device, job.scaler, withheld=saved["withheld"], step=progress.step)
     job.saved = mark(progress)
+
+
+def make_guard(
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+    scaler: torch.amp.GradScaler | None,
+    withheld: int = 0,
+    step: int = 0,
+) -> Guard:
+    """On a GPU with a fused optimizer the answer stays there; a scaler looks for itself."""
+    fused = all(group.get("fused") for group in optimizer.param_groups)
+    deferred = device.type == "cuda" and fused and scaler is None
+    return Guard(optimizer, device, deferred=deferred, withheld=withheld, step=step)
 
 
 def used_fields(recipe: TrainRecipe) -> dict[str, str]:
@@ -159,7 +173,7 @@ def check_classes(recipe: TrainRecipe, types: Mapping[str, Any], stream: Any) ->
         scores, target = loss.inputs[0], loss.inputs[-1]
         if loss.type not in OF_SCORES or scores.kind != "output" or target.kind != "field":
             continue
-        shape = getattr(types[scores.name], "shape", ())
+        shape: tuple[Any, ...] = getattr(types[scores.name], "shape", ())
         count = getattr(stream.fields[target.name], "num_classes", None)
         if len(shape) > 1 and isinstance(shape[1], int) and count is not None and shape[1] != count:
             raise RunError(

@@ -31,7 +31,7 @@ Style = Literal["auto", "bar", "plain", "none"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What a training left. `exit_code` is 0, 130 after Ctrl-C or 143 after SIGTERM; the state is saved in each case."""
+    """What a training left. `exit_code` is 0, 130 after Ctrl-C, 143 after SIGTERM; the state is saved in each case."""
 
     directory: Path | None
     """None for a dry run, which writes nothing."""
@@ -244,7 +244,7 @@ def rehearse(job: Job, title: str, say: Callable[[str], None]) -> Run:
 
 
 def judge(job: Job, folder: Path, splits: Mapping[str, Any]) -> tuple[Path, dict[str, dict[str, float]]]:
-    """The figures of `val` and `test` with the weights that count: the best where the spec monitors one, else the last."""
+    """The figures of `val` and `test` with the weights that count: the best by the monitored figure, else the last."""
     rule, model = job.recipe.checkpoint, job.objective.model
     chosen = checkpoint.choose(folder / directory.CHECKPOINTS, rule.mode if rule.monitor is not None else None)
     if chosen.step != job.progress.step:

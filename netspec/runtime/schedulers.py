@@ -8,14 +8,13 @@ touched any more, so that the rates are torch's own to the last bit.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from netspec.recipe.read_train import FUNCTIONS
-from netspec.recipe.train import Duration, Scheduler
+from netspec.recipe.train import FUNCTIONS, Duration, Scheduler
 from netspec.runtime.objective import construct
 
 
@@ -104,7 +103,7 @@ class Schedule:
             self.warm_steps = 0
             self.active = self.by_step
 
-    def replay(self, steps: int, epochs: int, history: list[Mapping[str, float]]) -> None:
+    def replay(self, steps: int, epochs: int, history: Sequence[Mapping[str, float]]) -> None:
         """Bring a schedule that is not the saved one to where it would be after so many updates and epochs."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch expects updates between the steps

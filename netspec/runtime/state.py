@@ -81,7 +81,8 @@ def random_state(device: torch.device) -> dict[str, Any]:
         import numpy
 
         _, keys, position, has_gauss, cached = numpy.random.get_state(legacy=True)
-        state["numpy"] = [torch.tensor(keys.astype("int64")), int(position), int(has_gauss), float(cached)]
+        words = torch.from_numpy(numpy.asarray(keys, dtype="int64"))
+        state["numpy"] = [words, int(position), int(has_gauss), float(cached)]
     return state
 
 

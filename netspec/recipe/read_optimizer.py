@@ -1,0 +1,192 @@
+"""How weights are updated: the optimizer with its groups, the scheduler and its warm-up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as MappingABC
+from fnmatch import fnmatchcase
+from typing import Any, cast, get_args
+
+from netspec.catalog.entry import Argument, Entry
+from netspec.catalog.kinds import accepts
+from netspec.document import Mapping, Node, Scalar, Sequence
+from netspec.recipe.reading import show
+from netspec.recipe.train import FUNCTIONS, Duration, Group, Interval, Optimizer, Scheduler, WarmUp
+from netspec.recipe.train_values import TrainReader, listed, settled, without
+from netspec.suggest import suggest
+
+BY_STEP = ("OneCycleLR", "CyclicLR")
+"""Schedulers whose authors meant them to step with every update."""
+
+
+class OptimizerReader(TrainReader):
+    """Reads `optimizer` and `scheduler`."""
+
+    __slots__ = ()
+
+    def optimizer(self) -> Optimizer | None:
+        node = self.node.items.get("optimizer")
+        if node is None:
+            self.error("NS561", "`train` has no `optimizer`", self.span, help="`optimizer: {type: AdamW, lr: 0.001}`")
+            return None
+        given = self.entry(without(node, "groups"), "optimizer")
+        if given is None:
+            return None
+        entry, arguments = given
+        groups = node.items.get("groups") if isinstance(node, Mapping) else None
+        items = groups.items if isinstance(groups, Sequence) else ()
+        found = [self.group(item, entry) for item in items]
+        if entry.name == "LBFGS":
+            for key in ("accumulate", "clip_grad"):
+                if key in self.node.items:
+                    self.error(
+                        "NS560", f"LBFGS evaluates a batch by itself and knows no `{key}`", self.node.key_spans[key]
+                    )
+            if self.value(self.node.items.get("precision", Scalar("fp32", node.span))) == "fp16":
+                self.error(
+                    "NS560", "LBFGS can't scale its gradients for fp16", self.node.items["precision"].span, "use bf16"
+                )
+        return Optimizer(
+            type=entry.name,
+            target=entry.target,
+            arguments=settled(arguments),
+            groups=tuple(group for group in found if group is not None),
+        )
+
+    def group(self, node: Node, entry: Entry) -> Group | None:
+        assert isinstance(node, Mapping), "the schema has seen it"
+        match = node.items["match"]
+        patterns = self.value(match)
+        patterns = [patterns] if isinstance(patterns, str) else patterns
+        if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
+            self.error(
+                "NS554",
+                f"`match` is a glob over parameter names, or a list of them, and got {show(patterns)}",
+                match.span,
+            )
+            return None
+        spans = [item.span for item in match.items] if isinstance(match, Sequence) else [match.span]
+        for pattern, span in zip(patterns, spans, strict=True):
+            if not any(fnmatchcase(name, pattern) for name in self.model.parameters):
+                near = suggest(pattern, [*self.model.parameters, *_families(self.model.parameters)])
+                self.error(
+                    "NS554",
+                    f"`{pattern}` matches no parameter of the model",
+                    span,
+                    help=f"did you mean `{near}`?"
+                    if near
+                    else f"names are such as {listed(self.model.parameters[:4])}; `*` crosses dots",
+                )
+        arguments: dict[str, Any] = {}
+        for key, item in node.items.items():
+            if key == "match":
+                continue
+            argument = entry.argument(key)
+            if argument is None:
+                near = suggest(key, [a.name for a in entry.arguments])
+                self.error(
+                    "NS502",
+                    f"{entry.name} has no argument `{key}`",
+                    node.key_spans[key],
+                    f"did you mean `{near}`?" if near else f"it takes {listed([a.name for a in entry.arguments])}",
+                )
+                continue
+            arguments[key] = self.accepted(argument, item)
+        return Group(match=tuple(patterns), arguments=settled(arguments))
+
+    def accepted(self, argument: Argument, node: Node) -> Any:
+        value = self.value(node)
+        problem = accepts(argument, value)
+        if problem is not None:
+            self.error("NS503", problem.message, node.span, problem.help)
+        return value
+
+    def scheduler(self, length: Duration, figures: tuple[str, ...]) -> Scheduler | None:
+        node = self.node.items.get("scheduler")
+        if node is None:
+            return None
+        warmup = self.warmup(node)
+        monitor_node = node.items.get("monitor") if isinstance(node, Mapping) else None
+        if isinstance(node, Mapping) and "type" not in node.items and warmup is not None:
+            return Scheduler(type="", target="", warmup=warmup)
+        functions: dict[str, Any] = {}
+        plain = without(node, "warmup", "interval", "monitor")
+        if isinstance(plain, Mapping):
+            for name, variable in FUNCTIONS.items():
+                if name in plain.items:
+                    functions[name] = self.function(plain.items[name], variable)
+                    plain.items[name] = Scalar("a function", plain.items[name].span, quoted=True)
+        given = self.entry(plain, "scheduler")
+        if given is None or (warmup is None and isinstance(node, Mapping) and "warmup" in node.items):
+            return None
+        entry, arguments = given
+        by_step = entry.name in BY_STEP or length.steps is not None
+        plateau = entry.name == "ReduceLROnPlateau"
+        interval = "step" if by_step and not plateau else "epoch"
+        if isinstance(node, Mapping):
+            interval = self.choice(node, "interval", get_args(Interval), interval)
+        if plateau and interval == "step":
+            assert isinstance(node, Mapping)
+            self.error(
+                "NS557",
+                "ReduceLROnPlateau watches the figures of an epoch",
+                node.items["interval"].span,
+                "leave out `interval`",
+            )
+        monitor = None
+        if plateau:
+            monitor = self.monitor(monitor_node, figures) or next(
+                (figure for figure in ("val.loss", "train.loss") if figure in figures), None
+            )
+        elif monitor_node is not None:
+            self.error("NS557", f"{entry.name} watches no figure", monitor_node.span, "leave out `monitor`")
+        return Scheduler(
+            type=entry.name,
+            target=entry.target,
+            arguments=settled({**arguments, **functions}),
+            interval=cast(Interval, interval),
+            monitor=monitor,
+            warmup=warmup,
+        )
+
+    def warmup(self, node: Node) -> WarmUp | None:
+        found = node.items.get("warmup") if isinstance(node, Mapping) else None
+        if not isinstance(found, Mapping):
+            return None
+        length = self.length(found, "warmup", found.span)
+        if length is None:
+            return None
+        return WarmUp(length=length, start_factor=self.number(found, "start_factor", 0.01, 0.0))
+
+    def function(self, node: Node, variable: str) -> Any:
+        """An expression of one free name, the values of the others put in; a list of them for a list."""
+        from netspec.expressions import ExpressionError, evaluate, parse_scalar, report
+
+        if isinstance(node, Sequence):
+            return tuple(self.function(item, variable) for item in node.items)
+        if not isinstance(node, Scalar) or isinstance(node.value, bool | None):
+            self.error("NS503", f"an expression of `{variable}` is wanted", node.span, f"`$(0.95 ** {variable})`")
+            return None
+        try:
+            expr = _bound(parse_scalar(node, self.diagnostics, paths=True), self.scope, variable)
+            value = evaluate(expr, {variable: 1})
+        except ExpressionError as error:
+            report(error, node, self.diagnostics)
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self.error("NS503", f"an expression of `{variable}` gives a number, and this one {show(value)}", node.span)
+        return expr
+
+
+def _bound(expr: Any, scope: MappingABC[str, object], keep: str) -> Any:
+    """The expression with every name but one replaced by its value."""
+    from netspec.expressions import Name, Path, evaluate, from_value, map_children
+
+    if isinstance(expr, Path) or (isinstance(expr, Name) and expr.id != keep):
+        return from_value(evaluate(expr, scope))
+    return map_children(expr, lambda child: _bound(child, scope, keep))
+
+
+def _families(names: tuple[str, ...]) -> list[str]:
+    """Globs that a person may have meant: `conv1.*`, `*.bias`."""
+    parts = {f"{name.rpartition('.')[0]}.*" for name in names if "." in name}
+    return sorted(parts | {f"*.{name.rpartition('.')[2]}" for name in names if "." in name})

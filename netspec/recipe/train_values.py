@@ -1,0 +1,143 @@
+"""What reading the `train` section has in common: what is known of the model and the data, and small values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as MappingABC
+from dataclasses import dataclass, field
+from typing import Any
+
+from netspec.catalog.sources import FieldInfo
+from netspec.diagnostics import Span
+from netspec.document import Mapping, Node
+from netspec.recipe.reading import SectionReader, show
+from netspec.recipe.train import Duration
+from netspec.shapes import TensorType
+from netspec.suggest import suggest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """An output of the model: its type, the catalog name of the layer that gives it, and where its width is written."""
+
+    type: TensorType | None
+    layer: str | None = None
+    span: Span | None = None
+    width: Span | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """What the model tells about itself: its inputs and outputs by name, and the names of its parameters."""
+
+    inputs: MappingABC[str, TensorType | None]
+    outputs: MappingABC[str, Head]
+    parameters: tuple[str, ...]
+    spans: MappingABC[str, Span] = field(default_factory=dict)
+    """Where each input is stated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataInfo:
+    """What the data tell without being read. `fields` is None where the source can't say."""
+
+    splits: tuple[str, ...]
+    fields: MappingABC[str, FieldInfo] | None
+    span: Span | None = None
+    """Where the source of the training data stands."""
+
+
+@dataclass(slots=True, kw_only=True)
+class TrainReader(SectionReader):
+    """Reads parts of `node`, the section; `span` is where its key stands."""
+
+    node: Mapping
+    span: Span
+    model: ModelInfo
+    data: DataInfo | None
+    spans: dict[str, Span] = field(default_factory=dict)
+    """Where each loss and metric stands, by `loss.NAME` and `metric.NAME`."""
+
+    def error(self, code: str, message: str, span: Span | None, help: str | None = None) -> None:
+        self.diagnostics.error(code, message, span, help=help)
+
+    def whole(self, key: str, default: int, minimum: int) -> int:
+        found = self.count(self.node, key, minimum)
+        return default if found is None else found
+
+    def number(self, mapping: Mapping, key: str, default: float, minimum: float | None = None) -> float:
+        if key not in mapping.items:
+            return default
+        value = self.value(mapping.items[key])
+        if isinstance(value, int | float) and not isinstance(value, bool) and (minimum is None or value >= minimum):
+            return float(value)
+        least = f" from {minimum:g}" if minimum is not None else ""
+        self.error("NS508", f"`{key}` is a number{least}, and got {show(value)}", mapping.items[key].span)
+        return default
+
+    def choice(self, mapping: Mapping, key: str, choices: tuple[str, ...], default: str) -> str:
+        if key not in mapping.items:
+            return default
+        value = self.value(mapping.items[key])
+        if value in choices:
+            return str(value)
+        near = suggest(str(value), choices)
+        self.error(
+            "NS508",
+            f"`{key}` is one of {', '.join(choices)}, and got {show(value)}",
+            mapping.items[key].span,
+            f"did you mean `{near}`?" if near else None,
+        )
+        return default
+
+    def length(self, mapping: Mapping, what: str, span: Span) -> Duration | None:
+        """`epochs` or `steps`, exactly one of them."""
+        given = [key for key in ("epochs", "steps") if key in mapping.items]
+        if len(given) != 1:
+            self.error(
+                "NS550",
+                f"`{what}` says neither `epochs` nor `steps`"
+                if not given
+                else f"`{what}` says both `epochs` and `steps`",
+                mapping.key_spans[given[1]] if given else span,
+                help="how long is it? `epochs: 20`, or `steps: 5000` updates" if not given else "leave out one of them",
+            )
+            return None
+        found = self.count(mapping, given[0], 1)
+        return None if found is None else Duration(**{given[0]: found})
+
+    def monitor(self, node: Node | None, figures: tuple[str, ...]) -> str | None:
+        if node is None:
+            return None
+        name = self.value(node)
+        if name in figures:
+            return str(name)
+        near = suggest(str(name), figures)
+        self.error(
+            "NS559",
+            f"no epoch has the figure {show(name)}; there are {listed(figures)}",
+            node.span,
+            f"did you mean `{near}`?"
+            if near
+            else "metrics come from `train.metrics`, and `val` from the data's splits",
+        )
+        return None
+
+
+def without(node: Node, *keys: str) -> Node:
+    """The node without keys that are no arguments."""
+    if not isinstance(node, Mapping):
+        return node
+    return Mapping({key: item for key, item in node.items.items() if key not in keys}, node.key_spans, node.span)
+
+
+def settled(arguments: MappingABC[str, Any]) -> dict[str, Any]:
+    """Lists as tuples: a recipe does not change."""
+    return {name: _tuples(value) for name, value in arguments.items()}
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def listed(names: Any) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "none"
