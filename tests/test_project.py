@@ -24,6 +24,7 @@ STAIRCASE = (
     ("origins",),
     ("shapes",),
     ("catalog",),
+    ("reference",),
     ("spec",),
     ("compose", "files", "bases", "sections", "overrides", "history", "paths"),
     ("schema",),

@@ -11,26 +11,9 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from netspec.cli import common
-
-if TYPE_CHECKING:
-    from netspec.catalog import Argument, Category, Entry
-
-CATEGORIES: tuple[Category, ...] = (
-    "layer",
-    "function",
-    "loss",
-    "initializer",
-    "optimizer",
-    "scheduler",
-    "transform",
-    "source",
-    "metric",
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,65 +56,27 @@ def _print_markdown(text: str) -> None:
 
 
 def _entry(args: argparse.Namespace) -> int:
-    from netspec.catalog import lookup, names
+    from netspec import reference
     from netspec.suggest import suggest
 
     name, _, wanted = args.what.partition(".")
-    found = list(dict.fromkeys(entry for category in CATEGORIES if (entry := lookup(name, category)) is not None))
+    found = reference.find(name)
     if not found:
-        near = suggest(name, [known for category in CATEGORIES for known in names(category)])
+        near = suggest(name, reference.all_names())
+        common.wrong_usage(args, f"nothing is called {name}" + (f"; did you mean {near}?" if near else ""))
+    if not wanted:
+        print("\n\n".join("\n".join(reference.entry_lines(entry)) for entry in found))
+        return common.GOOD
+    arguments = {argument.name: argument for entry in found for argument in entry.arguments}
+    if wanted not in arguments:
+        near = suggest(wanted, arguments)
         common.wrong_usage(
             args,
-            f"nothing is called {name}" + (f"; did you mean {near}?" if near else ""),
+            f"{name} has no argument {wanted}"
+            + (f"; did you mean {near}?" if near else f"; it has {', '.join(arguments) or 'none'}"),
         )
-    if wanted:
-        known = {argument.name: (entry, argument) for entry in found for argument in entry.arguments}
-        if wanted not in known:
-            near = suggest(wanted, known)
-            common.wrong_usage(
-                args,
-                f"{name} has no argument {wanted}"
-                + (f"; did you mean {near}?" if near else f"; it has {', '.join(known) or 'none'}"),
-            )
-        print("\n".join(_argument_lines(known[wanted][1])))
-        return common.GOOD
-    print("\n\n".join("\n".join(_entry_lines(entry)) for entry in found))
+    print("\n".join(reference.argument_lines(arguments[wanted])))
     return common.GOOD
-
-
-def _entry_lines(entry: Entry) -> Iterator[str]:
-    yield f"{entry.name}: {entry.category}, {entry.target}"
-    if entry.doc:
-        yield f"  {entry.doc}"
-    ports = [
-        port.name + (" …" if port.variadic else "") + (" (optional)" if port.optional else "") for port in entry.inputs
-    ]
-    if ports:
-        yield f"  takes: {', '.join(ports)}"
-    for argument in entry.arguments:
-        first, *rest = _argument_lines(argument)
-        yield f"  {first}"
-        yield from (f"    {line}" for line in rest)
-
-
-def _argument_lines(argument: Argument) -> Iterator[str]:
-    from netspec.catalog.kinds import describe
-
-    if argument.inferred:
-        default = "inferred from the input"
-    elif argument.required:
-        default = "required"
-    else:
-        default = f"default {_yaml(argument.default)}"
-    yield f"{argument.name}: {describe(argument)} ({default})"
-    if argument.doc:
-        yield f"{argument.doc}"
-
-
-def _yaml(value: object) -> str:
-    import json
-
-    return json.dumps(list(value) if isinstance(value, tuple) else value)
 
 
 def _provenance(args: argparse.Namespace) -> int:
