@@ -100,7 +100,7 @@ class OptimizerReader(TrainReader):
             self.error("NS503", problem.message, node.span, problem.help)
         return value
 
-    def scheduler(self, length: Duration, figures: tuple[str, ...]) -> Scheduler | None:
+    def scheduler(self, length: Duration, figures: tuple[str, ...] | None) -> Scheduler | None:
         node = self.node.items.get("scheduler")
         if node is None:
             return None
@@ -135,7 +135,7 @@ class OptimizerReader(TrainReader):
         monitor = None
         if plateau:
             monitor = self.monitor(monitor_node, figures) or next(
-                (figure for figure in ("val.loss", "train.loss") if figure in figures), None
+                (figure for figure in ("val.loss", "train.loss") if figure in (figures or ())), None
             )
         elif monitor_node is not None:
             self.error("NS557", f"{entry.name} watches no figure", monitor_node.span, "leave out `monitor`")

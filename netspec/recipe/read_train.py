@@ -10,12 +10,22 @@ from collections.abc import Mapping as MappingABC
 from typing import cast, get_args
 
 from netspec.diagnostics import Diagnostics, Span
-from netspec.document import Mapping
+from netspec.document import Mapping, Sequence
 from netspec.recipe.fit_train import check_fit
 from netspec.recipe.read_objective import ObjectiveReader
 from netspec.recipe.read_optimizer import OptimizerReader
 from netspec.recipe.reading import show
-from netspec.recipe.train import Checkpoint, ClipGrad, EarlyStopping, Metric, Mode, Precision, TrainRecipe
+from netspec.recipe.train import (
+    Checkpoint,
+    ClipGrad,
+    Duration,
+    EarlyStopping,
+    Metric,
+    Mode,
+    Optimizer,
+    Precision,
+    TrainRecipe,
+)
 from netspec.recipe.train_values import DataInfo, ModelInfo
 from netspec.suggest import suggest
 
@@ -37,7 +47,7 @@ def read_train(
     before = sum(d.severity == "error" for d in diagnostics.found)
     reader = _Reader(diagnostics=diagnostics, scope=scope, node=node, span=span, model=model, data=data)
     recipe = reader.read()
-    if recipe is None or sum(d.severity == "error" for d in diagnostics.found) > before:
+    if sum(d.severity == "error" for d in diagnostics.found) > before:
         return None
     check_fit(recipe, node, reader.spans, diagnostics, model=model, data=data)
     return None if sum(d.severity == "error" for d in diagnostics.found) > before else recipe
@@ -46,15 +56,15 @@ def read_train(
 class _Reader(ObjectiveReader, OptimizerReader):
     __slots__ = ()
 
-    def read(self) -> TrainRecipe | None:
+    def read(self) -> TrainRecipe:
         length = self.length(self.node, "train", self.span)
         inputs = self.inputs()
         losses = self.losses(inputs)
         optimizer = self.optimizer()
         metrics = self.metrics(losses)
-        if length is None or optimizer is None or not losses:
-            return None
         figures = self.figures(metrics)
+        if length is None or optimizer is None:  # said already; the rest is read for its own mistakes
+            length, optimizer = Duration(epochs=1), Optimizer(type="", target="")
         return TrainRecipe(
             length=length,
             inputs=inputs,
@@ -102,8 +112,14 @@ class _Reader(ObjectiveReader, OptimizerReader):
         (key,) = node.items
         return ClipGrad(**{key: self.number(node, key, 1.0, 0.0)})
 
-    def figures(self, metrics: tuple[Metric, ...]) -> tuple[str, ...]:
-        """The figures of an epoch. Metrics are taken on `val`, or on the training batches where there is none."""
+    def figures(self, metrics: tuple[Metric, ...]) -> tuple[str, ...] | None:
+        """The figures of an epoch; None where a metric is wrong, so that they are not all known.
+
+        Metrics are taken on `val`, or on the training batches where there is none.
+        """
+        stated = self.node.items.get("metrics")
+        if isinstance(stated, Sequence) and len(stated.items) != len(metrics):
+            return None
         split = "val" if self.data is not None and "val" in self.data.splits else "train"
         return tuple(dict.fromkeys(("train.loss", f"{split}.loss", *(f"{split}.{metric.name}" for metric in metrics))))
 
@@ -111,7 +127,7 @@ class _Reader(ObjectiveReader, OptimizerReader):
         lower = monitor is None or monitor.endswith("loss") or monitor.endswith("_error")
         return cast(Mode, self.choice(node, "mode", get_args(Mode), "min" if lower else "max"))
 
-    def checkpoint(self, figures: tuple[str, ...]) -> Checkpoint:
+    def checkpoint(self, figures: tuple[str, ...] | None) -> Checkpoint:
         node = self.node.items.get("checkpoint")
         if not isinstance(node, Mapping):
             return Checkpoint()
@@ -124,7 +140,7 @@ class _Reader(ObjectiveReader, OptimizerReader):
             mode=self.mode(node, monitor),
         )
 
-    def early_stopping(self, figures: tuple[str, ...]) -> EarlyStopping | None:
+    def early_stopping(self, figures: tuple[str, ...] | None) -> EarlyStopping | None:
         node = self.node.items.get("early_stopping")
         monitor = self.monitor(node.items.get("monitor"), figures) if isinstance(node, Mapping) else None
         if not isinstance(node, Mapping) or monitor is None:

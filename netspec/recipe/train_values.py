@@ -105,11 +105,11 @@ class TrainReader(SectionReader):
         found = self.count(mapping, given[0], 1)
         return None if found is None else Duration(**{given[0]: found})
 
-    def monitor(self, node: Node | None, figures: tuple[str, ...]) -> str | None:
+    def monitor(self, node: Node | None, figures: tuple[str, ...] | None) -> str | None:
         if node is None:
             return None
         name = self.value(node)
-        if name in figures:
+        if figures is None or name in figures:
             return str(name)
         near = suggest(str(name), figures)
         self.error(
