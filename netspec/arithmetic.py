@@ -1,7 +1,7 @@
 """The types of `compute`: broadcasting, promotion and indexing as torch does them, on types alone.
 
-Promotion: https://docs.pytorch.org/docs/stable/tensor_attributes.html (a Python number changes the dtype of a tensor only
-where it is of a higher category: bool < integer < floating point).
+Promotion: https://docs.pytorch.org/docs/stable/tensor_attributes.html (a Python number changes the dtype of a tensor
+only where it is of a higher category: bool < integer < floating point).
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from netspec.catalog.kinds import accepts
 from netspec.diagnostics import Label, Span
 from netspec.document import Scalar
 from netspec.expressions import ExpressionError, Literal, Tensor, evaluate, report, tensors
+from netspec.frame import Frame, Poisoned
 from netspec.mistakes import got
 from netspec.origins import Opaque, Origin, Traced, names_of, origin_of, rename, translate, untraced
 from netspec.patterns import size_name
@@ -22,13 +23,9 @@ from netspec.spec import Block, Layer, Value
 from netspec.suggest import suggest as closest
 
 if TYPE_CHECKING:
-    from netspec.elaborate import Elaborator, Frame
+    from netspec.elaborate import Elaborator
 
 Refs = tuple[Ref, ...] | dict[str, Ref]
-
-
-class Poisoned(Exception):
-    """What is needed here failed before and was reported there: nothing more is said."""
 
 
 class Caller:

@@ -12,7 +12,7 @@ from typing import Any
 from netspec.compose import Composed, compose, compose_mapping
 from netspec.diagnostics import Diagnostics
 from netspec.elaborate import elaborate
-from netspec.initialization import check_rules
+from netspec.initialization_check import check_rules
 from netspec.program import Instance, Program
 from netspec.schema import knows, suggest_path, validate
 from netspec.spec import Spec, read_spec
@@ -62,7 +62,9 @@ PASSES: tuple[Callable[[State], None], ...] = (check_schema, read, shape, check_
 
 
 def check(path: str | Path, overrides: Sequence[str], diagnostics: Diagnostics) -> Program | None:
-    """Compile a file; every mistake goes to `diagnostics`. None where there was an error, or where no model is stated."""
+    """Compile a file; every mistake goes to `diagnostics`. None where there was an error, or where no model is
+    stated.
+    """
     with _collector_paused():
         composed = compose(str(path), overrides, diagnostics, knows=knows, meant=suggest_path)
         return _run(composed, str(path), diagnostics) if composed is not None else None
@@ -70,7 +72,9 @@ def check(path: str | Path, overrides: Sequence[str], diagnostics: Diagnostics) 
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """A compile allocates much and drops little; where torch is loaded, one full collection in it takes ten times as long."""
+    """A compile allocates much and drops little; where torch is loaded, one full collection in it takes ten times
+    as long.
+    """
     if not gc.isenabled():
         yield
         return
@@ -105,7 +109,8 @@ def compile(spec: str | Path | Mapping[str, Any], set: Mapping[str, Any] | None 
     """Compile a spec.
 
     `spec` is a path, or the document itself as a mapping; `set` overrides values by their dotted paths, as `--set` does
-    (`{"params.num_classes": 10}`). Raises SpecError with every mistake in `.diagnostics`; warnings stand on the program.
+    (`{"params.num_classes": 10}`). Raises SpecError with every mistake in `.diagnostics`; warnings stand on the
+    program.
     """
     diagnostics = Diagnostics()
     overrides = [f"{path}={_yaml(value)}" for path, value in (set or {}).items()]

@@ -1,68 +1,35 @@
 """Every use of every block, with its values and shapes: the pass from what a spec says to what it means.
 
 An `Instance` is made for each distinct use of a block (same block, same arguments, same input types), and a `Node` for
-each copy of each layer in it. Sizes are numbers throughout; those that follow from a block's parameters or inputs remember
-how (`netspec.origins`), so that emission can write the expression and not the number.
+each copy of each layer in it. Sizes are numbers throughout; those that follow from a block's parameters or inputs
+remember how (`netspec.origins`), so that emission can write the expression and not the number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from netspec import catalog
-from netspec.calls import Caller, Poisoned, translate_type
+from netspec.calls import Caller
 from netspec.catalog.entry import Entry, TypeLike
 from netspec.diagnostics import Diagnostics, Label, Span
-from netspec.document import Scalar
 from netspec.expressions import (
     ExpressionError,
     Literal,
-    Name,
-    Subscript,
-    describe,
     evaluate,
-    free_names,
-    report,
 )
-from netspec.mistakes import Mistakes
+from netspec.frame import Frame, Poisoned
+from netspec.loops import Loops
 from netspec.order import definition_order
-from netspec.origins import Opaque, Origin, Traced, names_of, origin_of, rename, trace, untraced
+from netspec.origins import untraced
 from netspec.patterns import bind, declare, pattern_text, unlike
-from netspec.program import Apply, Argument, Arithmetic, Call, Carry, Factory, Instance, Loop, Node, Ref, Reuse, Skip
+from netspec.program import Apply, Arithmetic, Call, Factory, Instance, Node, Ref, Reuse, Skip
 from netspec.schema.layer_rules import module_for
 from netspec.schema.names import check_layer_name
-from netspec.shapes import ListType, Problem, TensorType
-from netspec.spec import Block, Body, Input, Layer, Spec, Value
-from netspec.suggest import suggest
-
-LONGEST_LOOP = 10_000
-"""Copies that one loop may make."""
-
-FAILED: Any = object()
-"""The value of an expression that was reported already."""
-
-
-@dataclass(slots=True, eq=False)
-class Frame:
-    """The names that one body of layers sees while it is elaborated."""
-
-    instance: Instance
-    parent: Frame | None
-    default: Ref | None
-    names: dict[str, Ref | None] = field(default_factory=dict)
-    """Tensors by name; None where a layer failed."""
-    modules: dict[str, Node] = field(default_factory=dict)
-    captured: dict[str, Ref] = field(default_factory=dict)
-    """A group's inputs beside its default one, as the enclosing body names them."""
-    count: int = 0
-    """The index that the next module of a list takes."""
-    order: list[Node] = field(default_factory=list)
-    previous: Ref | None = None
-    current: str = ""
-    """The layer that is worked out, where its name holds no `$`."""
+from netspec.shapes import Problem, TensorType
+from netspec.spec import Block, Body, Input, Layer, Spec, Value, literal_names
+from netspec.values import FAILED
 
 
 def elaborate(spec: Spec, diagnostics: Diagnostics) -> Instance | None:
@@ -72,108 +39,14 @@ def elaborate(spec: Spec, diagnostics: Diagnostics) -> Instance | None:
     return Elaborator(spec, diagnostics).model(spec.model)
 
 
-class Elaborator:
+class Elaborator(Loops):
+    """Works out bodies, layers, blocks and groups."""
+
     def __init__(self, spec: Spec, diagnostics: Diagnostics) -> None:
-        self.spec = spec
-        self.diagnostics = Mistakes(diagnostics)
+        super().__init__(spec, diagnostics)
         self.memo: dict[Any, Instance] = {}
         self.groups: dict[int, tuple[Layer, Block]] = {}
-        self.variants: dict[int, tuple[Layer, Layer]] = {}
-        """Looping layers without their `from`, for the copies after the first."""
-        self.loop_numbers: dict[int, tuple[Layer, int]] = {}
-        self.using: list[Block] = []
-        self.frame: Frame | None = None
-        """The body that is worked out."""
         self.caller = Caller(self)
-
-    # Values
-
-    def evaluate(self, value: Value, env: Mapping[str, Any]) -> Any:
-        """The value of an expression, integers with the expression as their origin; FAILED after a report."""
-        if value.layer is not None:
-            return self.factory(value, env)
-        if isinstance(value.expr, Literal):
-            return value.expr.value
-        if isinstance(value.expr, Name) and value.expr.id in env:
-            return _traced(env[value.expr.id], value)
-        try:
-            result = evaluate(value.expr, env)
-        except ExpressionError as error:
-            report(error, value.scalar or Scalar(value=None, span=value.span), self.diagnostics)
-            return FAILED
-        return _traced(result, value)
-
-    def argument(self, value: Value, env: Mapping[str, Any]) -> Argument:
-        """A stated value with its expression. Raises Poisoned where it cannot be evaluated."""
-        result = self.evaluate(value, env)
-        if result is FAILED:
-            raise Poisoned
-        return Argument(result, value.expr)
-
-    def factory(self, value: Value, env: Mapping[str, Any]) -> Any:
-        layer = value.layer
-        assert layer is not None
-        if layer.type is None:
-            self.diagnostics.error(
-                "NS314",
-                "a layer that is given as a value needs a `type`",
-                value.span,
-                help="write the layers as a block, and name that here",
-            )
-            return FAILED
-        target = self.target(layer.type, env)
-        if target is FAILED or target is None:
-            return target
-        arguments = {name: self.argument(argument, env) for name, argument in layer.arguments.items()}
-        if isinstance(target, Factory):
-            return Factory(target.target, {**target.arguments, **arguments})
-        return Factory(target, arguments)
-
-    def target(self, value: Value, env: Mapping[str, Any]) -> Entry | Block | Factory | Any | None:
-        """What `type` names. None for null, FAILED after a report."""
-        name = self.evaluate(value, env)
-        if name is FAILED or name is None or isinstance(name, Factory):
-            return name
-        if isinstance(name, str):
-            found = self.spec.blocks.get(name) or catalog.lookup(name)
-            if found is not None:
-                return found
-            near = suggest(name, [*self.spec.blocks, *catalog.names()])
-            self.diagnostics.error(
-                "NS105",
-                f"there is no layer, function or block `{name}`",
-                value.span,
-                labels=self.given_at(value),
-                help=f"did you mean `{near}`?"
-                if near
-                else f"define `{name}` under `blocks`, or take a layer of torch.nn by its own name",
-            )
-            return FAILED
-        self.diagnostics.error(
-            "NS103",
-            f"`type` takes the name of a layer, a function or a block, and got {describe(untraced(name))}",
-            value.span,
-            labels=self.given_at(value),
-            help="a name as torch has it, such as `Conv2d`, or one under `blocks`",
-        )
-        return FAILED
-
-    def given_at(self, value: Value) -> list[Label]:
-        """Where the document gives what an expression of the model reads of its parameters."""
-        model = self.spec.model
-        if self.using or model is None:
-            return []
-        read = [param for name, param in model.params.items() if name in free_names(value.expr)]
-        return [Label(p.default.span, f"`{p.name}` is given here") for p in read if p.default is not None]
-
-    def bind_param(self, name: str, value: Any) -> Any:
-        """A parameter's value as its block sees it: integers, in lists too, remember the parameter."""
-        if isinstance(value, list):
-            return [
-                trace(untraced(item), Subscript(Name(name), Literal(i))) if isinstance(item, int) else item
-                for i, item in enumerate(value)
-            ]
-        return trace(untraced(value), Name(name))
 
     # Instances
 
@@ -220,21 +93,6 @@ class Elaborator:
         except Poisoned:
             instance.failed = True
         return instance
-
-    def dim(self, dim: Any, scope: Mapping[str, Any]) -> Any:
-        """The size that `$value` in a pattern gives."""
-        result = self.evaluate(Value(expr=dim.expr, span=dim.span), scope)
-        if result is FAILED:
-            raise Poisoned
-        if isinstance(result, bool) or not isinstance(result, int) or result < 1:
-            self.diagnostics.error(
-                "NS301",
-                f"a size is an integer from 1, and this is {describe(untraced(result))}",
-                dim.span,
-                help="a size that is not known here bears a name: `N`",
-            )
-            raise Poisoned
-        return result
 
     def instantiate(
         self,
@@ -367,7 +225,7 @@ class Elaborator:
         outside, self.frame = self.frame, frame
         for i in order:
             before = results.get(i - 1) if i else incoming
-            frame.current = next(iter(_literal_names(body.layers[i])), "")
+            frame.current = next(iter(literal_names(body.layers[i])), "")
             try:
                 nodes[i], results[i] = self.unit(body.layers[i], frame, env, before, loops)
             except Poisoned:
@@ -379,7 +237,7 @@ class Elaborator:
 
     def poison(self, layer: Layer, frame: Frame, env: Mapping[str, Any]) -> None:
         """Let the names of a failed layer be known, so that nothing is said about those who read them."""
-        for name in _literal_names(layer):
+        for name in literal_names(layer):
             frame.names.setdefault(name, None)
         if layer.loop is None and layer.name is not None:
             known = self.name_of(layer.name, env)
@@ -408,166 +266,6 @@ class Elaborator:
         if layer.loop is None:
             return self.single(layer, frame, env, incoming, loops)
         return self.loop(layer, frame, env, incoming, loops)
-
-    def loop(
-        self,
-        layer: Layer,
-        frame: Frame,
-        env: Mapping[str, Any],
-        incoming: Ref | None,
-        loops: tuple[tuple[Layer, int], ...],
-    ) -> tuple[list[Node], Ref | None]:
-        values = self.loop_values(layer, env)
-        names = set(layer.loop.names) if layer.loop else set()
-        afresh = _mentions(layer.inputs, names)
-        if layer.inputs is not None and not afresh:
-            refs = self.references(layer, frame, env, incoming)
-            first = next(iter(refs.values())) if isinstance(refs, dict) else refs[0]
-            incoming = first if len(refs) == 1 else incoming
-        record = Loop(layer, env, tuple(values))
-        rolled = layer.name is None or layer.inline
-        frame.instance.loops.append(record)
-        start = incoming
-        nodes: list[Node] = []
-        copies: list[tuple[dict[str, Any], Ref | None]] = []
-        for k, step in enumerate(values):
-            scope: dict[str, Any] = {**env, **step}
-            previous = self.carry_in(layer, incoming, scope) if rolled else incoming
-            frame.previous = previous
-            single = (
-                layer
-                if afresh or (k == 0 and layer.inputs is not None and len(layer.inputs) > 1)
-                else (self.without_inputs(layer))
-            )
-            copy_nodes, incoming = self.single(single, frame, scope, previous, (*loops, (layer, k)), original=layer)
-            nodes += copy_nodes
-            copies.append((scope, incoming))
-            if incoming is None:
-                raise Poisoned
-            if not rolled:
-                incoming = self.fix_names(record, k, copy_nodes, incoming, frame)
-        if rolled and copies and start is not None and incoming is not None:
-            incoming = self.carry_out(record, start, copies)
-        return nodes, incoming
-
-    def without_inputs(self, layer: Layer) -> Layer:
-        if layer.inputs is None:
-            return layer
-        known = self.variants.get(id(layer))
-        if known is None:
-            known = self.variants[id(layer)] = (layer, replace(layer, inputs=None))
-        return known[1]
-
-    def loop_values(self, layer: Layer, env: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The loop's names with their values, a mapping for each copy."""
-        assert layer.loop is not None
-        columns: list[list[Any]] = []
-        for value in layer.loop.values:
-            given = self.evaluate(value, env)
-            if given is FAILED:
-                raise Poisoned
-            if isinstance(given, int) and not isinstance(given, bool):
-                if not 0 <= given <= LONGEST_LOOP:
-                    self.diagnostics.error(
-                        "NS318",
-                        f"a loop makes from 0 to {LONGEST_LOOP} copies, and this one {given}",
-                        value.span,
-                        help="for no copy at all write 0" if given < 0 else "split it, or take fewer",
-                    )
-                    raise Poisoned
-                columns.append(list(range(given)))
-            elif isinstance(given, list):
-                columns.append(given)
-            else:
-                self.diagnostics.error(
-                    "NS318",
-                    f"a loop runs over a number of copies or a list, and this is {describe(untraced(given))}",
-                    value.span,
-                    labels=self.given_at(value),
-                    help="as in `repeat: 3`, `for: {i: 3}` or `for: {width: [16, 32]}`",
-                )
-                raise Poisoned
-        if len({len(column) for column in columns}) > 1:
-            lengths = ", ".join(
-                f"`{name}` {len(column)}" for name, column in zip(layer.loop.names, columns, strict=True)
-            )
-            self.diagnostics.error(
-                "NS319",
-                f"the names of a loop advance together, and their lists differ in length: {lengths}",
-                layer.loop.span,
-                help="give each as many values as there are copies; a number `n` counts from 0 to n - 1",
-            )
-            raise Poisoned
-        names = layer.loop.names
-        if not names:
-            return [{} for _ in columns[0]]
-        return [
-            {name: trace(untraced(item), Name(name)) for name, item in zip(names, row, strict=True)}
-            for row in zip(*columns, strict=True)
-        ]
-
-    def fix_names(self, record: Loop, k: int, nodes: list[Node], out: Ref, frame: Frame) -> Ref:
-        """After a copy of a loop that is written out: its sizes no longer speak of the loop's names."""
-        step = self.step_origins(record, k)
-
-        def fixed(ref: Ref) -> Ref:
-            return Ref(ref.node, ref.name, translate_type(ref.type, step))
-
-        for node in nodes:
-            ref = frame.names.get(node.name)
-            if ref is not None:
-                frame.names[node.name] = fixed(ref)
-        return fixed(out)
-
-    def carry_in(self, layer: Layer, incoming: Ref | None, scope: dict[str, Any]) -> Ref | None:
-        """The tensor that a copy of a rolled loop gets, its sizes under the loop's own names."""
-        if incoming is None or not isinstance(incoming.type, TensorType):
-            return incoming
-        shape = []
-        for axis, size in enumerate(incoming.type.shape):
-            if isinstance(size, int):
-                name = self.carry_name(layer, axis)
-                size = trace(untraced(size), Name(name))
-                scope[name] = size
-            shape.append(size)
-        return Ref(incoming.node, incoming.name, TensorType(tuple(shape), incoming.type.dtype))
-
-    def carry_name(self, layer: Layer, axis: int) -> str:
-        number = self.loop_numbers.setdefault(id(layer), (layer, len(self.loop_numbers)))[1]
-        return f"loop {number} size {axis}"
-
-    def carry_out(self, record: Loop, start: Ref, copies: list[tuple[dict[str, Any], Ref | None]]) -> Ref:
-        """What the loop gives, its sizes in terms of the scope around it; records what each size does in the loop."""
-        out = copies[-1][1]
-        assert out is not None
-        if not isinstance(out.type, TensorType) or not isinstance(start.type, TensorType):
-            return out
-        for axis, size in enumerate(start.type.shape):
-            if isinstance(size, int):
-                name = self.carry_name(record.layer, axis)
-                record.carried[name] = Carry(size, partial(_update, name, axis, copies))
-        last = self.step_origins(record, len(copies) - 1)
-        shape = [
-            _after_loop(self.carry_name(record.layer, axis), axis, record, last, copies)
-            if isinstance(size, int)
-            else size
-            for axis, size in enumerate(out.type.shape)
-        ]
-        return Ref(out.node, out.name, TensorType(tuple(shape), out.type.dtype))
-
-    def step_origins(self, record: Loop, k: int) -> dict[str, Origin]:
-        """The loop's names as they are in copy `k`, in terms of the scope around the loop."""
-        assert record.layer.loop is not None
-        step: dict[str, Origin] = {}
-        for name, value in zip(record.layer.loop.names, record.layer.loop.values, strict=False):
-            listed = value.expr
-            if isinstance(listed, Name) and isinstance(record.env.get(listed.id), list):
-                step[name] = Subscript(listed, Literal(k))
-            elif not free_names(listed):
-                step[name] = Literal(untraced(record.values[k][name]))
-            else:
-                step[name] = Opaque(free_names(listed))
-        return step
 
     # Layers
 
@@ -775,148 +473,9 @@ class Elaborator:
                 help="correct the size, or the layers that lead here",
             )
 
-    # References
-
-    def references(
-        self, layer: Layer, frame: Frame, env: Mapping[str, Any], incoming: Ref | None
-    ) -> tuple[Ref, ...] | dict[str, Ref]:
-        """What `from` names, or the default input."""
-        if isinstance(layer.inputs, dict):
-            return {port: self.resolve(value, frame, env, incoming) for port, value in layer.inputs.items()}
-        if layer.inputs is not None:
-            return tuple(self.resolve(value, frame, env, incoming) for value in layer.inputs)
-        if incoming is None:
-            if frame.default is None and not frame.order and not frame.instance.failed:
-                if self.needs_no_input(layer):
-                    return ()
-                self.diagnostics.error(
-                    "NS308",
-                    "the first layer has nothing to read: the model states no `inputs`",
-                    layer.span,
-                    help="add `inputs: {x: [N, 3, 224, 224]}`, or a `from`",
-                )
-            raise Poisoned
-        return (incoming,)
-
-    def needs_no_input(self, layer: Layer) -> bool:
-        return layer.body is not None
-
-    def resolve(self, value: Value, frame: Frame, env: Mapping[str, Any], incoming: Ref | None = None) -> Ref:
-        text = self.evaluate(value, env)
-        if text is FAILED:
-            raise Poisoned
-        return self.resolve_name(str(text), frame, value.span, incoming)
-
-    def resolve_name(self, text: str, frame: Frame, span: Span, incoming: Ref | None = None) -> Ref:
-        """The tensor of that name: a layer, an input, a port (`lstm.h_n`, `parts.0`), or `previous`."""
-        if text == "previous":
-            found = incoming or frame.previous
-            if found is not None:
-                return found
-        found = self.find(text, frame, span)
-        if found is not None:
-            return found
-        if self.poisoned(text, frame):
-            raise Poisoned
-        if text.partition(".")[0] == frame.current:
-            self.diagnostics.error(
-                "NS303", f"`{frame.current}` reads itself", span, help="name the layer or input that it should read"
-            )
-            raise Poisoned
-        names = self.visible(frame)
-        near = suggest(text, names)
-        if near is not None:
-            help = f"did you mean `{near}`?"
-        elif self.using and self.spec.model is not None and text in names_in(self.spec.model.body):
-            help = (
-                f"`{text}` stands outside of block `{self.using[-1].name}`, which sees its own inputs and layers only"
-            )
-        else:
-            help = f"known here: {', '.join(f'`{name}`' for name in names[:12]) or 'nothing'}"
-        self.diagnostics.error("NS302", f"there is no layer or input named `{text}` here", span, help=help)
-        raise Poisoned
-
-    def find(self, text: str, frame: Frame, span: Span) -> Ref | None:
-        ref = frame.names.get(text)
-        if ref is not None:
-            return ref
-        base, dot, rest = text.partition(".")
-        if dot and base in frame.names:
-            owner = frame.names[base]
-            if owner is None:
-                raise Poisoned
-            return self.port(owner, rest, text, span)
-        if frame.parent is not None and base not in frame.names:
-            outer = self.find(text, frame.parent, span)
-            if outer is None:
-                return None
-            default = frame.captured.get("x")
-            if default is not None and default.node is outer.node and default.name == outer.name:
-                return frame.default
-            name = text.replace(".", "_").replace("-", "_")
-            name = name if name != "x" or "x" not in frame.captured else "x_outer"
-            frame.captured[name] = outer
-            frame.instance.inputs[name] = outer.type
-            return Ref(None, name, outer.type)
-        return None
-
-    def port(self, owner: Ref, port: str, text: str, span: Span) -> Ref:
-        node = owner.node
-        if node is not None and port in node.types:
-            return Ref(node, port, node.types[port])
-        if isinstance(owner.type, ListType) and port.lstrip("-").isdigit():
-            items = owner.type.items
-            if -len(items) <= int(port) < len(items):
-                return Ref(node, port, items[int(port)])
-            self.diagnostics.error(
-                "NS302",
-                f"`{text.partition('.')[0]}` gives {len(items)} tensors, and `{text}` is none of them",
-                span,
-                help=f"they count from 0: `{text.partition('.')[0]}.{len(items) - 1}` is the last",
-            )
-            raise Poisoned
-        if node is not None and isinstance(node.op, Apply) and port.split(".")[0] in node.op.instance.children:
-            self.diagnostics.error(
-                "NS310",
-                f"`{text}` reads a layer inside `{text.partition('.')[0]}`, which this version cannot do",
-                span,
-                help="name that layer beside the others instead of inside the group, and read it by its name",
-            )
-            raise Poisoned
-        ports = list(node.types) if node is not None else []
-        known = (
-            f"it has {', '.join(f'`{p}`' for p in ports)}"
-            if len(ports) > 1
-            else f"it has one output only: write `{text.partition('.')[0]}`"
-        )
-        self.diagnostics.error("NS302", f"`{text.partition('.')[0]}` has no output `{port}`", span, help=known)
-        raise Poisoned
-
-    def poisoned(self, text: str, frame: Frame | None) -> bool:
-        while frame is not None:
-            base = text.partition(".")[0]
-            if "*" in frame.names or (base in frame.names and frame.names[base] is None):
-                return True
-            frame = frame.parent
-        return False
-
-    def visible(self, frame: Frame | None) -> list[str]:
-        names: list[str] = []
-        while frame is not None:
-            names += [name for name in frame.names if not name.isdigit()]
-            frame = frame.parent
-        return list(dict.fromkeys(names))
-
 
 UNNAMED = Input(name="x", span=Span("", 0, 0, 0, 0))
 """What a block without `inputs` takes."""
-
-
-def _traced(result: Any, value: Value) -> Any:
-    """What an expression gave, an integer with the expression as its origin."""
-    if value.names and type(result) in (int, Traced):
-        return Traced(int.__index__(result), value.expr, value.names)
-    return result
 
 
 def _hashable(value: Any) -> Any:
@@ -927,95 +486,6 @@ def _hashable(value: Any) -> Any:
         return tuple(_hashable(item) for item in value)
     plain = untraced(value)
     return (type(plain).__name__, plain)
-
-
-def _gives(origin: Any, scope: Mapping[str, Any], size: int) -> bool:
-    try:
-        return bool(evaluate(origin, scope) == size)
-    except ExpressionError:
-        return False
-
-
-Copies = list[tuple[dict[str, Any], Ref | None]]
-
-
-def _sizes(axis: int, copies: Copies) -> list[tuple[dict[str, Any], int]] | None:
-    """The scope and the size of every copy's output, or None where it is not a number in all of them."""
-    sizes = []
-    for scope, ref in copies:
-        if ref is None or not isinstance(ref.type, TensorType) or len(ref.type.shape) <= axis:
-            return None
-        size = ref.type.shape[axis]
-        if not isinstance(size, int):
-            return None
-        sizes.append((scope, size))
-    return sizes
-
-
-def _common_origin(axis: int, copies: Copies) -> Origin:
-    """The expression that gives this size after every copy, or the names that it depends on."""
-    sizes = _sizes(axis, copies)
-    if sizes is None:
-        return Opaque(frozenset())
-    candidates = dict.fromkeys(origin_of(size) for _, size in sizes)
-    for candidate in candidates:
-        if not isinstance(candidate, Opaque) and all(_gives(candidate, scope, size) for scope, size in sizes):
-            return candidate
-    return Opaque(frozenset().union(*(names_of(c) for c in candidates)))
-
-
-def _update(name: str, axis: int, copies: Copies) -> Origin | None:
-    """What a copy makes of the size that the loop carries under this name; None where it leaves it alone."""
-    origin = _common_origin(axis, copies)
-    return None if origin == Name(name) else origin
-
-
-def _after_loop(name: str, axis: int, record: Loop, last: Mapping[str, Origin], copies: Copies) -> Any:
-    """A size that the loop gives, in terms of the scope around it."""
-    sizes = _sizes(axis, copies)
-    if sizes is None:
-        return untraced(copies[-1][1].type.shape[axis])  # type: ignore[union-attr]
-    inner = frozenset().union(*(size.names for _, size in sizes if isinstance(size, Traced)))
-    names: dict[str, Origin | Traced] = dict(last)
-    for carried, carry in record.carried.items():
-        if carried in inner:
-            names[carried] = Opaque(names_of(carry.size) if isinstance(carry.size, Traced) else frozenset())
-    outer = frozenset().union(*(names_of(names[n]) if n in names else (n,) for n in inner))
-    value = untraced(sizes[-1][1])
-
-    def origin() -> Origin:
-        update = _common_origin(axis, copies)
-        if update == Name(name):
-            return record.carried[name].before
-        return rename(update, names)
-
-    return Traced(value, origin, outer) if outer else value
-
-
-def _mentions(inputs: Any, names: set[str]) -> bool:
-    """Whether a `from` speaks of a loop's names or of `previous`, and so is evaluated for each copy."""
-    if inputs is None:
-        return False
-    values = inputs.values() if isinstance(inputs, dict) else inputs
-    return any(
-        free_names(value.expr) & names or (isinstance(value.expr, Literal) and value.expr.value == "previous")
-        for value in values
-    )
-
-
-def _literal_names(layer: Layer) -> list[str]:
-    names = []
-    if isinstance(layer.name, Literal):
-        names.append(str(layer.name.value))
-    if layer.inline and layer.body is not None:
-        for inner in layer.body.layers:
-            names += _literal_names(inner)
-    return names
-
-
-def names_in(body: Body) -> set[str]:
-    """The names of a body's own layers, those without `$`."""
-    return {name for layer in body.layers for name in _literal_names(layer)}
 
 
 def _makes_module(op: Any) -> bool:

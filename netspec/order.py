@@ -12,10 +12,10 @@ from netspec.expressions import Expr, Literal, Tensor
 from netspec.spec import Body, Layer, text_of
 
 
-def definition_order(
-    body: Body, name_of: Callable[[Expr], str | None], diagnostics: Diagnostics
-) -> list[int] | None:
-    """The layers' positions, each after those that it reads; ties in the file's order. None after a cycle was reported."""
+def definition_order(body: Body, name_of: Callable[[Expr], str | None], diagnostics: Diagnostics) -> list[int] | None:
+    """The layers' positions, each after those that it reads; ties in the file's order. None after a cycle was
+    reported.
+    """
     owner: dict[str, int] = {}
     for i, layer in enumerate(body.layers):
         for name in names_of_layer(layer, name_of):

@@ -1,6 +1,7 @@
 """Integers that remember the expression they came from.
 
-While a block is elaborated every size is a plain number, so nothing is inferred generically; but a number that came from
+While a block is elaborated every size is a plain number, so nothing is inferred generically; but a number that came
+from
 `$(planes * 4)` or from an input's bound size keeps that expression, and arithmetic on it keeps the arithmetic. Emission
 writes the expression where it holds for all uses of the block, and the number where none does.
 """
@@ -47,7 +48,9 @@ class Traced(int):
     """How many operations it is away from what was written."""
     _origin: Origin | Callable[[], Origin]
 
-    def __new__(cls, value: int, origin: Origin | Callable[[], Origin], names: frozenset[str], depth: int = 0) -> Traced:
+    def __new__(
+        cls, value: int, origin: Origin | Callable[[], Origin], names: frozenset[str], depth: int = 0
+    ) -> Traced:
         traced = super().__new__(cls, value)
         traced._origin = origin
         traced.names = names

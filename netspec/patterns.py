@@ -59,7 +59,7 @@ def bind(pattern: Input, given: TypeLike, scope: dict[str, Any], evaluate: Calla
     aligned = align(pattern.shape, len(given.shape))
     if aligned is None:
         return Problem(
-            f"`{pattern.name}` takes {pattern_text(pattern.shape)}, and got {given}, which has {len(given.shape)} sizes",
+            f"`{pattern.name}` takes {pattern_text(pattern.shape)}, and got {given}: {len(given.shape)} sizes",
             code="NS412",
         )
     sizes: list[Size] = []

@@ -264,7 +264,9 @@ class Program:
         return {path: node.type for path, node in walk(self.model)}
 
     def module(self, seed: int | None = None) -> torch.nn.Module:
-        """The model as a live module. With a seed the weights are drawn from it and the global random state is left alone."""
+        """The model as a live module. With a seed the weights are drawn from it and the global random state is
+        left alone.
+        """
         from netspec.runtime.modules import build
 
         return build(self, seed)

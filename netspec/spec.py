@@ -1,7 +1,7 @@
 """What a checked spec says about its models: blocks, layers, arguments, each with the place where it stands.
 
-`read_spec` turns the composed document, whose structure the schema has approved, into frozen dataclasses. Expressions are
-parsed here, once; nothing is evaluated.
+`read_spec` turns the composed document, whose structure the schema has approved, into frozen dataclasses.
+Expressions are parsed here, once; nothing is evaluated.
 """
 
 from __future__ import annotations
@@ -95,7 +95,10 @@ class Rule:
     """An initialisation rule: which modules (types or globs over paths), and how each parameter of theirs starts."""
 
     match: tuple[str, ...]
+    match_spans: dict[str, Span] = field(default_factory=dict)
     values: dict[str, Value]
+    value_spans: dict[str, Span] = field(default_factory=dict)
+    """Where the names of the parameters stand."""
     span: Span
 
 
@@ -227,7 +230,7 @@ class Reader:
         if node is None:
             return ()
         if isinstance(node, Mapping):
-            return (Rule(match=(), values=self.initializers(node), span=node.span),)
+            return (Rule(match=(), values=self.initializers(node), value_spans=node.key_spans, span=node.span),)
         if not isinstance(node, Sequence):
             return (Rule(match=(), values={"": self.value(node)}, span=node.span),)
         rules = []
@@ -235,10 +238,14 @@ class Reader:
             assert isinstance(item, Mapping)
             match = item.items["match"]
             patterns = match.items if isinstance(match, Sequence) else (match,)
-            values = {k: v for k, v in self.initializers(item).items() if k != "match"}
+            spans = {str(p.value): p.span for p in patterns if isinstance(p, Scalar)}
             rules.append(
                 Rule(
-                    match=tuple(str(p.value) for p in patterns if isinstance(p, Scalar)), values=values, span=match.span
+                    match=tuple(spans),
+                    match_spans=spans,
+                    values=self.initializers(item),
+                    value_spans=item.key_spans,
+                    span=match.span,
                 )
             )
         return tuple(rules)
@@ -383,3 +390,19 @@ def text_of(expr: Expr | None) -> str:
     if isinstance(expr, Template):
         return "".join(part if isinstance(part, str) else "$(…)" for part in expr.parts)
     return "$…"
+
+
+def literal_names(layer: Layer) -> list[str]:
+    """The names that an entry gives to its body, those without `$`."""
+    names = []
+    if isinstance(layer.name, Literal):
+        names.append(str(layer.name.value))
+    if layer.inline and layer.body is not None:
+        for inner in layer.body.layers:
+            names += literal_names(inner)
+    return names
+
+
+def names_in(body: Body) -> set[str]:
+    """The names of a body's own layers, those without `$`."""
+    return {name for layer in body.layers for name in literal_names(layer)}

@@ -138,7 +138,9 @@ def _class_doc(written: Written, program: Program) -> list[str]:
 
 
 def _docstring(text: str, indent: int) -> list[str]:
-    """A docstring's lines; text that ends in a quote or a backslash gets a space, so that it cannot run into the end."""
+    """A docstring's lines; text that ends in a quote or a backslash gets a space, so that it cannot run into the
+    end.
+    """
     if not text:
         return []
     pad = " " * indent

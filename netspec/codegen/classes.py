@@ -1,4 +1,6 @@
-"""Which classes a program needs, and what each takes: one a block, unless its uses differ in what no argument can say."""
+"""Which classes a program needs, and what each takes: one a block, unless its uses differ in what no argument can
+say.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +98,9 @@ class Classes:
             try:
                 made = [self.one(group, frozen, unrolled, len(groups) > 1) for group in groups.values()]
             except Retry as retry:
-                assert retry.freeze - frozen or retry.unroll - unrolled, "a class could not be written, and no reason is left"
+                assert retry.freeze - frozen or retry.unroll - unrolled, (
+                    "a class could not be written, and no reason is left"
+                )
                 frozen |= retry.freeze
                 unrolled |= retry.unroll
                 continue
@@ -137,7 +141,10 @@ class Classes:
         freezing = [(0, f"{path}.requires_grad_(False)") for path in frozen_paths]
         self.requirements |= writer.requirements
         self.imports |= writer.imports
-        inputs = [(as_identifier(port), "list[Tensor]" if isinstance(t, ListType) else "Tensor") for port, t in first.inputs.items()]
+        inputs = [
+            (as_identifier(port), "list[Tensor]" if isinstance(t, ListType) else "Tensor")
+            for port, t in first.inputs.items()
+        ]
         returns = "Tensor"
         if list(first.outputs) != [""]:
             returns = self.output_type(first)
@@ -351,5 +358,3 @@ def frozen_children(instance: Instance, prefix: str = "self") -> list[str]:
         elif isinstance(node.op, Apply) and node.op.instance.group and node.op.instance.sequential:
             paths += frozen_children(node.op.instance, path)
     return paths
-
-

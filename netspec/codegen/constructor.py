@@ -1,7 +1,7 @@
 """`__init__`: one statement a layer, in the file's order, repeats as loops.
 
-Rows run through this file: the nodes that one written layer has become in all uses of its block. A value is written from
-the expression in the spec where the person wrote one, and from its rows where it was inferred.
+Rows run through this file: the nodes that one written layer has become in all uses of its block. A value is written
+from the expression in the spec where the person wrote one, and from its rows where it was inferred.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class Constructor(Scope):
     def named(self, body: Body, rows: Rows, instances: list[Instance], owner: str) -> None:
         for layer in body.layers:
             mine = rows_of(layer, rows)
-            if layer.loop is not None and (layer.inline or (layer.name and free_names(layer.name) & set(layer.loop.names))):
+            if layer.loop is not None and (
+                layer.inline or (layer.name and free_names(layer.name) & set(layer.loop.names))
+            ):
                 for copy_rows, _ in self.copies(layer, rows, instances):
                     if layer.inline and layer.body is not None:
                         self.named(layer.body, copy_rows, instances, owner)
@@ -120,7 +122,9 @@ class Constructor(Scope):
             self.module(layer, made, statement, target)
             return
         before = len(self.lines)
-        self.module(layer, made, lambda text: self.attach(owner, name, f"{text} if {condition} else nn.Identity()"), None)
+        self.module(
+            layer, made, lambda text: self.attach(owner, name, f"{text} if {condition} else nn.Identity()"), None
+        )
         if len(self.lines) > before + 1:
             written = self.lines[before:]
             del self.lines[before:]
@@ -240,7 +244,13 @@ class Constructor(Scope):
         if all(isinstance(a.value, list | tuple) for a in values):
             return sequence(
                 [
-                    self.number([(origin_of(a.value[i]), n.env, untraced(a.value[i])) for a, n in zip(values, rows, strict=True)], "")
+                    self.number(
+                        [
+                            (origin_of(a.value[i]), n.env, untraced(a.value[i]))
+                            for a, n in zip(values, rows, strict=True)
+                        ],
+                        "",
+                    )
                     for i in range(len(values[0].value))
                 ]
             )
@@ -250,7 +260,9 @@ class Constructor(Scope):
         )
 
     def product(self, rows: Rows) -> str | None:
-        """`256 * 6 * 6` for a flattened input, where all sizes are plain numbers: it says where the number comes from."""
+        """`256 * 6 * 6` for a flattened input, where all sizes are plain numbers: it says where the number comes
+        from.
+        """
         if len(rows) != 1:
             return None
         node: Node | None = rows[0]
@@ -358,7 +370,8 @@ class Constructor(Scope):
         assert loop.layer.loop is not None
         value = loop.layer.loop.values[loop.names.index(name)]
         return isinstance(value.expr, ListExpr) and all(
-            isinstance(item, Literal) and (item.value is None or isinstance(item.value, str)) for item in value.expr.items
+            isinstance(item, Literal) and (item.value is None or isinstance(item.value, str))
+            for item in value.expr.items
         )
 
     # Chains
@@ -368,7 +381,9 @@ class Constructor(Scope):
         assert layer.body is not None
         inner = [node.op.instance for node in rows if isinstance(node.op, Apply)]
         nodes = [node for instance in inner for node in instance.nodes]
-        self.owners.update({id(one): node for node in rows if isinstance(node.op, Apply) for one in node.op.instance.nodes})
+        self.owners.update(
+            {id(one): node for node in rows if isinstance(node.op, Apply) for one in node.op.instance.nodes}
+        )
         whole = self.chain_expression(layer.body, nodes, inner)
         if whole is not None:
             put(whole)
@@ -442,7 +457,9 @@ class Constructor(Scope):
         return any(instance.scope.get(expr.id) is None for instance in self.plan.instances)
 
     def repeated(self, layer: Layer, nodes: Rows, instances: list[Instance]) -> str | None:
-        """`nn.Sequential(*(Block(…) for i in range(depth)))`, where the copies hand on no size and depend on no condition."""
+        """`nn.Sequential(*(Block(…) for i in range(depth)))`, where the copies hand on no size and depend on no
+        condition.
+        """
         if layer.condition is not None or layer.inline or id(layer) in self.plan.unrolled or not nodes:
             return None
         if layer.body is not None or layer.initialize:
@@ -459,9 +476,7 @@ class Constructor(Scope):
             return None
         return f"nn.Sequential(*({found[0]} for {self.header(loop)}))"
 
-    def steps(
-        self, body: Body, nodes: Rows, instances: list[Instance], name: str, kind: str = ""
-    ) -> None:
+    def steps(self, body: Body, nodes: Rows, instances: list[Instance], name: str, kind: str = "") -> None:
         """`name.append(…)` for each entry, `for` for loops, `if` for conditions."""
         batch: list[str] = []
         kind = kind or body.kind
@@ -567,7 +582,9 @@ class Constructor(Scope):
         return loop
 
     def carried(self, name: str, hint: str) -> Expr:
-        """A size that a loop hands on: what it is before the loop where the copies leave it alone, else a local variable."""
+        """A size that a loop hands on: what it is before the loop where the copies leave it alone, else a local
+        variable.
+        """
         loop = self.carries[name]
         records = [r for r in self.records[name] if name in r.carried]
         updates = dict.fromkeys(record.carried[name].update for record in records)
@@ -581,7 +598,11 @@ class Constructor(Scope):
         steady = self.steady(records, name, hint)
         if steady is not None:
             return steady
-        if loop not in self.loops or any(update is None or isinstance(update, Opaque) for update in updates) or len(updates) > 1:
+        if (
+            loop not in self.loops
+            or any(update is None or isinstance(update, Opaque) for update in updates)
+            or len(updates) > 1
+        ):
             raise Retry(unroll=frozenset({id(loop.layer)}))
         loop.variables[name] = self.size_variable(hint or "size", name)
         return Name(loop.variables[name])
@@ -797,4 +818,3 @@ def constant(expr: Expr) -> Any:
         return [constant(item) for item in expr.items]
     assert isinstance(expr, Literal)
     return expr.value
-

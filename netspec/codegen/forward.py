@@ -114,8 +114,11 @@ class Forward:
         wraps = self.role(reader) in WRAPS
         mine = self.role(node)
         if isinstance(reader.op, Arithmetic):
-            return mine not in WRAPS and not isinstance(node.op, Arithmetic) and self.is_call(node) and (
-                self.chain_depth(node, i, plan, readers) == 1
+            return (
+                mine not in WRAPS
+                and not isinstance(node.op, Arithmetic)
+                and self.is_call(node)
+                and (self.chain_depth(node, i, plan, readers) == 1)
             )
         if wraps and mine not in ("activation", "dropout"):
             return self.chain_depth(node, i, plan, readers) < DEEPEST
@@ -271,8 +274,10 @@ class Forward:
     def argument(self, declared: Any, value: Value, node: Node) -> str:
         resolved = self.resolve(value.expr, node)
         if is_constant(resolved):
-            plain = [getattr(item, "value", None) for item in resolved.items] if isinstance(resolved, ListExpr) else (
-                getattr(resolved, "value", None)
+            plain = (
+                [getattr(item, "value", None) for item in resolved.items]
+                if isinstance(resolved, ListExpr)
+                else (getattr(resolved, "value", None))
             )
             return for_argument(declared, plain)
         if isinstance(resolved, ListExpr):
@@ -366,7 +371,12 @@ class Forward:
             sizes = [shape[axis] for shape in shapes]
             if isinstance(sizes[0], Dim) and len(self.instances) > 1:
                 word = self.symbol_name(sizes[0])
-            elif not self.instance.group and self.instance.block.inputs and isinstance(sizes[0], int) and len(self.instances) > 1:
+            elif (
+                not self.instance.group
+                and self.instance.block.inputs
+                and isinstance(sizes[0], int)
+                and len(self.instances) > 1
+            ):
                 origins = {origin_of(size) for size in sizes if isinstance(size, int)}
                 origin = origins.pop()
                 if origins or isinstance(origin, Opaque):
@@ -389,7 +399,9 @@ class Forward:
 
 
 class Steps:
-    """The nodes in the order of execution, groups without modules dissolved; references lead to what is really computed."""
+    """The nodes in the order of execution, groups without modules dissolved; references lead to what is really
+    computed.
+    """
 
     def __init__(self, passes: Any) -> None:
         self.passes = passes
@@ -433,7 +445,9 @@ def flat(instance: Instance, passes: Any) -> Steps:
             elif not passes(node):
                 steps.nodes.append(node)
                 steps.inputs[id(node)] = {
-                    port: tuple(steps.actual(one, node) for one in ref) if isinstance(ref, tuple) else steps.actual(ref, node)
+                    port: tuple(steps.actual(one, node) for one in ref)
+                    if isinstance(ref, tuple)
+                    else steps.actual(ref, node)
                     for port, ref in node.op.inputs.items()
                 }
 
@@ -479,7 +493,9 @@ def positional_function(entry: Any, arguments: dict[str, str]) -> list[str]:
         if text is None:
             by_position = False
             continue
-        alone = len(arguments) == 1 and i == 0 and entry.name in ("flatten", "reshape", "permute", "unsqueeze", "squeeze")
+        alone = (
+            len(arguments) == 1 and i == 0 and entry.name in ("flatten", "reshape", "permute", "unsqueeze", "squeeze")
+        )
         by_position = by_position and (declared.required or alone)
         texts.append(text if by_position else f"{declared.name}={text}")
     return texts
@@ -496,5 +512,3 @@ def is_simple(text: str) -> bool:
         elif depth == 0 and not (char.isalnum() or char in "_."):
             return False
     return True
-
-

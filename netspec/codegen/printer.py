@@ -1,7 +1,7 @@
 """Breaks long statements as `ruff format` does with its defaults, so that emitted code is stable under it.
 
-Statements come as one line each; only brackets, commas, comprehensions, conditionals and binary operators ever need to be
-broken, which keeps this small: the layout is Black's right-hand split, on text.
+Statements come as one line each; only brackets, commas, comprehensions, conditionals and binary operators ever need
+to be broken, which keeps this small: the layout is Black's right-hand split, on text.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Which expression stands for a number in the class that is being written.
 
 A class serves all instances of a block, so an origin is written only where it gives the right number in every one of
-them. Names resolve to what the constructor knows: its arguments, the block's `let`s as local variables, loop names. Where
-no expression serves, `Retry` asks for the class to be written again: with some names frozen to their values (one class for
-each combination of values), or with a loop written out.
+them. Names resolve to what the constructor knows: its arguments, the block's `let`s as local variables, loop names.
+Where no expression serves, `Retry` asks for the class to be written again: with some names frozen to their values (one
+class for each combination of values), or with a loop written out.
 """
 
 from __future__ import annotations
@@ -110,7 +110,9 @@ class Scope:
         return str(values.pop())
 
     def give_up_on(self, names: frozenset[str], *, must: bool = False) -> None:
-        """No expression in these names will do: have them written as numbers. Raises Retry where that changes anything."""
+        """No expression in these names will do: have them written as numbers. Raises Retry where that changes
+        anything.
+        """
         for loop in self.loops:
             if names & set(loop.names) or any(name in self.carries and self.carries[name] is loop for name in names):
                 raise Retry(unroll=frozenset({id(loop.layer)}))

@@ -1,6 +1,7 @@
 """The first door: live modules from a `Program`.
 
-A chain becomes an `nn.Sequential`, any other block a `Graph`, whose children stand in the file's order and whose `forward`
+A chain becomes an `nn.Sequential`, any other block a `Graph`, whose children stand in the file's order and whose
+`forward`
 follows the graph. Emitted source does the same in the same order, so both draw the same weights from one seed.
 """
 
@@ -105,10 +106,8 @@ def _run(owner: nn.Module, instance: Instance, inputs: tuple[Any, ...]) -> Any:
                 result = _call(_function(op.entry, owner), op.entry, op.inputs, get, arguments)
         elif isinstance(op, Apply):
             given = tuple(get(ref) for ref in op.inputs.values())
-            if node.key is not None:
-                result = getattr_child(owner, node.key)(*given)
-            else:
-                result = _run(owner, op.instance, given)
+            inside = op.instance
+            result = getattr_child(owner, node.key)(*given) if node.key is not None else _run(owner, inside, given)
         elif isinstance(op, Arithmetic):
             tensors = {name: get(ref) for name, ref in op.inputs.items()}
             result = evaluate(op.expr, sizes.scope(node.env), tensors=tensors)

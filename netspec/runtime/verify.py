@@ -113,5 +113,7 @@ def _declared(program: Program, live: nn.Module, inputs: list[Any]) -> list[str]
         if isinstance(type_, TensorType):
             shape = tuple(_size(size) for size in type_.shape)
             if tuple(tensor.shape) != shape or tensor.dtype != getattr(torch, type_.dtype):
-                problems.append(f"`{name}` was inferred as {type_} {type_.dtype}, and is {tuple(tensor.shape)} {tensor.dtype}")
+                problems.append(
+                    f"`{name}` was inferred as {type_} {type_.dtype}, and is {tuple(tensor.shape)} {tensor.dtype}"
+                )
     return problems

@@ -1,0 +1,31 @@
+"""The names that one body of layers sees while it is elaborated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from netspec.program import Instance, Node, Ref
+
+
+class Poisoned(Exception):
+    """What is needed here failed before and was reported there: nothing more is said."""
+
+
+@dataclass(slots=True, eq=False)
+class Frame:
+    """The names that one body of layers sees while it is elaborated."""
+
+    instance: Instance
+    parent: Frame | None
+    default: Ref | None
+    names: dict[str, Ref | None] = field(default_factory=dict)
+    """Tensors by name; None where a layer failed."""
+    modules: dict[str, Node] = field(default_factory=dict)
+    captured: dict[str, Ref] = field(default_factory=dict)
+    """A group's inputs beside its default one, as the enclosing body names them."""
+    count: int = 0
+    """The index that the next module of a list takes."""
+    order: list[Node] = field(default_factory=list)
+    previous: Ref | None = None
+    current: str = ""
+    """The layer that is worked out, where its name holds no `$`."""

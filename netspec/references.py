@@ -1,0 +1,148 @@
+"""Which tensor a name means: a layer, an input, a port, or something of the body around a group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from netspec.diagnostics import Span
+from netspec.frame import Frame, Poisoned
+from netspec.program import Apply, Ref
+from netspec.shapes import ListType
+from netspec.spec import Layer, Value, names_in
+from netspec.suggest import suggest
+from netspec.values import FAILED, Values
+
+
+class References(Values):
+    """The part of the elaboration that resolves references."""
+
+    def references(
+        self, layer: Layer, frame: Frame, env: Mapping[str, Any], incoming: Ref | None
+    ) -> tuple[Ref, ...] | dict[str, Ref]:
+        """What `from` names, or the default input."""
+        if isinstance(layer.inputs, dict):
+            return {port: self.resolve(value, frame, env, incoming) for port, value in layer.inputs.items()}
+        if layer.inputs is not None:
+            return tuple(self.resolve(value, frame, env, incoming) for value in layer.inputs)
+        if incoming is None:
+            if frame.default is None and not frame.order and not frame.instance.failed:
+                if self.needs_no_input(layer):
+                    return ()
+                self.diagnostics.error(
+                    "NS308",
+                    "the first layer has nothing to read: the model states no `inputs`",
+                    layer.span,
+                    help="add `inputs: {x: [N, 3, 224, 224]}`, or a `from`",
+                )
+            raise Poisoned
+        return (incoming,)
+
+    def needs_no_input(self, layer: Layer) -> bool:
+        return layer.body is not None
+
+    def resolve(self, value: Value, frame: Frame, env: Mapping[str, Any], incoming: Ref | None = None) -> Ref:
+        text = self.evaluate(value, env)
+        if text is FAILED:
+            raise Poisoned
+        return self.resolve_name(str(text), frame, value.span, incoming)
+
+    def resolve_name(self, text: str, frame: Frame, span: Span, incoming: Ref | None = None) -> Ref:
+        """The tensor of that name: a layer, an input, a port (`lstm.h_n`, `parts.0`), or `previous`."""
+        if text == "previous":
+            found = incoming or frame.previous
+            if found is not None:
+                return found
+        found = self.find(text, frame, span)
+        if found is not None:
+            return found
+        if self.poisoned(text, frame):
+            raise Poisoned
+        if text.partition(".")[0] == frame.current:
+            self.diagnostics.error(
+                "NS303", f"`{frame.current}` reads itself", span, help="name the layer or input that it should read"
+            )
+            raise Poisoned
+        names = self.visible(frame)
+        near = suggest(text, names)
+        if near is not None:
+            help = f"did you mean `{near}`?"
+        elif self.using and self.spec.model is not None and text in names_in(self.spec.model.body):
+            help = (
+                f"`{text}` stands outside of block `{self.using[-1].name}`, which sees its own inputs and layers only"
+            )
+        else:
+            help = f"known here: {', '.join(f'`{name}`' for name in names[:12]) or 'nothing'}"
+        self.diagnostics.error("NS302", f"there is no layer or input named `{text}` here", span, help=help)
+        raise Poisoned
+
+    def find(self, text: str, frame: Frame, span: Span) -> Ref | None:
+        ref = frame.names.get(text)
+        if ref is not None:
+            return ref
+        base, dot, rest = text.partition(".")
+        if dot and base in frame.names:
+            owner = frame.names[base]
+            if owner is None:
+                raise Poisoned
+            return self.port(owner, rest, text, span)
+        if frame.parent is not None and base not in frame.names:
+            outer = self.find(text, frame.parent, span)
+            if outer is None:
+                return None
+            default = frame.captured.get("x")
+            if default is not None and default.node is outer.node and default.name == outer.name:
+                return frame.default
+            name = text.replace(".", "_").replace("-", "_")
+            name = name if name != "x" or "x" not in frame.captured else "x_outer"
+            frame.captured[name] = outer
+            frame.instance.inputs[name] = outer.type
+            return Ref(None, name, outer.type)
+        return None
+
+    def port(self, owner: Ref, port: str, text: str, span: Span) -> Ref:
+        node = owner.node
+        if node is not None and port in node.types:
+            return Ref(node, port, node.types[port])
+        if isinstance(owner.type, ListType) and port.lstrip("-").isdigit():
+            items = owner.type.items
+            if -len(items) <= int(port) < len(items):
+                return Ref(node, port, items[int(port)])
+            self.diagnostics.error(
+                "NS302",
+                f"`{text.partition('.')[0]}` gives {len(items)} tensors, and `{text}` is none of them",
+                span,
+                help=f"they count from 0: `{text.partition('.')[0]}.{len(items) - 1}` is the last",
+            )
+            raise Poisoned
+        if node is not None and isinstance(node.op, Apply) and port.split(".")[0] in node.op.instance.children:
+            self.diagnostics.error(
+                "NS310",
+                f"`{text}` reads a layer inside `{text.partition('.')[0]}`, which this version cannot do",
+                span,
+                help="name that layer beside the others instead of inside the group, and read it by its name",
+            )
+            raise Poisoned
+        ports = list(node.types) if node is not None else []
+        known = (
+            f"it has {', '.join(f'`{p}`' for p in ports)}"
+            if len(ports) > 1
+            else f"it has one output only: write `{text.partition('.')[0]}`"
+        )
+        self.diagnostics.error("NS302", f"`{text.partition('.')[0]}` has no output `{port}`", span, help=known)
+        raise Poisoned
+
+    def poisoned(self, text: str, frame: Frame | None) -> bool:
+        while frame is not None:
+            base = text.partition(".")[0]
+            if "*" in frame.names or (base in frame.names and frame.names[base] is None):
+                return True
+            frame = frame.parent
+        return False
+
+    def visible(self, frame: Frame | None) -> list[str]:
+        names: list[str] = []
+        while frame is not None:
+            names += [name for name in frame.names if not name.isdigit()]
+            frame = frame.parent
+        return list(dict.fromkeys(names))
