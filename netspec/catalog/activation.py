@@ -170,6 +170,7 @@ def _pair(
             rule=elementwise(name, dtypes, lifts),
             role="activation",
             doc=doc,
+            ancestors=("Hardtanh",) if name == "ReLU6" else (),
         ),
         Entry(
             name=function,

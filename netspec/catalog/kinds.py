@@ -44,7 +44,7 @@ Json = dict[str, Any]
 
 
 class _Atom(NamedTuple):
-    words: Callable[[Argument, int], str]
+    words: Callable[[Argument, int], list[str]]
     holds: Callable[[Argument, int, Any], bool]
     schema: Callable[[Argument, int], Json]
 
@@ -94,7 +94,7 @@ def _holds(argument: Argument, value: Any) -> bool:
 
 def describe(argument: Argument) -> str:
     """The values that the argument takes, in words: "an integer from 1 or a list of 2"."""
-    words = [atom.words(argument, count) for atom, count in _atoms(argument)]
+    words = [word for atom, count in _atoms(argument) for word in atom.words(argument, count)]
     if argument.kind.endswith("?"):
         words.append("null")
     return _either(words)
@@ -178,7 +178,7 @@ def _array(items: Json, count: int | None = None) -> Json:
 
 def _tensor_shape(value: Any) -> tuple[int, ...] | None:
     """The shape of numbers in nested lists, or None where they are ragged or no numbers."""
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return ()
     if not isinstance(value, list | tuple):
         return None
@@ -197,31 +197,31 @@ def tensor_shape(value: Any) -> tuple[int, ...]:
 
 
 def _scalar(words: str, kind: type, schema: str) -> _Atom:
-    return _Atom(lambda a, n: words, lambda a, n, v: isinstance(v, kind), lambda a, n: {"type": schema})
+    return _Atom(lambda a, n: [words], lambda a, n, v: isinstance(v, kind), lambda a, n: {"type": schema})
 
 
 _ATOMS: Final[dict[str, _Atom]] = {
-    "int": _Atom(lambda a, n: f"an integer{_limits(a)}", lambda a, n, v: _is_int(a, v), lambda a, n: _int_schema(a)),
+    "int": _Atom(lambda a, n: [f"an integer{_limits(a)}"], lambda a, n, v: _is_int(a, v), lambda a, n: _int_schema(a)),
     "float": _Atom(
-        lambda a, n: f"a number{_limits(a)}", lambda a, n, v: _is_float(a, v), lambda a, n: _float_schema(a)
+        lambda a, n: [f"a number{_limits(a)}"], lambda a, n, v: _is_float(a, v), lambda a, n: _float_schema(a)
     ),
     "bool": _scalar("true or false", bool, "boolean"),
     "str": _scalar("a string", str, "string"),
-    "any": _Atom(lambda a, n: "any value", lambda a, n, v: True, lambda a, n: {}),
+    "any": _Atom(lambda a, n: ["any value"], lambda a, n, v: True, lambda a, n: {}),
     "mapping": _scalar("a mapping", dict, "object"),
-    "size": _Atom(lambda a, n: f"a size{_limits(a)}", lambda a, n, v: _is_size(a, v), lambda a, n: _int_schema(a)),
+    "size": _Atom(lambda a, n: [f"a size{_limits(a)}"], lambda a, n, v: _is_size(a, v), lambda a, n: _int_schema(a)),
     "sizes": _Atom(
-        lambda a, n: "a list of sizes",
+        lambda a, n: ["a list of sizes"],
         lambda a, n, v: _all(lambda item: _is_size(a, item), v),
         lambda a, n: _array(_int_schema(a)),
     ),
     "size#": _Atom(
-        lambda a, n: f"an integer{_limits(a)} or a list of {n}",
+        lambda a, n: [f"an integer{_limits(a)}", f"a list of {n}"],
         lambda a, n, v: _is_int(a, v) or _all(lambda item: _is_int(a, item), v, n),
         lambda a, n: {"anyOf": [_int_schema(a), _array(_int_schema(a), n)]},
     ),
     "output#": _Atom(
-        lambda a, n: f"an integer{_limits(a)}, null, or a list of {n} of these",
+        lambda a, n: [f"an integer{_limits(a)}", "null", f"a list of {n} of these"],
         lambda a, n, v: v is None or _is_int(a, v) or _all(lambda item: item is None or _is_int(a, item), v, n),
         lambda a, n: {
             "anyOf": [
@@ -232,47 +232,47 @@ _ATOMS: Final[dict[str, _Atom]] = {
         },
     ),
     "ints": _Atom(
-        lambda a, n: f"a list of integers{_limits(a)}",
+        lambda a, n: [f"a list of integers{_limits(a)}"],
         lambda a, n, v: _all(lambda item: _is_int(a, item), v),
         lambda a, n: _array(_int_schema(a)),
     ),
     "floats": _Atom(
-        lambda a, n: f"a list of numbers{_limits(a)}",
+        lambda a, n: [f"a list of numbers{_limits(a)}"],
         lambda a, n, v: _all(lambda item: _is_float(a, item), v),
         lambda a, n: _array(_float_schema(a)),
     ),
     "float#": _Atom(
-        lambda a, n: f"a list of {n} numbers{_limits(a)}",
+        lambda a, n: [f"a list of {n} numbers{_limits(a)}"],
         lambda a, n, v: _all(lambda item: _is_float(a, item), v, n),
         lambda a, n: _array(_float_schema(a), n),
     ),
     "strs": _Atom(
-        lambda a, n: "a list of strings",
+        lambda a, n: ["a list of strings"],
         lambda a, n, v: _all(lambda item: isinstance(item, str), v),
         lambda a, n: _array({"type": "string"}),
     ),
     "bools": _Atom(
-        lambda a, n: "a list of true and false",
+        lambda a, n: ["a list of true and false"],
         lambda a, n, v: _all(lambda item: isinstance(item, bool), v),
         lambda a, n: _array({"type": "boolean"}),
     ),
     "tensor": _Atom(
-        lambda a, n: "numbers in lists",
+        lambda a, n: ["numbers in lists"],
         lambda a, n, v: _tensor_shape(v) is not None,
         lambda a, n: {"type": ["number", "array"]},
     ),
     "dtype": _Atom(
-        lambda a, n: f"a dtype ({', '.join(DTYPES)})",
+        lambda a, n: [f"a dtype ({', '.join(DTYPES)})"],
         lambda a, n, v: v in DTYPES,
         lambda a, n: {"enum": list(DTYPES)},
     ),
     "choice": _Atom(
-        lambda a, n: _either([f'"{choice}"' for choice in a.choices]),
+        lambda a, n: [f'"{choice}"' for choice in a.choices],
         lambda a, n, v: v in a.choices,
         lambda a, n: {"enum": list(a.choices)},
     ),
     "layer": _Atom(
-        lambda a, n: "a layer",
+        lambda a, n: ["a layer"],
         lambda a, n, v: isinstance(v, str | dict | list),
         lambda a, n: {"type": ["string", "object", "array"]},
     ),

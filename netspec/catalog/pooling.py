@@ -50,8 +50,7 @@ def _windows(name: str, arguments: Arguments, x: TensorType, count: int) -> list
                 f"{name}: kernel {k} is larger than the padded input {size + 2 * p}, which came from {x}",
                 help="make the kernel smaller, or reduce the image less before this layer",
                 argument="kernel_size",
-                # With ceil_mode torch takes it, and in one dimension writes beyond its memory.
-                code="NS406" if arguments["ceil_mode"] else "NS401",
+                code="NS406" if arguments["ceil_mode"] else "NS401",  # then torch takes it, as below
             )
         if arguments["ceil_mode"]:
             windows = (room + s - 1) // s + 1
@@ -64,9 +63,24 @@ def _windows(name: str, arguments: Arguments, x: TensorType, count: int) -> list
                 sizes.append(windows - 1)
         else:
             sizes.append(room // s + 1)
+        if "max" in name.lower() and _misses(size, k, s, p, d, sizes[-1]):
+            refuse(
+                f"{name}: with dilation {d} a window steps over the whole input of size {size}",
+                help="use a smaller dilation, or reduce the image less before this layer",
+                argument="dilation",
+                code="NS406",  # torch takes it, and writes beyond its memory in the backward pass
+            )
         if surely_below(sizes[-1], 1):
             refuse(f"{name}: kernel {k} leaves nothing of {x}", argument="kernel_size")
     return sizes
+
+
+def _misses(size: Size, kernel: int, stride: int, padding: int, dilation: int, windows: Size) -> bool:
+    """Whether all points of some window lie in the padding."""
+    if isinstance(size, Dim) or isinstance(windows, Dim) or size >= dilation:
+        return False
+    starts = range(-padding, windows * stride - padding, stride)
+    return not all(any(0 <= start + point * dilation < size for point in range(kernel)) for start in starts)
 
 
 def _undecided(name: str, arguments: Arguments, x: TensorType) -> Size:

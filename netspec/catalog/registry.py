@@ -24,6 +24,7 @@ _FILES: Final = MappingProxyType(
             "dropout",
             "padding",
             "resize",
+            "unfold",
             "reshape",
             "merge",
             "reduce",

@@ -1,0 +1,472 @@
+"""The catalog as data: the installed torch, the schemas, the docs and the registry agree with it."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jsonschema
+import pytest
+import torch
+from torch import nn
+
+from netspec import catalog
+from netspec.catalog import REQUIRED, Argument, Entry, Inferred
+from netspec.catalog.kinds import DTYPES, accepts, describe, json_schema, tensor_shape
+from netspec.shapes import Dim, ListType, Problem, TensorType
+
+ENTRIES = [e for e in map(catalog.lookup, catalog.names()) if e is not None]
+INITIALIZERS = [e for e in (catalog.lookup(n, "initializer") for n in catalog.names("initializer")) if e is not None]
+OURS = ENTRIES + INITIALIZERS
+N = Dim("N")
+
+
+def by_name(entry: Entry) -> str:
+    return entry.name
+
+
+def resolve(target: str) -> Any:
+    found: Any = torch
+    for part in target.split(".")[1:]:
+        found = getattr(found, part)
+    return found
+
+
+# The tables against the signatures of the installed torch
+
+UNSTATED = {"device", "out", "generator", "size_average", "reduce", "training", "self", "tensor", "memory_format"}
+"""What no spec states: where tensors are, what torch deprecates, what both doors fill in."""
+NEWER = {name: {"bias"} for name in catalog.names("layer") if re.match("Batch|Instance|Group", name)}
+"""Arguments that the oldest torch we support, 2.11, does not have."""
+ABSENT = {
+    "Hardtanh": {"min_value", "max_value"},
+    "add": {"alpha"},
+    "sub": {"alpha"},
+    "repeat_interleave": {"output_size"},
+    **{name: {"return_indices"} for name in catalog.names() if "MaxPool" in name},
+    **{name: {"weight", "bias"} for name in ("layer_norm",)},
+}
+"""Arguments that torch has and the catalog leaves out: deprecated, of no use in a spec, or not there yet."""
+UNDOCUMENTED = {"roll": {"dims"}, "amax": {"dim"}, "amin": {"dim"}, "one_hot": {"num_classes"}}
+"""Defaults that torch's docs tell otherwise than torch behaves, or that a shape rule cannot work with."""
+
+
+def signature(entry: Entry) -> list[tuple[str, Any]] | None:
+    """(name, default) of each parameter, from Python's signature or the first line of the docs; None: neither."""
+    target = resolve(entry.target)
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except ValueError:
+        return documented(target)
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return [] if isinstance(target, type) else None
+    return [(p.name, REQUIRED if p.default is p.empty else p.default) for p in parameters]
+
+
+def documented(target: Any) -> list[tuple[str, Any]] | None:
+    text = re.match(r"\s*(\w+\(.*?\)) ->", target.__doc__ or "", re.DOTALL)
+    if text is None or "Optional[" in text[1]:
+        return None
+    function = ast.parse(f"def {text[1]}: pass").body[0]
+    assert isinstance(function, ast.FunctionDef)
+    given = function.args
+    starred = [given.vararg] if given.vararg else []
+    plain = [*given.args, *starred]
+    defaults = [REQUIRED] * (len(plain) - len(given.defaults)) + [literal(d) for d in given.defaults]
+    named = [
+        (a.arg, REQUIRED if d is None else literal(d)) for a, d in zip(given.kwonlyargs, given.kw_defaults, strict=True)
+    ]
+    return [*zip([a.arg for a in plain], defaults, strict=True), *named]
+
+
+def literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None
+
+
+@pytest.mark.parametrize("entry", OURS, ids=by_name)
+def test_arguments_are_torchs(entry: Entry) -> None:
+    found = signature(entry)
+    if found is None:
+        pytest.skip("torch tells no signature")
+    left_out = UNSTATED | NEWER.get(entry.name, set()) | ABSENT.get(entry.name, set())
+    if entry.argument("dtype") is None:
+        left_out |= {"dtype"}
+    ports = {port.name for port in entry.inputs} if entry.category == "function" else set()
+    theirs = [(n, d) for n, d in found if n not in left_out | ports and not n.startswith("_")]
+    ours = [(a.name, a.default) for a in entry.arguments]
+    assert [name for name, _ in ours] == [name for name, _ in theirs]
+    for (name, mine), (_, default) in zip(ours, theirs, strict=True):
+        if name not in UNDOCUMENTED.get(entry.name, set()):
+            assert mine == default, name
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=by_name)
+def test_ports_are_torchs(entry: Entry) -> None:
+    """The tensors of a module are the parameters of its `forward`, those of a loss too."""
+    target = resolve(entry.target)
+    if not isinstance(target, type):
+        pytest.skip("a function's tensors stand beside its arguments")
+    names = [p for p in inspect.signature(target.forward).parameters if p != "self"]
+    if entry.name.startswith("ConvTranspose"):
+        names.remove("output_size")  # a size at run time
+    if entry.name in ("RMSNorm", "PoissonNLLLoss"):
+        names[0] = "input"  # `x` and `log_input` in torch; given by position
+    assert [port.name for port in entry.inputs] == names
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=by_name)
+def test_ancestors_are_torchs(entry: Entry) -> None:
+    target = resolve(entry.target)
+    if not isinstance(target, type):
+        assert entry.ancestors == ()
+        return
+    others = [other for other in ENTRIES if isinstance(resolve(other.target), type) and other is not entry]
+    assert set(entry.ancestors) == {other.name for other in others if issubclass(target, resolve(other.target))}
+
+
+NOT_YET = {
+    *("Module", "Container", "Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict"),
+    *("DataParallel", "SyncBatchNorm", "CrossMapLRN2d", "NLLLoss2d", "Transformer", "TransformerEncoder"),
+    *("TransformerDecoder", "TransformerEncoderLayer", "TransformerDecoderLayer", "MultiheadAttention", "EmbeddingBag"),
+    *("RNNBase", "RNN", "LSTM", "GRU", "RNNCellBase", "RNNCell", "LSTMCell", "GRUCell", "LinearCrossEntropyLoss"),
+    *("AdaptiveLogSoftmaxWithLoss", "FractionalMaxPool2d", "FractionalMaxPool3d"),
+    *("MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d"),
+}
+"""Modules of torch.nn that are no layers of a graph, or that a later release brings."""
+
+
+def test_the_catalog_holds_torch_nn() -> None:
+    modules = {
+        name
+        for name, value in vars(nn).items()
+        if isinstance(value, type) and issubclass(value, nn.Module) and not name.startswith("Lazy")
+    }
+    assert modules - set(catalog.names()) <= NOT_YET
+    assert not NOT_YET & set(catalog.names())
+
+
+def test_the_catalog_holds_torch_nn_init() -> None:
+    theirs = {n.removesuffix("_") for n in vars(nn.init) if n.endswith("_") and not n.startswith("_")}
+    assert set(catalog.names("initializer")) == theirs
+
+
+# Kinds
+
+
+@pytest.mark.parametrize("entry", OURS, ids=by_name)
+def test_every_word_of_an_entry_is_there(entry: Entry) -> None:
+    assert entry.doc.endswith(".")
+    assert entry.doc[0].isupper() or not entry.doc[0].isalpha() or entry.doc.startswith(("e ", "exp(", "log("))
+    for argument in entry.arguments:
+        assert argument.doc, argument.name
+        assert not argument.doc.endswith("."), argument.name
+        assert describe(argument)
+        if argument.default is not REQUIRED:
+            assert accepts(argument, argument.default) is None, argument.name
+
+
+VALUES = [
+    *(None, True, False, 0, 1, 2, -1, 7, 0.0, 0.5, -0.5, 1.5, 1e9, "", "zeros", "same", "mean", "float32", "none"),
+    *([], [1], [1, 2], [0, 0], [1, 2, 3], [1, None], [0.5, 1.5], ["a"], [True], [[1, 2], [3, 4]], [1] * 4, [1] * 6, {}),
+]
+
+
+@pytest.mark.parametrize("entry", OURS, ids=by_name)
+def test_the_schema_and_the_check_accept_the_same(entry: Entry) -> None:
+    for argument in entry.arguments:
+        schema = json_schema(argument)
+        jsonschema.Draft7Validator.check_schema(schema)
+        validator = jsonschema.Draft7Validator(schema)
+        for value in VALUES:
+            valid = validator.is_valid(value)
+            if isinstance(value, float) and value.is_integer() and "float" not in argument.kind:
+                continue  # 1e9 is an integer to JSON Schema, and a float in YAML
+            if "tensor" in argument.kind and isinstance(value, list):
+                continue  # the schema does not look whether rows have one length
+            assert (accepts(argument, value) is None) == valid, (argument.name, value)
+
+
+def argument(kind: str, **more: Any) -> Argument:
+    return Argument(name="x", kind=kind, **more)
+
+
+@pytest.mark.parametrize(
+    ("declared", "words"),
+    [
+        (argument("int", minimum=1), "an integer from 1"),
+        (argument("float", minimum=0, maximum=1), "a number from 0 to 1"),
+        (argument("size2", minimum=1), "an integer from 1 or a list of 2"),
+        (
+            argument("size2|choice", minimum=0, choices=("valid", "same")),
+            'an integer from 0, a list of 2, "valid" or "same"',
+        ),
+        (argument("int?"), "an integer or null"),
+        (argument("int|ints?"), "an integer, a list of integers or null"),
+        (argument("output2"), "an integer, null or a list of 2 of these"),
+        (argument("bool"), "true or false"),
+        (argument("dtype?"), f"a dtype ({', '.join(DTYPES)}) or null"),
+    ],
+)
+def test_kinds_in_words(declared: Argument, words: str) -> None:
+    assert describe(declared) == words
+
+
+@pytest.mark.parametrize(
+    ("declared", "value", "code", "message"),
+    [
+        (argument("int", minimum=1), 0, "NS104", "`x` takes an integer from 1, and got 0"),
+        (argument("int"), "a", "NS103", '`x` takes an integer, and got "a"'),
+        (argument("int"), True, "NS103", "`x` takes an integer, and got true"),
+        (argument("int"), 1.5, "NS103", "`x` takes an integer, and got 1.5"),
+        (argument("size2"), [1, 2, 3], "NS103", "`x` takes an integer or a list of 2, and got [1, 2, 3]"),
+        (argument("choice", choices=("a", "b")), "c", "NS104", '`x` takes "a" or "b", and got "c"'),
+        (argument("bool"), None, "NS103", "`x` takes true or false, and got null"),
+        (argument("int"), N, "NS407", "`x` has to be known when the model is built, and N is not"),
+        (argument("ints"), [2, N * 2], "NS407", "`x` has to be known when the model is built, and [2, 2*N] is not"),
+    ],
+)
+def test_values_that_are_refused(declared: Argument, value: Any, code: str, message: str) -> None:
+    problem = accepts(declared, value)
+    assert problem is not None
+    assert (problem.code, problem.message, problem.argument) == (code, message, "x")
+
+
+def test_sizes_may_be_symbolic() -> None:
+    assert accepts(argument("sizes"), [N, -1, 2 * N]) is None
+    assert accepts(argument("size"), N) is None
+
+
+def test_tensors_are_rectangular() -> None:
+    assert tensor_shape([[1, 2, 3], [4, 5, 6]]) == (2, 3)
+    assert tensor_shape(1.5) == ()
+    assert accepts(argument("tensor"), [[1, 2], [3]]) is not None
+    assert accepts(argument("tensor"), [1, "a"]) is not None
+
+
+# The registry
+
+
+def test_categories_share_or_own_their_names() -> None:
+    assert catalog.lookup("Conv2d") is catalog.lookup("Conv2d", "layer")
+    assert catalog.lookup("Conv2d", "loss") is None
+    assert catalog.lookup("normal") is None
+    assert catalog.lookup("normal", "initializer") is not None
+    assert catalog.lookup("nothing") is None
+    assert "relu" in catalog.names("function")
+    assert "relu" not in catalog.names("layer")
+    kinds = [set(catalog.names(category)) for category in ("layer", "function", "loss")]
+    assert set(catalog.names()) == set.union(*kinds)
+    assert sum(map(len, kinds)) == len(catalog.names())
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("Conv2D", "Conv2d"), ("conv2d", "Conv2d"), ("Batchnorm2d", "BatchNorm2d"), ("Relu", "ReLU"), ("quux", None)],
+)
+def test_misspelt_names(written: str, meant: str | None) -> None:
+    assert catalog.suggest(written, "layer") == meant
+
+
+def test_a_name_is_registered_once() -> None:
+    taken = Entry(name="Conv2d", category="layer", target="plugin.Conv2d")
+    with pytest.raises(ValueError, match=r"has Conv2d already: torch\.nn\.Conv2d .* plugin\.Conv2d"):
+        catalog.register(taken)
+    with pytest.raises(ValueError, match="has MSELoss already"):
+        catalog.register(Entry(name="MSELoss", category="function", target="plugin.mse"))
+
+
+def test_the_catalog_loads_without_torch_or_validators() -> None:
+    code = (
+        "import json, sys\n"
+        "from netspec import catalog\n"
+        "catalog.names(), catalog.names('initializer')\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    loaded = set(json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout))
+    assert not loaded & {"torch", "torchvision", "numpy", "jsonschema", "networkx", "jinja2", "yaml", "rich"}
+    assert "netspec.catalog.conv" in loaded
+    assert "netspec.catalog.optimizers" not in loaded
+
+
+# What rules say
+
+
+def ask(name: str, *inputs: Any, **arguments: Any) -> Inferred | Problem:
+    entry = catalog.lookup(name)
+    assert entry is not None
+    assert entry.rule is not None
+    defaults = {a.name: a.default for a in entry.arguments if not a.required and not a.inferred}
+    ports: Mapping[str, Any] = {port.name: given for port, given in zip(entry.inputs, inputs, strict=True)}
+    return entry.rule({**defaults, **arguments}, ports)
+
+
+def shape(answer: Inferred | Problem) -> str:
+    assert isinstance(answer, Inferred), answer
+    return str(answer.outputs["output"])
+
+
+H, W, h = Dim("H"), Dim("W"), Dim("h")
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (ask("Conv2d", TensorType((N, 3, H, W)), out_channels=8, kernel_size=3, padding=1), "[N, 8, H, W]"),
+        (
+            ask("Conv2d", TensorType((N, 3, 16 * h, W)), out_channels=8, kernel_size=3, stride=2, padding=1),
+            "[N, 8, 8*h, (W + 1) // 2]",
+        ),
+        (ask("Conv2d", TensorType((N, 3, H, W)), out_channels=8, kernel_size=5, padding="same"), "[N, 8, H, W]"),
+        (ask("ConvTranspose2d", TensorType((N, 8, h, h)), out_channels=4, kernel_size=2, stride=2), "[N, 4, 2*h, 2*h]"),
+        (ask("MaxPool2d", TensorType((N, 8, 2 * h, 7)), kernel_size=2), "[N, 8, h, 3]"),
+        (ask("AdaptiveAvgPool2d", TensorType((N, 8, H, W)), output_size=[None, 1]), "[N, 8, H, 1]"),
+        (ask("flatten", TensorType((N, 8, h, 7)), start_dim=1), "[N, 56*h]"),
+        (ask("Linear", TensorType((N, Dim("T"), 64)), out_features=10), "[N, T, 10]"),
+        (ask("LayerNorm", TensorType((N, Dim("T"), 64))), "[N, T, 64]"),
+        (ask("GroupNorm", TensorType((N, 8, H, W)), num_groups=4), "[N, 8, H, W]"),
+        (ask("reshape", TensorType((N, 12, 64)), shape=[N, -1, 32]), "[N, 24, 32]"),
+        (ask("reshape", TensorType((N, 12, 64)), shape=[-1, 64]), "[12*N, 64]"),
+        (ask("permute", TensorType((N, 12, 64)), dims=[0, 2, 1]), "[N, 64, 12]"),
+        (ask("squeeze", TensorType((N, 1)), dim=-1), "[N]"),
+        (ask("expand", TensorType((1, 1, 64)), size=[N, -1, -1]), "[N, 1, 64]"),
+        (ask("cat", (TensorType((N, 3, H)), TensorType((N, 5, H))), dim=1), "[N, 8, H]"),
+        (ask("stack", (TensorType((N, 3)), TensorType((N, 3))), dim=1), "[N, 2, 3]"),
+        (ask("chunk", TensorType((N, 8 * h)), chunks=4, dim=1), "list of [N, 2*h], [N, 2*h], [N, 2*h], [N, 2*h]"),
+        (ask("mean", TensorType((N, 8, H, W)), dim=[2, 3]), "[N, 8]"),
+        (ask("interpolate", TensorType((N, 8, H, W)), scale_factor=2), "[N, 8, 2*H, 2*W]"),
+        (ask("interpolate", TensorType((N, 8, H, W)), scale_factor=0.5), "[N, 8, H // 2, W // 2]"),
+        (ask("matmul", TensorType((N, 8, H, 4)), TensorType((N, 8, 4, W))), "[N, 8, H, W]"),
+        (ask("add", TensorType((N, 8, H, W)), TensorType((8, 1, 1))), "[N, 8, H, W]"),
+        (ask("Embedding", TensorType((N, Dim("T")), "int64"), num_embeddings=9, embedding_dim=4), "[N, T, 4]"),
+        (ask("CrossEntropyLoss", TensorType((N, 10)), TensorType((N,), "int64")), "[]"),
+        (ask("CrossEntropyLoss", TensorType((N, 10)), TensorType((N,), "int64"), reduction="none"), "[N]"),
+        (ask("MSELoss", TensorType((N, 1)), TensorType((N, 1))), "[]"),
+    ],
+)
+def test_symbols_pass_through(answer: Inferred | Problem, expected: str) -> None:
+    assert shape(answer) == expected
+
+
+def image(*sizes: Any, dtype: str = "float32") -> TensorType:
+    return TensorType(sizes, dtype)
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "message"),
+    [
+        (
+            ask("Conv2d", image(N, 400), out_channels=8, kernel_size=3),
+            "NS401",
+            "Conv2d takes [N, C, H, W] or [C, H, W], and got [N, 400]",
+        ),
+        (
+            ask("Conv2d", image(N, 3, 4, 4), out_channels=8, kernel_size=7),
+            "NS401",
+            "Conv2d: kernel 7 is larger than the padded input 4, which came from [N, 3, 4, 4]",
+        ),
+        (
+            ask("Conv2d", image(N, 64, 4, 4), out_channels=6, kernel_size=1, groups=3),
+            "NS404",
+            "Conv2d: groups 3 does not divide in_channels 64",
+        ),
+        (
+            ask("Conv2d", image(N, 3, 4, 4), in_channels=1, out_channels=6, kernel_size=1),
+            "NS403",
+            "Conv2d has in_channels 1, and its input has 3 channels",
+        ),
+        (
+            ask("Conv2d", image(N, Dim("C"), 4, 4), out_channels=6, kernel_size=1),
+            "NS407",
+            "Conv2d needs the number of channels as a number when the model is built, and C is not known",
+        ),
+        (
+            ask("Linear", image(N, 3, dtype="int64"), out_features=6),
+            "NS402",
+            "Linear takes floating point, and got int64",
+        ),
+        (
+            ask("Embedding", image(N, 3), num_embeddings=5, embedding_dim=2),
+            "NS402",
+            "Embedding takes indices, int64 or int32, and got float32",
+        ),
+        (
+            ask("BatchNorm1d", image(N, 8, 7, 7)),
+            "NS401",
+            "BatchNorm1d takes [N, C] or [N, C, L], and got [N, 8, 7, 7]",
+        ),
+        (
+            ask("cat", (image(N, 3, 7, 7), image(N, 3, 14, 7)), dim=1),
+            "NS403",
+            "cat along dimension 1 needs the other sizes to be equal: dimension 2 is 7 in input 0 [N, 3, 7, 7] and 14 "
+            "in input 1 [N, 3, 14, 7]",
+        ),
+        (
+            ask("add", image(N, 64, 7, 7), image(N, 128, 7, 7)),
+            "NS403",
+            "add: [N, 64, 7, 7] and [N, 128, 7, 7] do not go together: dimension -3 is 64 in the first and 128 in the "
+            "second",
+        ),
+        (
+            ask("flatten", image(N, 3), start_dim=2),
+            "NS404",
+            "flatten: dimension 2 does not exist in a tensor of 2 dimensions",
+        ),
+        (
+            ask("squeeze", image(N, 1)),
+            "NS401",
+            "squeeze takes a dimension out where its size is 1, and N of [N, 1] may be 1 or not",
+        ),
+        (
+            ask("reshape", image(N, 7), shape=[-1, 2]),
+            "NS403",
+            "reshape: the 7*N values of [N, 7] cannot be shared out over [-1, 2]",
+        ),
+        (
+            ask("CrossEntropyLoss", image(N, 10), image(N)),
+            "NS402",
+            "CrossEntropyLoss takes class indices as int64, and got float32",
+        ),
+        (
+            ask("CrossEntropyLoss", image(N, 10), image(N, 1, dtype="int64")),
+            "NS403",
+            "CrossEntropyLoss of scores [N, 10] takes class indices [N] or probabilities [N, 10], and got [N, 1]",
+        ),
+        (
+            ask("BCEWithLogitsLoss", image(N, 1), image(N, 1, dtype="int64")),
+            "NS402",
+            "BCEWithLogitsLoss takes a floating point target, and got int64",
+        ),
+        (
+            ask("MSELoss", image(N, 1), image(N)),
+            "NS406",
+            "MSELoss compares each value of the input [N, 1] with one of the target, and got [N]",
+        ),
+        (
+            ask("relu", ListType((image(N, 1), image(N, 2)))),
+            "NS405",
+            "relu takes a tensor, and got a list of 2",
+        ),
+    ],
+)
+def test_refusals_name_the_numbers(answer: Inferred | Problem, code: str, message: str) -> None:
+    assert isinstance(answer, Problem)
+    assert (answer.code, answer.message) == (code, message)
+
+
+def test_a_column_against_a_row_comes_with_its_mend() -> None:
+    answer = ask("MSELoss", image(N, 1), image(N))
+    assert isinstance(answer, Problem)
+    assert answer.ports == ("input", "target")
+    assert answer.help == (
+        "squeeze the last dimension of the input (`{type: squeeze, dim: -1}`), "
+        "or unsqueeze the target (`{type: unsqueeze, dim: -1}`)"
+    )
