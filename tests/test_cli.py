@@ -148,6 +148,17 @@ def test_show_as_json_counts_what_torch_counts(capsys: pytest.CaptureFixture[str
             assert by_path[name]["parameters"] == sum(p.numel() for p in child.parameters())
 
 
+def test_a_notebook_shows_the_same_table(tiny: Path) -> None:
+    import netspec
+
+    page = netspec.compile(tiny)._repr_html_()
+    root = ElementTree.fromstring(page)
+    cells = [[cell.text or "" for cell in row] for row in root.iter("tr")]
+    assert cells[0] == ["layer", "type", "output", "parameters", "FLOPs"]
+    assert ["conv", "Conv2d", "[N, 4, 4, 4]", "40", "1.15 k"] in cells
+    assert "178 parameters" in page
+
+
 def test_show_with_a_depth_shows_so_many_levels(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", RESNET, "--format", "json", "--depth", "1"]) == 0
     shown = json.loads(capsys.readouterr().out)
