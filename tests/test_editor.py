@@ -47,10 +47,10 @@ class Server:
         self.process.wait(timeout=10)
         self.process.stdout.close()
 
-    def open(self, text: str) -> str:
-        """Open a text as if it were a new spec beside resnet18.yaml, and wait until it has been checked."""
+    def open(self, text: str, folder: Path = SPEC.parent) -> str:
+        """Open a text as if it were a new spec in the folder, and wait until it has been checked."""
         self.count += 1
-        uri = (SPEC.parent / f"unsaved_{self.count}.yaml").as_uri()
+        uri = (folder / f"unsaved_{self.count}.yaml").as_uri()
         document = {"uri": uri, "languageId": "yaml", "version": 1, "text": text}
         self.notify("textDocument/didOpen", {"textDocument": document})
         while uri not in self.diagnostics:
@@ -158,8 +158,11 @@ def swap(text: str, old: str, new: str) -> str:
     return text.replace(old, new)
 
 
-def test_a_good_spec_is_not_underlined(server: Server, spec: str) -> None:
-    assert server.diagnostics[server.open(spec)] == []
+@pytest.mark.parametrize("path", sorted((ROOT / "specs").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_a_good_spec_is_not_underlined(server: Server, path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# yaml-language-server: $schema=")
+    assert server.diagnostics[server.open(text, path.parent)] == []
 
 
 @pytest.mark.parametrize(
