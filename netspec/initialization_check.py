@@ -1,4 +1,4 @@
-"""What can be wrong with initialisation: rules that find nothing, parameters that no layer has, values that don't fit."""
+"""What can be wrong with initialisation: rules that find nothing, unknown parameters, values that don't fit."""
 
 from __future__ import annotations
 
@@ -134,14 +134,30 @@ def _report_unmatched(pattern: str, found: Found, diagnostics: Diagnostics) -> N
     what = f"no layer here is a `{pattern}`" if is_type(pattern) else f"`{pattern}` matches no layer here"
     if near is not None:
         help = f"did you mean `{near}`?"
-    elif is_type(pattern) and types:
-        help = f"the layers here are {', '.join(f'`{name}`' for name in types[:8])}"
     else:
-        help = "a match is a layer's type, or a glob over paths (`*.bn2`)"
+        here = types if is_type(pattern) else list(found.types)
+        help = f"the layers here are {', '.join(f'`{name}`' for name in here[:8])}{', …' if len(here) > 8 else ''}"
+        help = help if here else "there is no layer with parameters here: leave the rule out"
     diagnostics.error("NS321", what, found.rule.match_spans[pattern], help=help)
 
 
+def _is_named(value: Value, diagnostics: Diagnostics) -> bool:
+    """Whether an initializer that is written as a mapping has a name, and no expression for one."""
+    kind = value.layer.type if value.layer is not None else None
+    if kind is None or kind.literal:
+        return True
+    diagnostics.error(
+        "NS113",
+        "an initializer is called by its name, and this is an expression",
+        kind.span,
+        help="write the name: `type: normal`; its arguments may be expressions",
+    )
+    return False
+
+
 def _check_name(value: Value, diagnostics: Diagnostics) -> None:
+    if not _is_named(value, diagnostics):
+        return
     name, _ = initializer(value)
     if name is not None and catalog.lookup(name, "initializer") is None:
         near = catalog.suggest(name, "initializer")
@@ -164,6 +180,8 @@ def _check_value(
     diagnostics: Diagnostics,
 ) -> None:
     """A rule's value for one parameter of one layer."""
+    if not _is_named(value, diagnostics):
+        return
     scope = {**env, **_numbers(op), **_fans(shapes[parameter])}
     name, arguments = initializer(value)
     if name is None:
@@ -185,7 +203,7 @@ def _check_value(
         wanted = f"{least} dimensions" if least == most else f"{least} dimensions or more"
         diagnostics.error(
             "NS313",
-            f"`{name}` wants a parameter of {wanted}, and `{parameter}` of `{op.entry.name}` is {list(shapes[parameter])}",
+            f"`{name}` wants {wanted}, and the `{parameter}` of this `{op.entry.name}` is {list(shapes[parameter])}",
             value.span,
             help="narrow the rule's `match`, or take an initializer for any shape: `normal`, `uniform`, `constant`",
         )
