@@ -203,8 +203,8 @@ def _sliced(size: Size, item: SliceExpr, env: Mapping[str, Any]) -> Size:
         if lower is None and upper is None and stride == 1:
             return size
         return max(0, (stop - start + stride - 1) // stride)
-    start = 0 if lower is None else lower
-    stop = size if upper is None else upper
-    start = size + start if isinstance(start, int) and start < 0 else start
-    stop = size + stop if isinstance(stop, int) and stop < 0 else stop
-    return (stop - start + step - 1) // step  # type: ignore[no-any-return]
+    first: Size = 0 if lower is None else lower
+    last: Size = size if upper is None else upper
+    first = size + first if isinstance(first, int) and first < 0 else first
+    last = size + last if isinstance(last, int) and last < 0 else last
+    return (last - first + step - 1) // step

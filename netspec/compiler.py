@@ -60,6 +60,9 @@ def read_training(state: State) -> None:
 
 PASSES: tuple[Callable[[State], None], ...] = (check_schema, read, shape, check_initialization, read_training)
 
+NEED_A_SOUND_DOCUMENT = (check_schema, read, shape)
+"""Passes that what went wrong before them would only confuse."""
+
 
 def check(path: str | Path, overrides: Sequence[str], diagnostics: Diagnostics) -> Program | None:
     """Compile a file; every mistake goes to `diagnostics`. None where there was an error, or where no model is
@@ -86,20 +89,19 @@ def _collector_paused() -> Iterator[None]:
 
 
 def _run(composed: Composed, file: str, diagnostics: Diagnostics) -> Program | None:
-    if diagnostics.has_errors:
-        return None
     state = State(composed, diagnostics)
     for step in PASSES:
-        step(state)
-        if diagnostics.has_errors and step in (check_schema, read):
+        if step in NEED_A_SOUND_DOCUMENT and diagnostics.has_errors:
             return None
-    if diagnostics.has_errors or state.spec is None or state.model is None:
+        step(state)
+    spec, model = state.spec, state.model
+    if spec is None or model is None or diagnostics.has_errors:
         return None
     return Program(
-        spec=state.spec,
+        spec=spec,
         document=composed.document,
         file=file,
-        model=state.model,
+        model=model,
         recipe=state.recipe,
         warnings=tuple(d for d in diagnostics if d.severity == "warning"),
     )

@@ -294,7 +294,7 @@ class Elaborator(Loops):
             if target is None:
                 return self.leave_out(layer, written, frame, env, incoming, loops)
         if layer.body is not None and layer.inline:
-            start = self.references(layer, frame, env, incoming)[0] if layer.inputs is not None else incoming
+            start = incoming if layer.inputs is None else self.first(self.references(layer, frame, env, incoming))
             return self.body(layer.body, frame, env, start, loops)
         name = self.node_name(layer, frame, env)
         refs: Any = {}
@@ -343,6 +343,9 @@ class Elaborator(Loops):
             if module
             else "write the layers as a mapping from names to layers, where functions may stand",
         )
+
+    def first(self, refs: tuple[Ref, ...] | dict[str, Ref]) -> Ref:
+        return next(iter(refs.values())) if isinstance(refs, dict) else refs[0]
 
     def register(self, node: Node, frame: Frame) -> Ref:
         ref = Ref(node, "", node.type)
@@ -401,7 +404,7 @@ class Elaborator(Loops):
             passed = self.caller.first_tensor(layer, frame, env)
         else:
             refs = self.references(layer, frame, env, incoming)
-            passed = next(iter(refs.values())) if isinstance(refs, dict) else refs[0]
+            passed = self.first(refs)
         if layer.name is None:
             return [], passed
         name = self.node_name(layer, frame, env)

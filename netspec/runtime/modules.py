@@ -44,6 +44,7 @@ def _module(instance: Instance) -> nn.Module:
 
 def _child(node: Node) -> nn.Module:
     op = node.op
+    module: nn.Module
     if isinstance(op, Call):
         module = _resolve(op.entry.target)(**{name: untraced(a.value) for name, a in op.arguments.items()})
         _initialize(module, node.layer.initialize, node.env)
@@ -63,7 +64,7 @@ def freeze(module: nn.Module) -> None:
     """Take the module out of training: no gradients, and eval mode whatever its parent's is."""
     module.requires_grad_(False)
     module.eval()
-    module.train = lambda mode=True: module  # type: ignore[method-assign,misc]
+    module.train = lambda mode=True: module  # type: ignore[method-assign]
 
 
 class Graph(nn.Module):
@@ -130,12 +131,14 @@ def _run(owner: nn.Module, instance: Instance, inputs: tuple[Any, ...]) -> Any:
 
 def getattr_child(owner: nn.Module, key: str) -> Callable[..., Any]:
     """A child by its name, which may hold a hyphen."""
-    return owner._modules[key]  # type: ignore[return-value]
+    child = owner._modules[key]
+    assert child is not None
+    return child
 
 
 @cache
 def _output_type(name: str, fields: tuple[str, ...]) -> Any:
-    return namedtuple(f"{name}Output", fields)  # type: ignore[misc]
+    return namedtuple(f"{name}Output", fields)
 
 
 def _call(
