@@ -90,6 +90,10 @@ def test_a_block_wins_over_a_catalog_entry_of_its_name() -> None:
             [("NS106", "channels_out", "did you mean `out_channels`?")],
         ),
         (
+            "a: {type: Dropout, p: 0.5, pp: 0.5}",
+            [("NS106", "pp", "its arguments are p, inplace")],  # `p` is there already
+        ),
+        (
             "a: {type: Conv2d, out_chanels: 8, kernal_size: 3}",
             [
                 ("NS106", "out_chanels", "did you mean `out_channels`?"),

@@ -11,6 +11,7 @@ from netspec.document import Mapping, Node, Scalar, Sequence
 from netspec.schema.engine import Finding, Step, inner
 from netspec.schema.pieces import EXPRESSION, Schema, kind_of
 from netspec.schema.structure import KINDS
+from netspec.schema.structure import VERSION as LANGUAGE
 from netspec.suggest import suggest
 
 UNKNOWN_KEY: Final = "NS101"
@@ -74,7 +75,7 @@ def _report_keys(finding: Finding, node: Node, schema: Schema, owner: Owner, dia
     missing = list(finding.missing)
     known = owner.known or finding.known
     for key in finding.unknown:
-        meant = _meant(key, missing, finding.known)
+        meant = _meant(key, missing, [name for name in finding.known if name not in mapping.items])
         if meant in missing:
             missing.remove(meant)
         is_key = owner.noun == "key" or (meant is not None and meant not in owner.known)
@@ -113,14 +114,14 @@ def _known(owner: Owner, known: tuple[str, ...]) -> str:
     return f"its {owner.noun}s are {', '.join(known)}"
 
 
-def _meant(key: str, missing: list[str], known: tuple[str, ...]) -> str | None:
-    """The key that was probably meant: one that is missing, if it can be."""
+def _meant(key: str, missing: list[str], absent: list[str]) -> str | None:
+    """The key that was probably meant: one that is missing if it can be, else one that is absent."""
     words = set(key.casefold().split("_"))
-    alike = [name for name in missing or known if words & set(name.casefold().split("_"))]
+    alike = [name for name in missing or absent if words & set(name.casefold().split("_"))]
     elsewhere = _ALIASES.get(key)
-    if found := suggest(key, missing) or suggest(key, known):
+    if found := suggest(key, missing) or suggest(key, absent):
         return found
-    if elsewhere in known:
+    if elsewhere in absent:
         return elsewhere
     return alike[0] if len(alike) == 1 else None
 
@@ -135,7 +136,10 @@ def _report_value(
     bad = at(node, path)
     if owner.subject == "the document" and path == ("netspec",):
         diagnostics.error(
-            VERSION, f"this netspec reads version 1 of the language, and not {show(bad)}", bad.span, help=_SAY_VERSION
+            VERSION,
+            f"this netspec reads version {LANGUAGE} of the language, and not {show(bad)}",
+            bad.span,
+            help=_SAY_VERSION,
         )
         return
     if finding.rule == "empty":
@@ -230,7 +234,7 @@ def show(node: Node) -> str:
     return node.text or str(value)
 
 
-_SAY_VERSION: Final = "write `netspec: 1` as the first line"
+_SAY_VERSION: Final = f"write `netspec: {LANGUAGE}` as the first line"
 _YAML_1_1 = {**dict.fromkeys(("on", "yes", "y"), "true"), **dict.fromkeys(("off", "no", "n"), "false")}
 _ARITHMETIC = re.compile(r"[\w.\s()]+[-+*/%][-+*/%\w.\s()]+|.*(==|!=|<|>|\band\b|\bor\b|\bnot\b).*")
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?")
