@@ -310,17 +310,41 @@ class Caller:
             given = dict(zip(ports, refs, strict=False))
         missing = [port for port in ports if port not in given]
         unknown = [port for port in given if port not in ports]
-        if missing or unknown:
-            what = f"also needs {_words(missing)}" if missing else f"has no input {_words(unknown)}"
+        for port in unknown:
+            near = closest(port, missing)
             self.diagnostics.error(
                 "NS307",
-                f"`{name}`: block `{block.name}` {what}",
+                f"block `{block.name}` has no input `{port}`",
+                layer.input_spans.get(port, layer.span),
+                labels=[Label(block.span, "defined here")],
+                help=f"did you mean `{near}`?" if near else f"it takes {_words(ports)}",
+            )
+        if unknown:
+            raise Poisoned
+        if missing:
+            self.diagnostics.error(
+                "NS307",
+                f"`{name}`: block `{block.name}` also needs {_words(missing)}",
                 layer.span,
                 labels=[Label(block.span, "defined here")],
                 help=f"it takes {_words(ports)}: name each in `from`",
             )
             raise Poisoned
         return {port: given[port] for port in ports}
+
+    def only(self, layer: Layer, refs: Refs) -> Ref:
+        """The one tensor that a group takes."""
+        if isinstance(refs, tuple) and len(refs) == 1:
+            return refs[0]
+        self.diagnostics.error(
+            "NS307",
+            f"a group of layers takes one tensor by `from`, and gets {len(refs)}"
+            if isinstance(refs, tuple)
+            else "a group of layers takes one tensor by `from`, and no names for it",
+            layer.span,
+            help="its layers may read whatever stands around the group by its name",
+        )
+        raise Poisoned
 
     # A module that exists already
 
@@ -376,7 +400,7 @@ class Caller:
                     if first != second:
                         self.misfit(target, layer, path, first, second, name)
             return Reuse(target, dict(block_ports)), {o: untraced_type(r.type) for o, r in instance.outputs.items()}
-        only = next(iter(refs.values())) if isinstance(refs, dict) else refs[0]
+        only = self.only(layer, refs)
         if untraced_type(only.type) != untraced_type(next(iter(target.inputs)).type):
             self.misfit(target, layer, "the input", next(iter(target.inputs)).type, only.type, name)
         return Reuse(target, {"x": only}), dict(target.types)

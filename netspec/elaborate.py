@@ -21,6 +21,7 @@ from netspec.expressions import (
 )
 from netspec.frame import Frame, Poisoned
 from netspec.loops import Loops
+from netspec.mistakes import got
 from netspec.order import definition_order
 from netspec.origins import untraced
 from netspec.patterns import bind, declare, pattern_text, unlike
@@ -285,6 +286,15 @@ class Elaborator(Loops):
             holds = self.evaluate(layer.condition, env)
             if holds is FAILED:
                 raise Poisoned
+            if isinstance(holds, str | Factory):
+                self.diagnostics.error(
+                    "NS103",
+                    f"`if` takes true or false, and got {got(holds)}",
+                    layer.condition.span,
+                    labels=self.given_at(layer.condition),
+                    help="compare it with something, as in `$(mode == 'deep')`",
+                )
+                raise Poisoned
             if not holds:
                 return self.leave_out(layer, written, frame, env, incoming, loops)
         if layer.type is not None:
@@ -294,8 +304,18 @@ class Elaborator(Loops):
             if target is None:
                 return self.leave_out(layer, written, frame, env, incoming, loops)
         if layer.body is not None and layer.inline:
-            start = incoming if layer.inputs is None else self.first(self.references(layer, frame, env, incoming))
+            start = incoming
+            if layer.inputs is not None:
+                start = self.caller.only(layer, self.references(layer, frame, env, incoming))
             return self.body(layer.body, frame, env, start, loops)
+        if layer.inline and layer.type is not None:
+            self.diagnostics.error(
+                "NS190",
+                "`inline` on a block is part of the language, but this version of netspec does not support it yet",
+                layer.span,
+                help="leave `inline` out, or write the block's layers under `layers`",
+            )
+            raise Poisoned
         name = self.node_name(layer, frame, env)
         refs: Any = {}
         if layer.compute is None:
@@ -442,7 +462,7 @@ class Elaborator(Loops):
                 initialize=layer.initialize,
             )
             known = self.groups[id(layer.body)] = (layer, block)
-        outer = refs[0] if refs else None
+        outer = self.caller.only(layer, refs) if refs else None
         instance = Instance(block=known[1], group=True, scope=dict(env), inputs={})
         default = Ref(None, "x", outer.type) if outer is not None else None
         inner = Frame(instance, frame, default)
@@ -471,7 +491,7 @@ class Elaborator(Loops):
             self.diagnostics.error(
                 "NS411",
                 f"`{node.name}` gives {node.type}, and {pattern_text(layer.expect)} was expected",
-                wrong.span,
+                layer.expect[wrong].span if layer.expect else layer.span,
                 labels=[Label(layer.span, f"gives {node.type}")],
                 help="correct the size, or the layers that lead here",
             )

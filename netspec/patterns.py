@@ -111,30 +111,30 @@ def _named(size: Size, name: str, scope: dict[str, Any]) -> Size:
 
 def unlike(
     dims: tuple[Dim, ...], given: TensorType, scope: dict[str, Any], evaluate: Callable[[Dim], Any]
-) -> Dim | None:
-    """The first size in `expect` that a type does not have; the first of all where their number differs.
+) -> int | None:
+    """The position in `expect` of the first size that a type does not have; 0 where their number differs.
 
     Names that have no value stand for any size, equal ones for equal sizes.
     """
     aligned = align(dims, len(given.shape))
     if aligned is None:
-        return dims[0]
+        return 0
     seen: dict[str, Size] = {}
     for dim, size in zip(aligned, given.shape, strict=True):
         if dim is None or dim.kind == "any":
             continue
         if dim.kind == "value":
             if evaluate(dim) != size:
-                return dim
+                return dims.index(dim)
             continue
         known = scope.get(dim.symbol, seen.get(dim.symbol))
         if known is None:
             quotient = _divide(size, dim)
             if quotient is None:
-                return dim
+                return dims.index(dim)
             seen[dim.symbol] = quotient
         elif known * dim.factor != size:
-            return dim
+            return dims.index(dim)
     return None
 
 
