@@ -20,6 +20,7 @@ from netspec.expressions import (
     Tensor,
     TupleExpr,
     Unary,
+    describe,
     evaluate,
     tensors,
 )
@@ -48,7 +49,7 @@ def type_of(expr: Expr, types: Mapping[Tensor, TensorType], env: Mapping[str, An
     if not tensors(expr):
         value = evaluate(expr, env)
         if value is None or isinstance(value, list | str):
-            raise Refused(Problem(f"a tensor cannot be combined with {value!r}", help="numbers and tensors can be"))
+            raise _impossible(f"a tensor cannot be combined with {describe(value)}", "with numbers and tensors it can")
         return value  # type: ignore[no-any-return]
     match expr:
         case Unary(op, operand):
@@ -63,7 +64,9 @@ def type_of(expr: Expr, types: Mapping[Tensor, TensorType], env: Mapping[str, An
             return _elementwise(op, type_of(left, types, env), type_of(right, types, env))
         case Compare(left, ops, comparators):
             if len(comparators) > 1:
-                raise Refused(Problem("tensors are compared two at a time", help="write two layers and multiply them"))
+                raise _impossible(
+                    "tensors are compared two at a time", "multiply two comparisons, as in `(0 < x) * (x < 1)`"
+                )
             result = _elementwise(ops[0], type_of(left, types, env), type_of(comparators[0], types, env))
             assert isinstance(result, TensorType)
             return TensorType(result.shape, "bool")
@@ -71,7 +74,11 @@ def type_of(expr: Expr, types: Mapping[Tensor, TensorType], env: Mapping[str, An
             inner = type_of(value, types, env)
             assert isinstance(inner, TensorType)
             return _indexed(inner, index, types, env)
-    raise Refused(Problem("this is no tensor arithmetic"))
+    raise _impossible("this is no arithmetic", "`compute` takes `+ - * / // % ** @`, comparisons and subscripts")
+
+
+def _impossible(message: str, help: str) -> Refused:
+    return Refused(Problem(message, help=help, code="NS320"))
 
 
 def promote(a: Operand, b: Operand) -> str:
@@ -134,7 +141,7 @@ def _matmul(left: Operand, right: Operand) -> TensorType:
     assert entry is not None and entry.rule is not None
     for side in (left, right):
         if not isinstance(side, TensorType):
-            raise Refused(Problem(f"`@` multiplies two tensors, and one side is the number {side}"))
+            raise _impossible(f"`@` multiplies two tensors, and one side is {describe(side)}", "write `*` for a number")
     inferred = entry.rule({}, {entry.inputs[0].name: left, entry.inputs[1].name: right})
     if isinstance(inferred, Problem):
         raise Refused(inferred)
@@ -169,8 +176,8 @@ def _indexed(given: TensorType, index: Expr, types: Mapping[Tensor, TensorType],
             by = type_of(item, types, env)
             assert isinstance(by, TensorType)
             if len(items) > 1 or by.dtype not in ("int64", "int32", "uint8"):
-                raise Refused(
-                    Problem("a tensor can be indexed by one integer tensor", help="use `index_select` or `gather`")
+                raise _impossible(
+                    "a tensor can be indexed by one integer tensor", "`index_select` and `gather` do more"
                 )
             shape += by.shape
             axis += 1
@@ -182,7 +189,9 @@ def _indexed(given: TensorType, index: Expr, types: Mapping[Tensor, TensorType],
 
 def _check_position(size: Size, position: Any, axis: int) -> None:
     if not isinstance(position, int) or isinstance(position, bool):
-        raise Refused(Problem(f"a tensor is indexed by integers and slices, and this is {position!r}"))
+        raise _impossible(
+            f"a tensor is indexed by integers and slices, and this is {describe(position)}", "as in `x[:, 0]`"
+        )
     if isinstance(size, int) and not -size <= position < size:
         raise Refused(
             Problem(
@@ -197,7 +206,7 @@ def _sliced(size: Size, item: SliceExpr, env: Mapping[str, Any]) -> Size:
     lower, upper, step = (None if part is None else evaluate(part, env) for part in (item.lower, item.upper, item.step))
     step = 1 if step is None else step
     if not isinstance(step, int) or step < 1:
-        raise Refused(Problem("a tensor's slice goes forward: its step is an integer from 1"))
+        raise _impossible("a tensor's slice goes forward: its step is an integer from 1", "the layer `flip` turns it")
     if isinstance(size, int) and not isinstance(lower, Dim) and not isinstance(upper, Dim):
         start, stop, stride = slice(lower, upper, step).indices(int(size))
         if lower is None and upper is None and stride == 1:

@@ -198,14 +198,27 @@ class Elaborator(Loops):
             waiting.extend(ref.node for ref in node.inputs if ref.node)
             if isinstance(node.op, Reuse):
                 shared.add(id(node.op.target))
+        # Of a branch that leads nowhere only the end is told.
+        read = shared | {id(ref.node) for node in instance.nodes for ref in node.inputs}
         for node in instance.nodes:
-            if id(node) not in used | shared and not isinstance(node.op, Skip):
+            if id(node) not in used | read and not isinstance(node.op, Skip):
                 self.diagnostics.warning(
                     "NS304",
                     f"nothing uses the output of `{node.name}`",
                     node.layer.span,
                     help="name it in `outputs` or in another layer's `from`, or take it out",
                 )
+        if instance.block is self.spec.model:
+            refs = [*instance.outputs.values(), *(ref for node in instance.nodes for ref in node.inputs)]
+            named = {ref.name for ref in refs if ref.node is None}
+            for pattern in instance.block.inputs:
+                if pattern.name not in named:
+                    self.diagnostics.warning(
+                        "NS304",
+                        f"nothing reads the input `{pattern.name}`",
+                        pattern.span,
+                        help="name it in a layer's `from`, or take it out",
+                    )
 
     # Bodies
 

@@ -33,6 +33,13 @@ class Mistakes(Diagnostics):
             labels = (*labels, self.uses[-1])
         super().error(code, message, span, labels=labels, help=help)
 
+    def warning(
+        self, code: str, message: str, span: Span | None, *, labels: Iterable[Label] = (), help: str | None = None
+    ) -> None:
+        if (code, span) not in self.known:
+            self.known.add((code, span))
+            super().warning(code, message, span, labels=labels, help=help)
+
     def enter(self, block: Block, values: Mapping[str, Any], span: Span) -> None:
         """What is reported until `leave` stands in this use of the block."""
         plain = {name: untraced(value) for name, value in values.items()}
