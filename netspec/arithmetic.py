@@ -176,9 +176,7 @@ def _indexed(given: TensorType, index: Expr, types: Mapping[Tensor, TensorType],
             by = type_of(item, types, env)
             assert isinstance(by, TensorType)
             if len(items) > 1 or by.dtype not in ("int64", "int32", "uint8"):
-                raise _impossible(
-                    "a tensor can be indexed by one integer tensor", "`index_select` and `gather` do more"
-                )
+                raise _impossible("a tensor can be indexed by one integer tensor", "as in `table[ids]`")
             shape += by.shape
             axis += 1
         else:
