@@ -21,6 +21,7 @@ CODE = re.compile(r'"(NS[0-9]{3})"')
 
 SHOWN_ELSEWHERE = {
     "NS007": "a file of 16 MiB: test_document.py",
+    "NS323": "a document of blocks is good as it is, until someone compiles it: test_elaborate.py",
     "NS028": "only a document in memory can hold such values: test_compose.py",
 }
 """Codes whose golden case would serve nobody, and the test that shows them."""
