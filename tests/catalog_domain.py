@@ -414,6 +414,21 @@ ARGUMENTS["clamp"] = {
 ARGUMENTS["pow"] = {"exponent": lambda random, inputs: random.choice((2, 2.0, 0.5, -1, 0, 3))}
 ARGUMENTS["normalize"] = {"p": lambda random, inputs: random.choice((1.0, 2.0, 3, float("inf")))}
 ARGUMENTS["round"] = {"decimals": lambda random, inputs: random.choice((0, 0, 1, 2))}
+
+
+def norm_inputs(random: Random) -> Inputs:
+    sizes = shape(random, random.randint(1, 4))
+    kind = dtype(random)
+    last = sizes[-1:] if random.random() < 0.9 else (*sizes[-1:], 1)
+    weight = TensorType(last, kind if random.random() < 0.9 else dtype(random))
+    bias = TensorType(sizes[-1:], kind)
+    return random.choice(([TensorType(sizes, kind), None, None], [TensorType(sizes, kind), weight, bias]))
+
+
+INPUTS["layer_norm"] = norm_inputs
+ARGUMENTS["layer_norm"] = {
+    "normalized_shape": lambda random, inputs: list(_first(inputs)[-random.choice((1, 1, 1, 2)) :])
+}
 INPUTS["one_hot"] = lambda random: [
     TensorType(shape(random, random.randint(0, 3)), random.choice(("int64", "int64", "int32", "float32")))
 ]
@@ -663,7 +678,7 @@ for _name in INPUTS:
 
 NEEDS_BATCH = {
     *("add", "sub", "mul", "div", "maximum", "minimum", "matmul", "stack", "cat", "squeeze", "expand", "chunk"),
-    *("split", "unbind", "reshape", "unflatten", "Unflatten", "LayerNorm", "RMSNorm", "CTCLoss"),
+    *("split", "unbind", "reshape", "unflatten", "Unflatten", "LayerNorm", "RMSNorm", "layer_norm", "CTCLoss"),
     *("CosineSimilarity", "PairwiseDistance", "cosine_similarity", "pairwise_distance"),
 }
 """Entries that may need the size of dimension 0 as a number, because they count, cut or compare it."""

@@ -50,7 +50,6 @@ ABSENT = {
     "sub": {"alpha"},
     "repeat_interleave": {"output_size"},
     **{name: {"return_indices"} for name in catalog.names() if "MaxPool" in name},
-    **{name: {"weight", "bias"} for name in ("layer_norm",)},
 }
 """Arguments that torch has and the catalog leaves out: deprecated, of no use in a spec, or not there yet."""
 UNDOCUMENTED = {"roll": {"dims"}, "amax": {"dim"}, "amin": {"dim"}, "one_hot": {"num_classes"}}

@@ -68,14 +68,16 @@ def real(entry: Entry, arguments: Mapping[str, Any], inputs: domain.Inputs) -> t
         function = getattr(torch, entry.target.removeprefix("torch."))
     if entry.training:
         values["training"] = True
-    outputs = function(*tensors.values(), **values)
+    values |= {name: tensor for name, tensor in tensors.items() if name in ("weight", "bias")}
+    given = [tensor for name, tensor in tensors.items() if name not in values]
+    outputs = function(*given, **values)
     for output in outputs if isinstance(outputs, tuple | list) else [outputs]:
         if output.requires_grad:
             output.sum().backward(retain_graph=True)
             break
     # Counted in a second run: under the counter some operations run by other kernels.
     with FlopCounterMode(display=False) as counter:
-        function(*tensors.values(), **values)
+        function(*given, **values)
     return outputs, module, counter.get_total_flops()
 
 
@@ -238,7 +240,7 @@ def check_symbolic(
             return ListType(tuple(change(item) for item in thing.items))
         return tuple(change(item) for item in thing) if isinstance(thing, tuple) else thing
 
-    changed = [change(given) for given in inputs]
+    changed = [change(given) if given is not None else None for given in inputs]
     what = f"{entry.name}({arguments}) on {changed}, where {values}"
     symbolic = ask(entry, arguments, changed)
     if isinstance(symbolic, Problem):

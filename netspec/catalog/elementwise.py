@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from netspec.catalog.activation import elementwise
-from netspec.catalog.entry import Argument, Entry, Inferred
+from netspec.catalog.entry import Argument, Entry, Inferred, Port
+from netspec.catalog.norm import over_last
 from netspec.catalog.rules import (
     ALL,
     FLOATING,
@@ -96,6 +97,25 @@ def _normalize(arguments: Arguments, inputs: Inputs) -> Inferred:
 
 
 @rule
+def _layer_norm(arguments: Arguments, inputs: Inputs) -> Inferred:
+    x = tensor(inputs, "layer_norm")
+    floating("layer_norm", x)
+    over_last("layer_norm", x, arguments)
+    for port in ("weight", "bias"):
+        if port not in inputs:
+            continue
+        given = tensor(inputs, "layer_norm", port)
+        if given.shape != tuple(arguments["normalized_shape"]) or given.dtype != x.dtype:
+            refuse(
+                f"layer_norm takes a {port} of shape {list(arguments['normalized_shape'])} and dtype {x.dtype}, "
+                f"and got {given} {given.dtype}",
+                ports=(port,),
+                code="NS403",
+            )
+    return one(x.shape, x.dtype)
+
+
+@rule
 def _one_hot(arguments: Arguments, inputs: Inputs) -> Inferred:
     x = tensor(inputs, "one_hot")
     accepting("one_hot", x, ("int64",))
@@ -148,6 +168,25 @@ ENTRIES: tuple[Entry, ...] = (
         rule=_normalize,
         role="norm",
         doc="Divides vectors along a dimension by their norm.",
+    ),
+    Entry(
+        name="layer_norm",
+        category="function",
+        target="torch.nn.functional.layer_norm",
+        arguments=(
+            Argument(
+                name="normalized_shape",
+                kind="ints",
+                minimum=1,
+                positional=True,
+                doc="the sizes of the last dimensions, over which it normalises",
+            ),
+            Argument(name="eps", kind="float", default=1e-5, doc="added to the variance, against division by zero"),
+        ),
+        inputs=(Port(name="input"), Port(name="weight", optional=True), Port(name="bias", optional=True)),
+        rule=_layer_norm,
+        role="norm",
+        doc="Brings the last dimensions of each sample to mean 0 and variance 1, without weights of its own.",
     ),
     Entry(
         name="one_hot",

@@ -34,13 +34,13 @@ def _class_weights(name: str, arguments: Arguments, x: TensorType, code: str = "
 
 def _indices(name: str, y: TensorType, bytes_too: bool = False) -> None:
     """Refuse what cannot be class indices."""
-    if y.dtype == "int64" or (y.dtype == "uint8" and bytes_too):
+    if y.dtype == "int64":
         return
     refuse(
         f"{name} takes class indices as int64, and got {y.dtype}",
         help="convert the target in the data: `{type: ToDtype, dtype: int64}`",
         ports=("target",),
-        code="NS402",
+        code="NS406" if y.dtype == "uint8" and bytes_too else "NS402",
     )
 
 
@@ -49,6 +49,8 @@ def _target_shape(name: str, x: TensorType, y: TensorType, wanted: Shape, other:
         return
     what = "a single index" if not wanted else f"class indices {TensorType(wanted)}"
     help = "squeeze the last dimension of the target" if y.shape == (*wanted, 1) else None
+    if not wanted and y.shape == (1,):
+        code = "NS406"
     refuse(f"{name} of scores {x} takes {what}{other}, and got {y}", help=help, ports=("input", "target"), code=code)
 
 

@@ -49,6 +49,11 @@ def padded(name: str, x: TensorType, pads: Sequence[Size], mode: str, argument: 
     return one(sizes, x.dtype)
 
 
+def _fits(name: str, x: TensorType, value: float | None) -> None:
+    if value is not None and value < 0 and x.dtype == "uint8":
+        refuse(f"{name} of uint8 takes a value from 0, and got {value}", argument="value", code="NS404")
+
+
 def _fixed(name: str, count: int, mode: str) -> Rule:
     @rule
     def infer(arguments: Arguments, inputs: Inputs) -> Inferred:
@@ -59,6 +64,7 @@ def _fixed(name: str, count: int, mode: str) -> Rule:
         else:
             images(name, x, count)
         accepting(name, x, ALL if mode in ("constant", "circular") else NUMBERS)
+        _fits(name, x, arguments.get("value"))
         return padded(name, x, spread(arguments["padding"], 2 * count), mode, "padding")
 
     return infer
@@ -85,6 +91,7 @@ def _pad(arguments: Arguments, inputs: Inputs) -> Inferred:
             refuse(f'pad with mode "{mode}" takes 2, 4 or 6 numbers, and got {len(pads)}', argument="pad", code="NS404")
         images(f'pad with mode "{mode}" and {len(pads)} numbers', x, count)
     accepting("pad", x, ALL if mode in ("constant", "circular") else NUMBERS)
+    _fits("pad", x, arguments["value"])
     return padded("pad", x, pads, mode, "pad")
 
 

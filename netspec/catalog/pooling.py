@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netspec.catalog.conv import images
+from netspec.catalog.conv import AXES, images
 from netspec.catalog.entry import Argument, Entry, Inferred, Rule
 from netspec.catalog.rules import (
     FLOATING,
@@ -121,8 +121,9 @@ def _adaptive(name: str, count: int) -> Rule:
     @rule
     def infer(arguments: Arguments, inputs: Inputs) -> Inferred:
         x = tensor(inputs, name)
-        if "vg" in name and count == 2 and len(x.shape) not in (3, 4):
-            refuse(f"{name} takes [N, C, H, W] or [C, H, W], and got {x}", code="NS406")
+        if "vg" in name and count > 1 and len(x.shape) not in (count + 1, count + 2):
+            # A plain mean, where one place is wanted: torch takes that of any shape.
+            refuse(f"{name} takes [N, C, {AXES[count]}] or [C, {AXES[count]}], and got {x}", code="NS406")
         images(name, x, count)
         accepting(name, x, FLOATING)
         wanted = spread(arguments["output_size"], count)

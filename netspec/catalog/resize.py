@@ -79,7 +79,7 @@ def _resize(name: str, fixed_mode: str | None = None) -> Rule:
                 refuse(
                     f"{name} leaves nothing of {x}",
                     argument="size" if factor is None else "scale_factor",
-                    code="NS404",
+                    code="NS406",
                 )
         accepting(name, x, (*FLOATING, "uint8") if mode in _BYTES or mode == "nearest" else FLOATING)
         return one((*x.shape[:2], *sizes), x.dtype)
