@@ -1,0 +1,155 @@
+"""A catalog layer as a call: its arguments as an expert writes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from netspec.catalog.entry import Argument as CatalogArgument
+from netspec.catalog.entry import Entry
+from netspec.codegen.literals import for_argument, literal, sequence
+from netspec.codegen.scope import is_constant
+from netspec.expressions import Expr, ListExpr, Literal, Name, free_names
+from netspec.origins import origin_of, untraced
+from netspec.program import Call, Factory, Node
+from netspec.shapes import TensorType
+from netspec.spec import Layer, Value
+
+if TYPE_CHECKING:
+    pass
+
+from netspec.codegen.writer import Rows, Writer
+
+
+def positional(entry: Entry, arguments: dict[str, str]) -> list[str]:
+    """Arguments as an expert writes them: the leading sizes by position, at most two, the rest by name."""
+    texts: list[str] = []
+    by_position = True
+    for i, declared in enumerate(entry.arguments):
+        text = arguments.get(declared.name)
+        leading = declared.required or declared.inferred or (i == 0 and len(arguments) == 1)
+        if text is None:
+            by_position = False
+            continue
+        by_position = by_position and leading and i < 2 and len(texts) == i
+        texts.append(text if by_position else f"{declared.name}={text}")
+    return texts
+
+
+class LayerCalls(Writer):
+    """Writes calls of catalog layers."""
+
+    def call(self, layer: Layer, rows: Rows) -> str:
+        """A catalog module: `nn.Conv2d(3, 64, kernel_size=7)`."""
+        op = rows[0].op
+        assert isinstance(op, Call)
+        entry = op.entry
+        if layer.type is not None and not layer.type.literal:
+            resolved = self.resolve(layer.type.expr)
+            if not is_constant(resolved) or isinstance(self.frozen_factory(layer), Factory):
+                return self.made_by_parameter(layer, rows, resolved)
+        arguments = self.arguments(entry, layer, rows)
+        return f"{self.classes.target(entry.target)}({', '.join(positional(entry, arguments))})"
+
+    def frozen_factory(self, layer: Layer) -> Any:
+        expr = layer.type.expr if layer.type else None
+        return self.plan.frozen.get(expr.id) if isinstance(expr, Name) else None
+
+    def made_by_parameter(self, layer: Layer, rows: Rows, resolved: Expr) -> str:
+        """`type: $act`: the parameter is a class or a function that makes a module."""
+        names = free_names(layer.type.expr) if layer.type else frozenset()
+        entries = {id(node.op.entry) for node in rows if isinstance(node.op, Call)}
+        inferred = any(a.inferred for node in rows if isinstance(node.op, Call) for a in node.op.arguments.values())
+        factory = self.frozen_factory(layer)
+        if isinstance(factory, Factory):
+            assert isinstance(factory.target, Entry)
+            op = rows[0].op
+            assert isinstance(op, Call)
+            written = {name: literal(a.value) for name, a in op.arguments.items()}
+            return f"{self.classes.target(op.entry.target)}({', '.join(positional(op.entry, written))})"
+        if inferred or not isinstance(resolved, Name) or layer.arguments or resolved.id not in self.block.params:
+            self.give_up_on(names, must=len(entries) > 1)
+        assert isinstance(resolved, Name)
+        self.classes.factories.add((id(self.block), resolved.id))
+        return f"{self.text(resolved)}()"
+
+    def arguments(self, entry: Entry, layer: Layer, rows: Rows) -> dict[str, str]:
+        """The texts of the arguments that are stated or inferred, in torch's order."""
+        texts: dict[str, str] = {}
+        for declared in entry.arguments:
+            stated = [node.op.arguments.get(declared.name) for node in rows if isinstance(node.op, Call)]
+            if all(argument is None for argument in stated):
+                continue
+            if declared.name in layer.arguments:
+                texts[declared.name] = self.stated(declared, layer.arguments[declared.name])
+            elif all(argument is not None and argument.inferred for argument in stated):
+                texts[declared.name] = self.inferred(declared, rows)
+            else:
+                first = stated[0]
+                assert first is not None
+                texts[declared.name] = for_argument(declared, first.value)
+        return texts
+
+    def stated(self, declared: CatalogArgument, value: Value) -> str:
+        resolved = self.resolve(value.expr)
+        if is_constant(resolved):
+            plain = [i.value for i in resolved.items] if isinstance(resolved, ListExpr) and all(  # type: ignore[union-attr]
+                isinstance(i, Literal) for i in resolved.items
+            ) else getattr(resolved, "value", None)  # fmt: skip
+            return for_argument(declared, plain)
+        if isinstance(resolved, ListExpr):
+            return sequence([self.write(item) for item in resolved.items])
+        return self.text(value.expr)
+
+    def inferred(self, declared: CatalogArgument, rows: Rows) -> str:
+        values = []
+        for node in rows:
+            assert isinstance(node.op, Call)
+            values.append(node.op.arguments[declared.name])
+        if all(isinstance(a.value, list | tuple) for a in values):
+            return sequence(
+                [
+                    self.number(
+                        [
+                            (origin_of(a.value[i]), n.env, untraced(a.value[i]))
+                            for a, n in zip(values, rows, strict=True)
+                        ],
+                        "",
+                    )
+                    for i in range(len(values[0].value))
+                ]
+            )
+        product = self.product(rows) if declared.name == "in_features" else None
+        return product or self.number(
+            [(a.origin, n.env, untraced(a.value)) for a, n in zip(values, rows, strict=True)], declared.name
+        )
+
+    def product(self, rows: Rows) -> str | None:
+        """`256 * 6 * 6` for a flattened input, where all sizes are plain numbers: it says where the number comes
+        from.
+        """
+        if len(rows) != 1:
+            return None
+        node: Node | None = rows[0]
+        while node is not None:
+            refs = list(node.inputs)
+            while refs and refs[0].node is None and id(node) in self.owners:
+                node = self.owners[id(node)]
+                refs = list(node.inputs)
+            if not refs or refs[0].node is None:
+                return None
+            node = refs[0].node
+            op = node.op
+            if isinstance(op, Call) and op.entry.role == "dropout":
+                continue
+            if not isinstance(op, Call) or op.entry.name not in ("flatten", "Flatten"):
+                return None
+            given = next(iter(node.inputs)).type
+            if not isinstance(given, TensorType) or not isinstance(node.type, TensorType):
+                return None
+            sizes = given.shape[len(node.type.shape) - 1 :]
+            if len(sizes) < 2 or not all(type(size) is int for size in sizes) or len(node.type.shape) != 2:
+                return None
+            if all(size == 1 for size in sizes[1:]):
+                return None
+            return " * ".join(str(size) for size in sizes)
+        return None

@@ -1,0 +1,113 @@
+"""A block as a call: `Bottleneck(in_channels, 64, stride=2)`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from netspec.codegen.literals import literal
+from netspec.codegen.scope import OpenLoop, Retry, is_constant
+from netspec.expressions import ListExpr, Literal, Name, free_names
+from netspec.origins import names_of, origin_of, untraced
+from netspec.program import Apply, Node, Ref
+from netspec.shapes import TensorType
+from netspec.spec import Layer, Value
+
+if TYPE_CHECKING:
+    pass
+
+from netspec.codegen.arguments import LayerCalls
+from netspec.codegen.writer import Rows, constant
+
+
+def size_row(node: Node, port: str, axis: int) -> tuple[Any, Any, Any]:
+    assert isinstance(node.op, Apply)
+    ref: Ref = node.op.inputs[port]
+    assert isinstance(ref.type, TensorType)
+    size = ref.type.shape[axis]
+    return origin_of(size), node.env, untraced(size)
+
+
+class BlockCalls(LayerCalls):
+    """Writes calls of the classes that blocks became."""
+
+    def use_block(self, layer: Layer, rows: Rows) -> str:
+        """A block's class, called: `Bottleneck(in_channels, 64, stride=2)`."""
+        written = {id(w): w for w in (self.classes.of(node.op.instance) for node in rows if isinstance(node.op, Apply))}
+        if len(written) > 1:
+            depends = frozenset().union(*(free_names(v.expr) for v in layer.arguments.values()), *(
+                names_of(origin_of(size))
+                for node in rows for ref in node.inputs if isinstance(ref.type, TensorType)
+                for size in ref.type.shape if isinstance(size, int)
+            ))  # fmt: skip
+            self.give_up_on(depends, must=True)
+        (made,) = written.values()
+        if layer.type is not None and not layer.type.literal:
+            resolved = self.resolve(layer.type.expr)
+            if not is_constant(resolved):
+                self.give_up_on(free_names(layer.type.expr))
+        first: list[str] = []
+        named: list[str] = []
+        for argument in made.arguments:
+            text = self.block_argument(argument.name, made, layer, rows)
+            if text is None or text == argument.default:
+                continue
+            text = self.hoisted(argument.name, text)
+            in_order = not named and len(first) == made.arguments.index(argument)
+            if in_order and (text == argument.name or (argument.default is None and len(first) < 2)):
+                first.append(text)
+            else:
+                named.append(f"{argument.name}={text}")
+        return f"{made.name}({', '.join([*first, *named])})"
+
+    def hoisted(self, name: str, text: str) -> str:
+        """A conditional argument as a local variable of the loop's body, where the name is free."""
+        taken = {*self.block.params, *self.block.let, *self.lifted, *(n for loop in self.loops for n in loop.names)}
+        taken |= {variable for loop in self.loops for variable in loop.variables.values()}
+        if " if " not in text or not self.in_loop or name in taken:
+            return text
+        self.say(f"{name} = {text}")
+        return name
+
+    def block_argument(self, name: str, made: Any, layer: Layer, rows: Rows) -> str | None:
+        if name in made.lifted:
+            _, port, axis = made.lifted[name]
+            return self.number([size_row(node, port, axis) for node in rows], name)
+        if name in layer.arguments:
+            value = layer.arguments[name]
+            if (id(made.block), name) in self.classes.factories:
+                return self.factory_text(value, rows, name)
+            resolved = self.resolve(value.expr)
+            if is_constant(resolved):
+                return literal(constant(resolved))
+            return self.text(value.expr)
+        if made.group:
+            return self.text(Name(name))
+        preset = rows[0].op.arguments.get(name) if isinstance(rows[0].op, Apply) else None
+        return literal(preset.value) if preset is not None else None
+
+    def factory_text(self, value: Value, rows: Rows, name: str) -> str:
+        """A layer given as a value: its class, or a partial of it."""
+        resolved = self.resolve(value.expr) if value.layer is None else None
+        if isinstance(resolved, Name):
+            loop = next((one for one in self.loops if resolved.id in one.names), None)
+            if loop is None:
+                self.classes.factories.add((id(self.block), resolved.id))
+            elif not self.lists_layers(loop, resolved.id):
+                raise Retry(unroll=frozenset({id(loop.layer)}))
+            else:
+                loop.factories.add(resolved.id)
+            return self.write(resolved)
+        if resolved is not None and not is_constant(resolved):
+            self.give_up_on(free_names(value.expr), must=True)
+        given = {self.classes.factory(node.op.instance.scope[name]) for node in rows if isinstance(node.op, Apply)}
+        assert len(given) == 1
+        return given.pop()
+
+    def lists_layers(self, loop: OpenLoop, name: str) -> bool:
+        """Whether a loop's name runs over a written list of layer names."""
+        assert loop.layer.loop is not None
+        value = loop.layer.loop.values[loop.names.index(name)]
+        return isinstance(value.expr, ListExpr) and all(
+            isinstance(item, Literal) and (item.value is None or isinstance(item.value, str))
+            for item in value.expr.items
+        )

@@ -1,0 +1,236 @@
+"""Loops in a constructor: which names they run over, and the sizes that they hand from copy to copy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from netspec.codegen.scope import OpenLoop, Retry, holds
+from netspec.expressions import Expr, ListExpr, Literal, Name, Subscript, free_names
+from netspec.origins import Opaque, names_of, untraced
+from netspec.program import Instance, Loop
+from netspec.spec import Layer, Value
+
+if TYPE_CHECKING:
+    pass
+
+from netspec.codegen.block_calls import BlockCalls
+from netspec.codegen.writer import Line, Rows, copies_in, in_copy
+
+
+def step_value(value: Value, k: int, name: str, rows: Rows, layer: Layer) -> Expr:
+    """What a loop's name stands for in one copy: a number, or an element of the list that it runs over."""
+    expr = value.expr
+    if isinstance(expr, ListExpr):
+        return expr.items[k]
+    for node in rows:
+        if in_copy(node, layer, k):
+            found = untraced(node.env[name])
+            if not free_names(expr):
+                return Literal(found)
+            if isinstance(expr, Name) and isinstance(node.env.get(expr.id), list):
+                return Subscript(expr, Literal(k))
+            if found == k:
+                return Literal(k)
+            return Subscript(expr, Literal(k))
+    return Literal(k)
+
+
+class Repeats(BlockCalls):
+    """Opens and closes loops."""
+
+    def loop_records(self, layer: Layer, instances: list[Instance]) -> list[Loop]:
+        """What this loop did in the instances at hand, in the copies of outer loops that are being written."""
+        found = []
+        for instance in instances:
+            for record in instance.loops:
+                if record.layer is layer and all(
+                    holds(expr, record.env, record.env[name])
+                    for name, expr in self.values.items()
+                    if name in record.env and not free_names(expr) - set(record.env)
+                ):
+                    found.append(record)
+        return found
+
+    def open(self, layer: Layer, instances: list[Instance]) -> OpenLoop:
+        assert layer.loop is not None
+        loop = OpenLoop(layer, layer.loop.names)
+        records = self.loop_records(layer, instances)
+        for name in dict.fromkeys(name for record in records for name in record.carried):
+            self.carries[name] = loop
+            self.records[name] = records
+        self.loops.append(loop)
+        return loop
+
+    def copies(self, layer: Layer, rows: Rows, instances: list[Instance]) -> Iterator[tuple[Rows, int]]:
+        """The copies of a loop that is written out, each with its names fixed while the caller works on it."""
+        assert layer.loop is not None
+        records = self.loop_records(layer, instances)
+        counts = {len(record.values) for record in records} or {copies_in(layer, rows)}
+        names = layer.loop.names
+        depends = frozenset().union(*(free_names(value.expr) for value in layer.loop.values))
+        self.give_up_on(frozenset(n for n in self.roots(depends) if self.is_count(layer, n)), must=len(counts) > 1)
+        kept = dict(self.values)
+        carried = {name: self.handed(record.carried[name].before) for record in records[:1] for name in record.carried}
+        for k in range(counts.pop()):
+            copy_rows = [node for node in rows if in_copy(node, layer, k)]
+            for name, value in zip(names, layer.loop.values, strict=False):
+                self.values[name] = step_value(value, k, name, rows, layer)
+            for name, expr in carried.items():
+                sizes = {untraced(node.env[name]) for node in copy_rows if name in node.env}
+                self.values[name] = expr if expr is not None else Literal(sizes.pop() if len(sizes) == 1 else None)
+            yield copy_rows, k
+            for record in records[:1]:
+                updates = {name: carry.update for name, carry in record.carried.items() if carry.update is not None}
+                carried.update({name: self.handed(update) for name, update in updates.items()})
+            self.values = dict(kept)
+
+    def handed(self, origin: Any) -> Expr | None:
+        """A carried size in the constructor's names; None where only its number is known."""
+        if isinstance(origin, Opaque):
+            self.give_up_on(origin.names)
+            return None
+        return self.resolve(origin)
+
+    def is_count(self, layer: Layer, name: str) -> bool:
+        """Whether a name decides how many copies there are, and not only what is in them."""
+        assert layer.loop is not None
+        if any(not free_names(value.expr) for value in layer.loop.values):
+            return False
+        return any(name in self.roots(free_names(value.expr)) for value in layer.loop.values)
+
+    def carried(self, name: str, hint: str) -> Expr:
+        """A size that a loop hands on: what it is before the loop where the copies leave it alone, else a local
+        variable.
+        """
+        loop = self.carries[name]
+        records = [r for r in self.records[name] if name in r.carried]
+        updates = dict.fromkeys(record.carried[name].update for record in records)
+        if list(updates) == [None]:
+            rows = [(r.carried[name].before, r.env, r.carried[name].value) for r in records]
+            chosen = self.choose(rows)
+            if chosen is None:
+                self.give_up_on(frozenset().union(*(names_of(o) for o, _, _ in rows)), must=True)
+            assert chosen is not None
+            return self.resolve(chosen, hint)
+        steady = self.steady(records, name, hint)
+        if steady is not None:
+            return steady
+        if (
+            loop not in self.loops
+            or any(update is None or isinstance(update, Opaque) for update in updates)
+            or len(updates) > 1
+        ):
+            raise Retry(unroll=frozenset({id(loop.layer)}))
+        loop.variables[name] = self.size_variable(hint or "size", name)
+        return Name(loop.variables[name])
+
+    def steady(self, records: list[Loop], name: str, hint: str) -> Expr | None:
+        """The size where each copy sets it to what it was before the loop."""
+        befores = dict.fromkeys(record.carried[name].before for record in records)
+        updates = dict.fromkeys(record.carried[name].update for record in records)
+        if len(befores) > 1 or len(updates) > 1:
+            return None
+        (before,), (update,) = befores, updates
+        if update is None or isinstance(before, Opaque) or isinstance(update, Opaque) or name in free_names(update):
+            return None
+        first, after = self.resolve(before, hint), self.resolve(update, hint)
+        return first if first == after else None
+
+    def size_variable(self, hint: str, name: str) -> str:
+        mine = {v for loop in self.loops for v in loop.variables.values()}
+        outer = self.loops[:-1]
+        for loop in reversed(outer):
+            for carry, variable in loop.variables.items():
+                if carry.rpartition(" ")[2] == name.rpartition(" ")[2]:
+                    return variable
+        taken = {*self.block.params, *self.block.let, *self.lifted, *mine}
+        base, number = hint, 2
+        while hint in taken:
+            hint, number = f"{base}{number}", number + 1
+        return hint
+
+    def handovers(self, loop: OpenLoop, body: list[Line]) -> tuple[list[Line], list[Line]]:
+        """The statements that set the carried sizes: after each copy, and before the loop."""
+        updates: list[Line] = []
+        before: list[Line] = []
+        for carry in list(loop.variables):
+            variable = loop.variables[carry]
+            records = [r for r in self.records[carry] if carry in r.carried]
+            (update,) = dict.fromkeys(record.carried[carry].update for record in records)
+            assert update is not None and not isinstance(update, Opaque)
+            text = self.text(update, variable)
+            if text != variable and not self.set_last(body, variable, text):
+                updates.append((self.level + 1, f"{variable} = {text}"))
+            self.loops.pop()
+            rows = [(r.carried[carry].before, r.env, r.carried[carry].value) for r in records]
+            start = self.choose(rows)
+            if start is None:
+                self.loops.append(loop)
+                raise Retry(unroll=frozenset({id(loop.layer)}))
+            first = self.text(start, variable)
+            self.loops.append(loop)
+            if first != variable and self.current(variable) != first:
+                before.append((self.level, f"{variable} = {first}"))
+        return updates, before
+
+    def set_last(self, body: list[Line], variable: str, text: str) -> bool:
+        """Whether an inner loop has set the variable to this already when the copy ends."""
+        for _, statement in reversed(body):
+            if statement.startswith(f"{variable} = "):
+                return statement == f"{variable} = {text}"
+        return False
+
+    def current(self, variable: str) -> str | None:
+        """What a variable holds at this point, where that is known."""
+        for level, statement in reversed(self.lines):
+            if statement.startswith(f"{variable} = "):
+                return statement.partition(" = ")[2] if level >= self.level else None
+            if level < self.level:
+                return None
+        return None
+
+    def header(self, loop: OpenLoop) -> str:
+        """`i in range(depth)`, `width, depth in zip(widths, depths)`, `i, width in enumerate(widths)`."""
+        assert loop.layer.loop is not None
+        values = loop.layer.loop.values
+        if not loop.names:
+            return f"_ in {self.iterable(values[0], loop)}"
+        wanted = [(n, v) for n, v in zip(loop.names, values, strict=True) if n in loop.used]
+        if not wanted:
+            listed = next((v for v in values if self.counts(v, loop)), values[0])
+            return f"_ in {self.iterable(listed, loop)}"
+        if len(wanted) == 1:
+            return f"{wanted[0][0]} in {self.iterable(wanted[0][1], loop)}"
+        lists = [(n, v) for n, v in wanted if not self.counts(v, loop)]
+        if len(wanted) == 2 and len(lists) == 1:
+            counter = next(n for n, v in wanted if self.counts(v, loop))
+            return f"{counter}, {lists[0][0]} in enumerate({self.iterable(lists[0][1], loop)})"
+        texts = ", ".join(self.iterable(v, loop) for _, v in wanted)
+        return f"{', '.join(n for n, _ in wanted)} in zip({texts}, strict=True)"
+
+    def counts(self, value: Value, loop: OpenLoop) -> bool:
+        """Whether a loop's value is a number of copies."""
+        records = [r for rs in self.records.values() for r in rs if r.layer is loop.layer]
+        env = records[0].env if records else self.plan.instances[0].scope
+        from netspec.expressions import ExpressionError, evaluate
+
+        try:
+            return isinstance(evaluate(value.expr, env), int)
+        except ExpressionError:
+            return False
+
+    def iterable(self, value: Value, loop: OpenLoop) -> str:
+        open_loops = self.loops
+        self.loops = [one for one in open_loops if one is not loop]
+        counted = self.counts(value, loop)
+        if loop.factories & set(loop.names) and any(
+            v is value and n in loop.factories
+            for n, v in zip(loop.names, loop.layer.loop.values, strict=True)  # type: ignore[union-attr]
+        ):
+            assert isinstance(value.expr, ListExpr)
+            self.loops = open_loops
+            return f"[{', '.join(self.classes.factory(getattr(item, 'value', None)) for item in value.expr.items)}]"
+        text = self.write(self.resolve(value.expr), iterated=not counted)
+        self.loops = open_loops
+        return f"range({text})" if counted else text

@@ -1,0 +1,60 @@
+"""What all parts of a constructor share: its statements, and the rows that they are written from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from netspec.codegen.scope import Plan, Scope
+from netspec.expressions import Expr, ListExpr, Literal
+from netspec.program import Loop, Node
+from netspec.spec import Layer
+
+if TYPE_CHECKING:
+    from netspec.codegen.classes import Classes
+
+
+Rows = list[Node]
+
+
+Line = tuple[int, str]
+"""Indentation level and statement."""
+
+
+def rows_of(layer: Layer, nodes: Rows) -> Rows:
+    """The nodes that a written layer became."""
+    return [node for node in nodes if node.layer is layer]
+
+
+def in_copy(node: Node, layer: Layer, k: int) -> bool:
+    return any(part is layer and number == k for part, number in node.loops)
+
+
+def copies_in(layer: Layer, rows: Rows) -> int:
+    return len({k for node in rows for part, k in node.loops if part is layer})
+
+
+def constant(expr: Expr) -> Any:
+    if isinstance(expr, ListExpr):
+        return [constant(item) for item in expr.items]
+    assert isinstance(expr, Literal)
+    return expr.value
+
+
+class Writer(Scope):
+    """Collects the statements of one class's `__init__`."""
+
+    def __init__(self, plan: Plan, classes: Classes) -> None:
+        super().__init__(plan)
+        self.classes = classes
+        self.lines: list[Line] = []
+        self.level = 0
+        self.imports: set[str] = set()
+        self.variables: set[str] = set()
+        self.records: dict[str, list[Loop]] = {}
+        self.in_loop = False
+        """Whether statements of a loop's body are being written."""
+        self.owners: dict[int, Node] = {}
+        """For a node that begins a chain written in place: the chain's own node."""
+
+    def say(self, statement: str) -> None:
+        self.lines.append((self.level, statement))
