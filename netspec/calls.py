@@ -10,30 +10,24 @@ from netspec.arithmetic import Refused, type_of
 from netspec.catalog.entry import Argument as CatalogArgument
 from netspec.catalog.entry import Entry, Inferred, TypeLike
 from netspec.catalog.kinds import accepts
-from netspec.diagnostics import Label, Span
+from netspec.diagnostics import Label
 from netspec.document import Scalar
-from netspec.expressions import ExpressionError, Literal, Tensor, evaluate, report, tensors
+from netspec.expressions import ExpressionError, Tensor, evaluate, report, tensors
 from netspec.frame import Frame, Poisoned
-from netspec.mistakes import got
-from netspec.origins import Opaque, Origin, Traced, names_of, origin_of, rename, translate, untraced
-from netspec.patterns import size_name
-from netspec.program import Apply, Argument, Arithmetic, Call, Instance, Node, Ref, Reuse
-from netspec.shapes import ListType, Problem, TensorType
-from netspec.spec import Block, Layer, Value
+from netspec.origins import origin_of, untraced
+from netspec.program import Apply, Argument, Arithmetic, Call, Node, Ref, Reuse
+from netspec.shapes import ListType, TensorType
+from netspec.spec import Layer, Value
 from netspec.suggest import suggest as closest
 
 if TYPE_CHECKING:
-    from netspec.elaborate import Elaborator
+    pass
+from netspec.block_calls import BlockCaller
+from netspec.call_parts import Refs, _words, name_span, untraced_type, weights
 
-Refs = tuple[Ref, ...] | dict[str, Ref]
 
-
-class Caller:
+class Caller(BlockCaller):
     """Makes the operation of a node, and reports what is wrong with it. Methods raise Poisoned after a report."""
-
-    def __init__(self, elaborator: Elaborator) -> None:
-        self.elaborator = elaborator
-        self.diagnostics = elaborator.diagnostics
 
     # Catalog entries
 
@@ -162,187 +156,6 @@ class Caller:
             span,
             labels=self.input_labels(ports, answer),
             help=answer.help,
-        )
-        raise Poisoned
-
-    def input_labels(self, ports: Mapping[str, Ref | tuple[Ref, ...]], problem: Problem) -> list[Label]:
-        labels = []
-        for port, ref in ports.items():
-            if problem.ports and port not in problem.ports:
-                continue
-            for one in ref if isinstance(ref, tuple) else (ref,):
-                labels += self.labels(one)
-        return list(dict.fromkeys(labels))
-
-    def labels(self, ref: Ref) -> list[Label]:
-        """Where a tensor comes from: the layer, or the input as the block around it declares it."""
-        frame = self.elaborator.frame
-        while ref.node is None and frame is not None and frame.instance.group:
-            if ref.name not in frame.captured:
-                return []
-            ref, frame = frame.captured[ref.name], frame.parent
-        if ref.node is not None:
-            return [Label(ref.node.layer.span, f"{shown_type(ref.type)} from {title(ref.node)}")]
-        declared = frame.instance.block.inputs if frame is not None else ()
-        return [Label(i.span, f"`{i.name}` is {shown_type(ref.type)}") for i in declared if i.name == ref.name]
-
-    def name_of(self, layer: Layer, name: str) -> str:
-        """A layer's name in messages; in a list it says whose item it is."""
-        frame = self.elaborator.frame
-        if layer.name is None and frame is not None and frame.instance.group:
-            return f"{frame.instance.block.name}.{name}"
-        return name
-
-    # Blocks
-
-    def apply(
-        self, block: Block, layer: Layer, preset: Mapping[str, Argument], env: Mapping[str, Any], refs: Refs, name: str
-    ) -> tuple[Apply, dict[str, TypeLike]]:
-        stated = {**preset, **self.block_arguments(block, layer, env)}
-        ports = self.block_inputs(block, layer, refs, name)
-        values: dict[str, Any] = {}
-        names: dict[str, Origin | Traced] = {}
-        for param in block.params.values():
-            if param.name in stated:
-                argument = stated[param.name]
-            elif param.default is not None:
-                argument = self.elaborator.argument(param.default, values)
-            else:
-                self.diagnostics.error(
-                    "NS107",
-                    f"`{name}`: block `{block.name}` needs `{param.name}`",
-                    layer.span,
-                    labels=[Label(param.span, "declared here, without a default")],
-                    help=f"add `{param.name}: …`",
-                )
-                raise Poisoned
-            self.check_word(param.word, param.name, argument.value, layer, block)
-            values[param.name] = argument.value
-            names[param.name] = _origin(argument) if param.name in stated else _default_origin(argument, names)
-        given = {port: ref.type for port, ref in ports.items()}
-        instance = self.elaborator.instantiate(
-            block,
-            {k: untraced(v) for k, v in values.items()},
-            {p: untraced_type(t) for p, t in given.items()},
-            layer.span,
-            {port: self.labels(ref) for port, ref in ports.items()},
-        )
-        if instance.failed:
-            raise Poisoned
-        self.name_sizes(instance, given, names)
-        for let, value in block.let.items():
-            names[let] = renamed(instance.scope[let], value, names)
-        types = {output: translate_type(ref.type, names) for output, ref in instance.outputs.items()}
-        return Apply(instance, stated, ports), types
-
-    def name_sizes(self, instance: Instance, given: Mapping[str, TypeLike], names: dict[str, Origin | Traced]) -> None:
-        """What the sizes bound by the block's inputs are in the caller's scope."""
-        for port, inside in instance.inputs.items():
-            outside = given[port]
-            if not isinstance(inside, TensorType) or not isinstance(outside, TensorType):
-                continue
-            for axis, (bound, size) in enumerate(zip(inside.shape, outside.shape, strict=True)):
-                if not isinstance(bound, int):
-                    continue
-                origin = origin_of(bound)
-                for name in (getattr(origin, "id", None), size_name(port, axis)):
-                    if name is not None and name not in names:
-                        names[name] = size if isinstance(size, Traced) else Literal(size)
-
-    def block_arguments(self, block: Block, layer: Layer, env: Mapping[str, Any]) -> dict[str, Argument]:
-        stated: dict[str, Argument] = {}
-        failed = False
-        for name, value in layer.arguments.items():
-            if name not in block.params:
-                near = closest(name, block.params)
-                self.diagnostics.error(
-                    "NS106",
-                    f"block `{block.name}` has no parameter `{name}`",
-                    layer.argument_spans.get(name, value.span),
-                    labels=[Label(block.span, "defined here")],
-                    help=f"did you mean `{near}`?"
-                    if near
-                    else f"it has {_words(list(block.params))}"
-                    if block.params
-                    else "it has none: declare it under the block's `params`",
-                )
-                failed = True
-                continue
-            try:
-                stated[name] = self.elaborator.argument(value, env)
-            except Poisoned:
-                failed = True
-        if failed:
-            raise Poisoned
-        return stated
-
-    def check_word(self, word: str, name: str, value: Any, layer: Layer, block: Block) -> None:
-        kinds: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str, "list": list}
-        if word not in kinds:
-            return
-        fits = isinstance(value, kinds[word]) and (word == "bool" or not isinstance(value, bool))
-        if not fits:
-            span = layer.arguments[name].span if name in layer.arguments else layer.span
-            self.diagnostics.error(
-                "NS103",
-                f"`{name}` of block `{block.name}` takes {_ARTICLE[word]}, and got {got(value)}",
-                span,
-                labels=[Label(block.params[name].span, f"declared as {word} here")],
-                help=f"give it {_ARTICLE[word]}, or declare `{name}` as something else",
-            )
-            raise Poisoned
-
-    def block_inputs(self, block: Block, layer: Layer, refs: Refs, name: str) -> dict[str, Ref]:
-        ports = [pattern.name for pattern in block.inputs] or ["x"]
-        if isinstance(refs, dict):
-            given = dict(refs)
-        else:
-            if len(refs) > len(ports):
-                self.diagnostics.error(
-                    "NS307",
-                    f"`{name}`: block `{block.name}` takes {len(ports)} input{'s' if len(ports) > 1 else ''} "
-                    f"({_words(ports)}), and gets {len(refs)}",
-                    layer.span,
-                    labels=[Label(block.span, "defined here")],
-                    help="a block takes what stands under its `inputs`; one without them takes a single tensor `x`",
-                )
-                raise Poisoned
-            given = dict(zip(ports, refs, strict=False))
-        missing = [port for port in ports if port not in given]
-        unknown = [port for port in given if port not in ports]
-        for port in unknown:
-            near = closest(port, missing)
-            self.diagnostics.error(
-                "NS307",
-                f"block `{block.name}` has no input `{port}`",
-                layer.input_spans.get(port, layer.span),
-                labels=[Label(block.span, "defined here")],
-                help=f"did you mean `{near}`?" if near else f"it takes {_words(ports)}",
-            )
-        if unknown:
-            raise Poisoned
-        if missing:
-            self.diagnostics.error(
-                "NS307",
-                f"`{name}`: block `{block.name}` also needs {_words(missing)}",
-                layer.span,
-                labels=[Label(block.span, "defined here")],
-                help=f"it takes {_words(ports)}: name each in `from`",
-            )
-            raise Poisoned
-        return {port: given[port] for port in ports}
-
-    def only(self, layer: Layer, refs: Refs) -> Ref:
-        """The one tensor that a group takes."""
-        if isinstance(refs, tuple) and len(refs) == 1:
-            return refs[0]
-        self.diagnostics.error(
-            "NS307",
-            f"a group of layers takes one tensor by `from`, and gets {len(refs)}"
-            if isinstance(refs, tuple)
-            else "a group of layers takes one tensor by `from`, and no names for it",
-            layer.span,
-            help="its layers may read whatever stands around the group by its name",
         )
         raise Poisoned
 
@@ -498,86 +311,8 @@ def facts(entry: Entry) -> Facts:
     return known[1]
 
 
-_ARTICLE = {
-    "int": "an integer",
-    "float": "a number",
-    "bool": "true or false",
-    "str": "a string",
-    "list": "a list",
-}
-
-
-def name_span(value: Value, text: str) -> Span:
-    """Where a tensor's name stands in an arithmetic text."""
-    from netspec.expressions.parser import name_span as find
-
-    return find(value.scalar, text) if value.scalar is not None else value.span
-
-
-def renamed(inside: Any, let: Value, names: Mapping[str, Origin | Traced]) -> Origin | Traced:
-    """A `let` of a block in its caller's names, put together only when somebody asks."""
-    if not isinstance(inside, int) or isinstance(inside, bool):
-        return rename(let.expr, names)
-    outer = frozenset().union(*(names_of(names[name]) if name in names else (name,) for name in let.names))
-    known = dict(names)
-    return Traced(int(inside), lambda: rename(let.expr, known), outer) if outer else Literal(int(inside))
-
-
-def title(node: Node) -> str:
-    """A layer in messages: by its name, in a list by what it is."""
-    if node.layer.name is not None:
-        return f"`{node.name}`"
-    return f"this `{node.op.entry.name}`" if isinstance(node.op, Call) else "this layer"
-
-
-def shown_type(type_: TypeLike) -> str:
-    """A type in messages, its dtype where it is not the usual one."""
-    if isinstance(type_, ListType) or type_.dtype == "float32":
-        return str(type_)
-    return f"{type_} {type_.dtype}"
-
-
-def untraced_type(type_: TypeLike) -> TypeLike:
-    """A type without the origins of its sizes."""
-    if isinstance(type_, TensorType):
-        return TensorType(untraced(type_.shape), type_.dtype)
-    return ListType(tuple(TensorType(untraced(item.shape), item.dtype) for item in type_.items))
-
-
-def translate_type(type_: TypeLike, names: Mapping[str, Origin | Traced]) -> TypeLike:
-    """A type of a block's scope in its caller's."""
-    if isinstance(type_, TensorType):
-        return TensorType(tuple(translate(size, names) for size in type_.shape), type_.dtype)
-    return ListType(tuple(TensorType(tuple(translate(s, names) for s in i.shape), i.dtype) for i in type_.items))
-
-
-def weights(instance: Instance, prefix: str = "") -> list[tuple[str, Any]]:
-    """The inferred arguments below an instance by path: what decides the shapes of its weights."""
-    found: list[tuple[str, Any]] = []
-    for node in instance.nodes:
-        if isinstance(node.op, Call):
-            found += [(f"{prefix}{node.name}.{k}", a.value) for k, a in node.op.arguments.items() if a.inferred]
-        elif isinstance(node.op, Apply):
-            found += weights(node.op.instance, f"{prefix}{node.name}.")
-    return found
-
-
-def _origin(argument: Argument) -> Origin:
-    if isinstance(argument.origin, Literal | Opaque) and isinstance(argument.value, int):
-        return origin_of(argument.value)
-    return argument.origin
-
-
-def _default_origin(argument: Argument, names: Mapping[str, Origin | Traced]) -> Origin:
-    return rename(argument.origin, names)
-
-
 def _mend(value: Value, result: Any, entry: Entry) -> str:
     """The help for a value that an argument does not take."""
     if isinstance(result, float) and value.scalar is not None and "/" in value.scalar.text:
         return "`//` gives a whole number, and so do `int(…)` and `round(…)`"
     return f"see `netspec explain {entry.name}`"
-
-
-def _words(names: list[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)

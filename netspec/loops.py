@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from netspec.calls import translate_type
+from netspec.call_parts import translate_type
 from netspec.diagnostics import Diagnostics
 from netspec.expressions import ExpressionError, Literal, Name, Subscript, describe, evaluate, free_names
 from netspec.frame import Frame, Poisoned

@@ -1,0 +1,206 @@
+"""A block as a layer: its arguments, its inputs, and its sizes in the names of its caller."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from netspec.catalog.entry import TypeLike
+from netspec.diagnostics import Label
+from netspec.expressions import Literal
+from netspec.frame import Poisoned
+from netspec.mistakes import got
+from netspec.origins import Opaque, Origin, Traced, names_of, origin_of, rename, untraced
+from netspec.patterns import size_name
+from netspec.program import Apply, Argument, Instance, Ref
+from netspec.shapes import TensorType
+from netspec.spec import Block, Layer, Value
+from netspec.suggest import suggest as closest
+
+if TYPE_CHECKING:
+    pass
+
+from netspec.call_parts import CallParts, Refs, _words, translate_type, untraced_type
+
+
+def renamed(inside: Any, let: Value, names: Mapping[str, Origin | Traced]) -> Origin | Traced:
+    """A `let` of a block in its caller's names, put together only when somebody asks."""
+    if not isinstance(inside, int) or isinstance(inside, bool):
+        return rename(let.expr, names)
+    outer = frozenset().union(*(names_of(names[name]) if name in names else (name,) for name in let.names))
+    known = dict(names)
+    return Traced(int(inside), lambda: rename(let.expr, known), outer) if outer else Literal(int(inside))
+
+
+def _origin(argument: Argument) -> Origin:
+    if isinstance(argument.origin, Literal | Opaque) and isinstance(argument.value, int):
+        return origin_of(argument.value)
+    return argument.origin
+
+
+def _default_origin(argument: Argument, names: Mapping[str, Origin | Traced]) -> Origin:
+    return rename(argument.origin, names)
+
+
+_ARTICLE = {
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a string",
+    "list": "a list",
+}
+
+
+class BlockCaller(CallParts):
+    """Makes the operation of a node that is a block."""
+
+    def apply(
+        self, block: Block, layer: Layer, preset: Mapping[str, Argument], env: Mapping[str, Any], refs: Refs, name: str
+    ) -> tuple[Apply, dict[str, TypeLike]]:
+        stated = {**preset, **self.block_arguments(block, layer, env)}
+        ports = self.block_inputs(block, layer, refs, name)
+        values: dict[str, Any] = {}
+        names: dict[str, Origin | Traced] = {}
+        for param in block.params.values():
+            if param.name in stated:
+                argument = stated[param.name]
+            elif param.default is not None:
+                argument = self.elaborator.argument(param.default, values)
+            else:
+                self.diagnostics.error(
+                    "NS107",
+                    f"`{name}`: block `{block.name}` needs `{param.name}`",
+                    layer.span,
+                    labels=[Label(param.span, "declared here, without a default")],
+                    help=f"add `{param.name}: …`",
+                )
+                raise Poisoned
+            self.check_word(param.word, param.name, argument.value, layer, block)
+            values[param.name] = argument.value
+            names[param.name] = _origin(argument) if param.name in stated else _default_origin(argument, names)
+        given = {port: ref.type for port, ref in ports.items()}
+        instance = self.elaborator.instantiate(
+            block,
+            {k: untraced(v) for k, v in values.items()},
+            {p: untraced_type(t) for p, t in given.items()},
+            layer.span,
+            {port: self.labels(ref) for port, ref in ports.items()},
+        )
+        if instance.failed:
+            raise Poisoned
+        self.name_sizes(instance, given, names)
+        for let, value in block.let.items():
+            names[let] = renamed(instance.scope[let], value, names)
+        types = {output: translate_type(ref.type, names) for output, ref in instance.outputs.items()}
+        return Apply(instance, stated, ports), types
+
+    def name_sizes(self, instance: Instance, given: Mapping[str, TypeLike], names: dict[str, Origin | Traced]) -> None:
+        """What the sizes bound by the block's inputs are in the caller's scope."""
+        for port, inside in instance.inputs.items():
+            outside = given[port]
+            if not isinstance(inside, TensorType) or not isinstance(outside, TensorType):
+                continue
+            for axis, (bound, size) in enumerate(zip(inside.shape, outside.shape, strict=True)):
+                if not isinstance(bound, int):
+                    continue
+                origin = origin_of(bound)
+                for name in (getattr(origin, "id", None), size_name(port, axis)):
+                    if name is not None and name not in names:
+                        names[name] = size if isinstance(size, Traced) else Literal(size)
+
+    def block_arguments(self, block: Block, layer: Layer, env: Mapping[str, Any]) -> dict[str, Argument]:
+        stated: dict[str, Argument] = {}
+        failed = False
+        for name, value in layer.arguments.items():
+            if name not in block.params:
+                near = closest(name, block.params)
+                self.diagnostics.error(
+                    "NS106",
+                    f"block `{block.name}` has no parameter `{name}`",
+                    layer.argument_spans.get(name, value.span),
+                    labels=[Label(block.span, "defined here")],
+                    help=f"did you mean `{near}`?"
+                    if near
+                    else f"it has {_words(list(block.params))}"
+                    if block.params
+                    else "it has none: declare it under the block's `params`",
+                )
+                failed = True
+                continue
+            try:
+                stated[name] = self.elaborator.argument(value, env)
+            except Poisoned:
+                failed = True
+        if failed:
+            raise Poisoned
+        return stated
+
+    def check_word(self, word: str, name: str, value: Any, layer: Layer, block: Block) -> None:
+        kinds: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str, "list": list}
+        if word not in kinds:
+            return
+        fits = isinstance(value, kinds[word]) and (word == "bool" or not isinstance(value, bool))
+        if not fits:
+            span = layer.arguments[name].span if name in layer.arguments else layer.span
+            self.diagnostics.error(
+                "NS103",
+                f"`{name}` of block `{block.name}` takes {_ARTICLE[word]}, and got {got(value)}",
+                span,
+                labels=[Label(block.params[name].span, f"declared as {word} here")],
+                help=f"give it {_ARTICLE[word]}, or declare `{name}` as something else",
+            )
+            raise Poisoned
+
+    def block_inputs(self, block: Block, layer: Layer, refs: Refs, name: str) -> dict[str, Ref]:
+        ports = [pattern.name for pattern in block.inputs] or ["x"]
+        if isinstance(refs, dict):
+            given = dict(refs)
+        else:
+            if len(refs) > len(ports):
+                self.diagnostics.error(
+                    "NS307",
+                    f"`{name}`: block `{block.name}` takes {len(ports)} input{'s' if len(ports) > 1 else ''} "
+                    f"({_words(ports)}), and gets {len(refs)}",
+                    layer.span,
+                    labels=[Label(block.span, "defined here")],
+                    help="a block takes what stands under its `inputs`; one without them takes a single tensor `x`",
+                )
+                raise Poisoned
+            given = dict(zip(ports, refs, strict=False))
+        missing = [port for port in ports if port not in given]
+        unknown = [port for port in given if port not in ports]
+        for port in unknown:
+            near = closest(port, missing)
+            self.diagnostics.error(
+                "NS307",
+                f"block `{block.name}` has no input `{port}`",
+                layer.input_spans.get(port, layer.span),
+                labels=[Label(block.span, "defined here")],
+                help=f"did you mean `{near}`?" if near else f"it takes {_words(ports)}",
+            )
+        if unknown:
+            raise Poisoned
+        if missing:
+            self.diagnostics.error(
+                "NS307",
+                f"`{name}`: block `{block.name}` also needs {_words(missing)}",
+                layer.span,
+                labels=[Label(block.span, "defined here")],
+                help=f"it takes {_words(ports)}: name each in `from`",
+            )
+            raise Poisoned
+        return {port: given[port] for port in ports}
+
+    def only(self, layer: Layer, refs: Refs) -> Ref:
+        """The one tensor that a group takes."""
+        if isinstance(refs, tuple) and len(refs) == 1:
+            return refs[0]
+        self.diagnostics.error(
+            "NS307",
+            f"a group of layers takes one tensor by `from`, and gets {len(refs)}"
+            if isinstance(refs, tuple)
+            else "a group of layers takes one tensor by `from`, and no names for it",
+            layer.span,
+            help="its layers may read whatever stands around the group by its name",
+        )
+        raise Poisoned

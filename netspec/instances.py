@@ -1,0 +1,217 @@
+"""An instance of a block: made once for each distinct use, its inputs bound, its outputs named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from netspec.catalog.entry import TypeLike
+from netspec.diagnostics import Diagnostics, Label, Span
+from netspec.frame import Frame, Poisoned
+from netspec.loops import Loops
+from netspec.origins import untraced
+from netspec.patterns import bind, declare
+from netspec.program import Factory, Instance, Node, Ref, Reuse, Skip
+from netspec.shapes import Problem, TensorType
+from netspec.spec import Block, Body, Input, Layer, Spec
+
+UNNAMED = Input(name="x", span=Span("", 0, 0, 0, 0))
+"""What a block without `inputs` takes."""
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, Factory):
+        arguments = tuple((name, _hashable(argument.value)) for name, argument in value.arguments.items())
+        return ("factory", id(value.target), arguments)
+    if isinstance(value, list):
+        return tuple(_hashable(item) for item in value)
+    plain = untraced(value)
+    return (type(plain).__name__, plain)
+
+
+class Instances(Loops):
+    """The part of the elaboration that makes instances."""
+
+    def body(
+        self,
+        body: Body,
+        frame: Frame,
+        env: Mapping[str, Any],
+        incoming: Ref | None,
+        loops: tuple[tuple[Layer, int], ...],
+    ) -> tuple[list[Node], Ref | None]:
+        """The nodes of a list or mapping of layers in the file's order, and what the last of them gives."""
+        raise NotImplementedError
+
+    def __init__(self, spec: Spec, diagnostics: Diagnostics) -> None:
+        super().__init__(spec, diagnostics)
+        self.memo: dict[Any, Instance] = {}
+
+    def model(self, block: Block) -> Instance:
+        scope: dict[str, Any] = {}
+        instance = Instance(block=block, group=False, scope=scope, inputs={})
+        try:
+            for name, param in block.params.items():
+                if param.default is None:
+                    self.diagnostics.error(
+                        "NS315",
+                        f"the model's parameter `{name}` has no value",
+                        param.span,
+                        help=f"give it one, as in `{name}: 10`, or with `--set params.{name}=10`",
+                    )
+                    raise Poisoned
+                scope[name] = self.bind_param(name, self.argument(param.default, scope).value)
+            for pattern in block.inputs:
+                for dim in pattern.shape or ():
+                    if dim.kind in ("symbol", "multiple") and dim.symbol in scope:
+                        self.diagnostics.error(
+                            "NS316",
+                            f"`{dim.symbol}` is a parameter: as a size it is written `${dim.symbol}`",
+                            dim.span,
+                            help=f"write `${dim.symbol}`, or give the size a name of its own",
+                        )
+                        raise Poisoned
+            sizes: dict[str, Any] = {}
+            for pattern in block.inputs:
+                given = declare(pattern, lambda dim: self.dim(dim, scope))
+                if pattern.shape is None:
+                    self.diagnostics.error(
+                        "NS317",
+                        f"the model's input `{pattern.name}` needs a shape",
+                        pattern.span,
+                        help=f"write `{pattern.name}: {{shape: [N, 128], dtype: {pattern.dtype or 'float32'}}}`",
+                    )
+                    raise Poisoned
+                bound = bind(pattern, given, sizes, lambda dim: self.dim(dim, scope))
+                assert isinstance(bound, TensorType)
+                instance.inputs[pattern.name] = given
+            scope.update({name: size for name, size in sizes.items() if not isinstance(size, int)})
+            self.fill(instance)
+        except Poisoned:
+            instance.failed = True
+        return instance
+
+    def instantiate(
+        self,
+        block: Block,
+        values: dict[str, Any],
+        given: dict[str, TypeLike],
+        span: Span,
+        labels: Mapping[str, list[Label]],
+    ) -> Instance:
+        """The instance of a block for these arguments and input types; one that was made before is shared.
+
+        `span` is where the block is used, `labels` where each input comes from.
+        """
+        key = (
+            id(block),
+            tuple((param, _hashable(value)) for param, value in values.items()),
+            tuple((port, type_) for port, type_ in given.items()),
+        )
+        if block in self.using:
+            chain = " → ".join([*(b.name for b in self.using[self.using.index(block) :]), block.name])
+            self.diagnostics.error(
+                "NS312",
+                f"block `{block.name}` contains itself ({chain})",
+                span,
+                labels=[Label(block.span, "defined here")],
+                help="repeat a block with `for` or `repeat`, not by using it inside itself",
+            )
+            raise Poisoned
+        known = self.memo.get(key)
+        if known is not None:
+            return known
+        scope: dict[str, Any] = {param: self.bind_param(param, value) for param, value in values.items()}
+        instance = Instance(block=block, group=False, scope=scope, inputs={})
+        self.memo[key] = instance
+        self.using.append(block)
+        self.diagnostics.enter(block, values, span)
+        try:
+            self.bind_inputs(instance, given, labels)
+            self.fill(instance)
+        except Poisoned:
+            instance.failed = True
+        finally:
+            self.using.pop()
+            self.diagnostics.leave()
+        return instance
+
+    def bind_inputs(self, instance: Instance, given: dict[str, TypeLike], labels: Mapping[str, list[Label]]) -> None:
+        block = instance.block
+        for pattern in block.inputs or (UNNAMED,):
+            if pattern.name not in given:
+                continue
+            bound = bind(pattern, given[pattern.name], instance.scope, lambda dim: self.dim(dim, instance.scope))
+            if isinstance(bound, Problem):
+                use = self.diagnostics.uses[-1].span
+                self.diagnostics.error(
+                    bound.code,
+                    bound.message,
+                    use,
+                    labels=[Label(pattern.span, f"`{pattern.name}` of `{block.name}`"), *labels[pattern.name]],
+                    help=bound.help or f"give `{block.name}` another tensor, or change its `inputs`",
+                )
+                raise Poisoned
+            instance.inputs[pattern.name] = bound
+
+    def fill(self, instance: Instance) -> None:
+        """Elaborate the body of a block whose values and inputs are bound."""
+        block, scope = instance.block, instance.scope
+        for name, value in block.let.items():
+            scope[name] = self.bind_param(name, self.argument(value, scope).value)
+        inputs: dict[str, Ref | None] = {name: Ref(None, name, type_) for name, type_ in instance.inputs.items()}
+        default = next(iter(inputs.values()), None)
+        frame = Frame(instance, None, default, names=dict(inputs))
+        nodes, last = self.body(block.body, frame, scope, default, ())
+        instance.nodes, instance.order = nodes, frame.order
+        self.finish(instance, frame, block, last)
+
+    def finish(self, instance: Instance, frame: Frame, block: Block, last: Ref | None) -> None:
+        if block.outputs is None:
+            if last is None:
+                raise Poisoned
+            instance.outputs = {"": last}
+        else:
+            failed = False
+            for name, value in block.outputs.items():
+                try:
+                    instance.outputs[name] = self.resolve(value, frame, instance.scope)
+                except Poisoned:
+                    failed = True
+            if failed:
+                raise Poisoned
+        self.warn_unused(instance)
+
+    def warn_unused(self, instance: Instance) -> None:
+        used: set[int] = set()
+        shared: set[int] = set()
+        waiting = [ref.node for ref in instance.outputs.values() if ref.node]
+        while waiting:
+            node = waiting.pop()
+            if id(node) in used:
+                continue
+            used.add(id(node))
+            waiting.extend(ref.node for ref in node.inputs if ref.node)
+            if isinstance(node.op, Reuse):
+                shared.add(id(node.op.target))
+        # Of a branch that leads nowhere only the end is told.
+        read = shared | {id(ref.node) for node in instance.nodes for ref in node.inputs}
+        for node in instance.nodes:
+            if id(node) not in used | read and not isinstance(node.op, Skip):
+                self.diagnostics.warning(
+                    "NS304",
+                    f"nothing uses the output of `{node.name}`",
+                    node.layer.span,
+                    help="name it in `outputs` or in another layer's `from`, or take it out",
+                )
+        if instance.block is self.spec.model:
+            refs = [*instance.outputs.values(), *(ref for node in instance.nodes for ref in node.inputs)]
+            named = {ref.name for ref in refs if ref.node is None}
+            for pattern in instance.block.inputs:
+                if pattern.name not in named:
+                    self.diagnostics.warning(
+                        "NS304",
+                        f"nothing reads the input `{pattern.name}`",
+                        pattern.span,
+                        help="name it in a layer's `from`, or take it out",
+                    )
