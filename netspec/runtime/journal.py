@@ -6,13 +6,15 @@ import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from netspec.runtime.progress import Bar
 
 if TYPE_CHECKING:
     from netspec.runtime.loop import Progress
 
+MOST_LINES: Final = 200
+"""A run of more epochs prints some of them; `metrics.csv` has them all."""
 _PLAIN = ("epoch", "step", "lr", "seconds", "withheld")
 
 
@@ -68,7 +70,9 @@ class Journal:
                     self._writer.add_scalar(f"{figure}/{split}_epoch", value, int(row["step"]))
             self._writer.flush()
         self._before = (0.0, 0, int(row["epoch"]))
-        self.say(self.line(row))
+        number = int(row["epoch"])
+        if self.epochs is None or number % max(1, self.epochs // MOST_LINES) == 0 or number == self.epochs:
+            self.say(self.line(row))
 
     def log(self, progress: Progress, rate: float) -> None:
         """Note the mean loss since the last time. It reads the sum from the device."""

@@ -114,6 +114,8 @@ class Job:
     saved: tuple[int, ...] = ()
     """The `mark` of the last state that was handed to the saver, or restored."""
     saved_at: float = 0.0
+    began: float = 0.0
+    """When the run would have begun, had all its sessions followed one another."""
 
 
 def fit(job: Job) -> None:
@@ -129,10 +131,11 @@ def fit(job: Job) -> None:
     train_metrics = job.metrics if job.metrics and job.val is None else None
     save_every = recipe.checkpoint.every.steps if recipe.checkpoint.every else None
     job.saved_at = time.monotonic()
+    job.began = job.saved_at - progress.seconds
 
     while not finished(job):
         model.train()
-        started, skipped = time.monotonic(), guard.read()
+        skipped = guard.read()
         for batch in () if reached(job) else job.train.batches(progress.epoch, start=progress.batch):
             with job.context():
                 outputs = objective.forward(batch)
@@ -182,12 +185,12 @@ def fit(job: Job) -> None:
 
         if guard.read() >= LIMIT:
             give_up(job)
-        progress.seconds += time.monotonic() - started
         if stop.signal or not close_epoch(job, withheld=guard.withheld - skipped):
             break
     if job.saved != mark(progress):
         save(job)
     job.saver.wait()
+    progress.seconds = time.monotonic() - job.began
 
 
 def reached(job: Job) -> bool:
@@ -281,7 +284,6 @@ def evaluate(
 def close_epoch(job: Job, *, withheld: int) -> bool:
     """Evaluate, write the epoch's row, advance the schedule, save where it is time. False where a signal came first."""
     progress, checkpoint = job.progress, job.recipe.checkpoint
-    started = time.monotonic()
     row: dict[str, float] = {"epoch": progress.epoch + 1, "step": progress.step}
     row["train.loss"] = float(progress.loss) / progress.samples if progress.samples else math.nan
     if job.val is None:
@@ -291,7 +293,7 @@ def close_epoch(job: Job, *, withheld: int) -> bool:
         if figures is None:
             return False
         row |= {f"val.{name}": value for name, value in figures.items()}
-    progress.seconds += time.monotonic() - started
+    progress.seconds = time.monotonic() - job.began
     row |= {"lr": job.schedule.rate, "seconds": round(progress.seconds, 3), "withheld": withheld}
     progress.history.append(row)
     job.journal.row(row)
@@ -337,6 +339,7 @@ def save(job: Job) -> None:
 def take(job: Job) -> Snapshot:
     """A copy of all that the run needs to go on from here, bit for bit."""
     progress = job.progress
+    progress.seconds = time.monotonic() - job.began
     row = progress.history[-1] if progress.history else {}
     monitor = job.recipe.checkpoint.monitor
     return snapshot(

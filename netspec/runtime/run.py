@@ -24,7 +24,7 @@ from netspec.runtime.loop import Job, evaluate, finished, fit
 from netspec.runtime.plots import draw_curves
 from netspec.runtime.prepare import Telling, prepare, used_fields
 from netspec.runtime.resolved import resolved_text
-from netspec.runtime.state import restore_random_state, seed_everything
+from netspec.runtime.state import random_state, restore_random_state, seed_everything
 
 Style = Literal["auto", "bar", "plain", "none"]
 
@@ -81,6 +81,7 @@ def train(
         source = import_source(folder / directory.MODEL)
         seed_everything(recipe.seed)
         model = model_class(source)().to(device)
+        start = loaded.state["random"] if loaded is not None else random_state(device)
         opened = data if data is not None else open_recipe_data(program, device, loaded)
         try:
             job, threads = prepare(
@@ -94,7 +95,7 @@ def train(
                 say(title)
                 if loaded is not None:
                     say(f"going on after {count(job.progress.step, 'step')}, from {loaded.stored.path.name}")
-            done = conduct(job, folder, opened.splits, loaded, program.name)
+            done = conduct(job, folder, opened.splits, start, program.name)
         except torch.OutOfMemoryError as error:
             raise RunError(
                 "NS910",
@@ -109,18 +110,19 @@ def train(
     return done
 
 
-def conduct(job: Job, folder: Path, splits: Mapping[str, Any], loaded: Loaded | None, name: str) -> Run:
-    """Train to the end or to a signal, look at the results, and write down what there is to write."""
-    if loaded is not None:
-        checkpoint.clear_temporary(folder / directory.CHECKPOINTS)
+def conduct(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[str, Any], name: str) -> Run:
+    """Train to the end or to a signal, look at the results, and write down what there is to write.
+
+    `start` is the state of the global generators with which training begins or goes on.
+    """
+    checkpoint.clear_temporary(folder / directory.CHECKPOINTS)
     progress, stop = job.progress, job.stop
     job.journal.open(progress.history, progress.step)
     chosen: Path | None = None
     results: dict[str, dict[str, float]] = {}
     try:
         with stop.listening():
-            if loaded is not None:
-                restore_random_state(loaded.state["random"], job.device)  # last: what was built may have drawn from it
+            restore_random_state(start, job.device)  # what was imported and built since then may have drawn from them
             fit(job)
             if finished(job):
                 chosen, results = judge(job, folder, splits)
