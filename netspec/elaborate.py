@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from netspec import catalog
+from netspec.calls import Caller
 from netspec.catalog.entry import Entry, TypeLike
 from netspec.diagnostics import Diagnostics, Label
 from netspec.expressions import (
