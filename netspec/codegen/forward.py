@@ -19,6 +19,7 @@ from netspec.spec import Value
 
 if TYPE_CHECKING:
     from netspec.codegen.constructor import Constructor
+from netspec.codegen.steps import Steps, all_nodes, find_twins, flat, rename
 
 WRAPS = ("norm", "activation", "dropout")
 DEEPEST = 3
@@ -396,92 +397,6 @@ class Forward:
             if isinstance(value, Dim) and value == size and name.isidentifier():
                 return name
         return str(size)
-
-
-class Steps:
-    """The nodes in the order of execution, groups without modules dissolved; references lead to what is really
-    computed.
-    """
-
-    def __init__(self, passes: Any) -> None:
-        self.passes = passes
-        self.nodes: list[Node] = []
-        self.inputs: dict[int, dict[str, Any]] = {}
-        self.outer: dict[int, tuple[Apply, Node]] = {}
-        """For a node inside a dissolved group: the group's call and its node."""
-
-    def actual(self, ref: Ref, reader: Node | None = None) -> Ref:
-        if ref.node is None:
-            if reader is not None and id(reader) in self.outer:
-                group, owner = self.outer[id(reader)]
-                return self.actual(group.inputs[ref.name], owner)
-            return ref
-        node = ref.node
-        if isinstance(node.op, Apply) and node.key is None:
-            inner = node.op.instance.outputs[""]
-            if inner.node is None:
-                return self.actual(node.op.inputs[inner.name], node)
-            return self.actual(inner)
-        if self.passes(node):
-            return self.actual(next(iter(node.inputs)), node)
-        return ref
-
-    def refs(self, node: Node) -> list[Ref]:
-        found: list[Ref] = []
-        for ref in self.inputs[id(node)].values():
-            found += ref if isinstance(ref, tuple) else (ref,)
-        return found
-
-
-def flat(instance: Instance, passes: Any) -> Steps:
-    steps = Steps(passes)
-
-    def visit(current: Instance, outer: tuple[Apply, Node] | None) -> None:
-        for node in current.order:
-            if outer is not None:
-                steps.outer[id(node)] = outer
-            if isinstance(node.op, Apply) and node.key is None:
-                visit(node.op.instance, (node.op, node))
-            elif not passes(node):
-                steps.nodes.append(node)
-                steps.inputs[id(node)] = {
-                    port: tuple(steps.actual(one, node) for one in ref)
-                    if isinstance(ref, tuple)
-                    else steps.actual(ref, node)
-                    for port, ref in node.op.inputs.items()
-                }
-
-    visit(instance, None)
-    return steps
-
-
-def all_nodes(instance: Instance) -> list[Node]:
-    nodes: list[Node] = []
-    for node in instance.order:
-        nodes.append(node)
-        if isinstance(node.op, Apply) and node.key is None:
-            nodes += all_nodes(node.op.instance)
-    return nodes
-
-
-def find_twins(writer: Constructor, instances: list[Instance]) -> dict[int, list[Node]]:
-    """For each node of the first instance, the same written layer's node in every instance."""
-    columns = [all_nodes(instance) for instance in instances]
-    shapes = {tuple(node.name for node in column) for column in columns}
-    if len(shapes) > 1:
-        names = frozenset().union(
-            *(free_names(n.layer.condition.expr) for c in columns for n in c if n.layer.condition is not None)
-        )
-        writer.give_up_on(names, must=True)
-    return {id(row[0]): list(row) for row in zip(*columns, strict=True)}
-
-
-def rename(inputs: dict[str, Any], op: Any) -> dict[str, Any]:
-    """The inputs under the ports of the operation that is written, where this use left it out."""
-    ports = list(op.inputs)
-    if list(inputs) == ports:
-        return inputs
-    return dict(zip(ports, inputs.values(), strict=False))
 
 
 def positional_function(entry: Any, arguments: dict[str, str]) -> list[str]:
