@@ -236,7 +236,9 @@ class Caller(BlockCaller):
     ) -> tuple[Arithmetic, dict[str, TypeLike]]:
         assert layer.compute is not None
         scalar = layer.compute.scalar or Scalar(value=None, span=layer.compute.span)
-        found = {tensor: self.tensor(tensor, layer.compute, frame, env) for tensor in tensors(layer.compute.expr)}
+        value = layer.compute
+        named = {tensor: tensor for tensor in tensors(value.expr)}
+        found = self.elaborator.all_of(named, lambda tensor: self.tensor(tensor, value, frame, env))
         types: dict[Tensor, TensorType] = {}
         for tensor, (text, ref) in found.items():
             if isinstance(ref.type, ListType):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from netspec.diagnostics import Span
 from netspec.frame import Frame, Poisoned
@@ -13,6 +14,10 @@ from netspec.spec import Layer, Value, names_in
 from netspec.suggest import suggest
 from netspec.values import FAILED, Values
 
+K = TypeVar("K")
+V = TypeVar("V")
+R = TypeVar("R")
+
 
 class References(Values):
     """The part of the elaboration that resolves references."""
@@ -21,10 +26,11 @@ class References(Values):
         self, layer: Layer, frame: Frame, env: Mapping[str, Any], incoming: Ref | None
     ) -> tuple[Ref, ...] | dict[str, Ref]:
         """What `from` names, or the default input."""
-        if isinstance(layer.inputs, dict):
-            return {port: self.resolve(value, frame, env, incoming) for port, value in layer.inputs.items()}
         if layer.inputs is not None:
-            return tuple(self.resolve(value, frame, env, incoming) for value in layer.inputs)
+            named = isinstance(layer.inputs, dict)
+            values = layer.inputs if isinstance(layer.inputs, dict) else dict(enumerate(layer.inputs))
+            refs = self.all_of(values, lambda value: self.resolve(value, frame, env, incoming))
+            return {str(port): ref for port, ref in refs.items()} if named else tuple(refs.values())
         if incoming is None:
             if frame.default is None and not frame.order and not frame.instance.failed:
                 if self.needs_no_input(layer):
@@ -37,6 +43,16 @@ class References(Values):
                 )
             raise Poisoned
         return (incoming,)
+
+    def all_of(self, values: Mapping[K, V], resolve: Callable[[V], R]) -> dict[K, R]:
+        """What each value names. Raises Poisoned after all were looked at, so that every mistake is reported."""
+        found: dict[K, R] = {}
+        for key, value in values.items():
+            with suppress(Poisoned):
+                found[key] = resolve(value)
+        if len(found) < len(values):
+            raise Poisoned
+        return found
 
     def needs_no_input(self, layer: Layer) -> bool:
         return layer.body is not None
