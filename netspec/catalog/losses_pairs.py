@@ -90,6 +90,8 @@ def _gaussian(arguments: Arguments, inputs: Inputs) -> Inferred:
         )
     if arguments["eps"] <= 0:
         refuse(f"{name} takes an eps above 0, and got {arguments['eps']}", argument="eps", code="NS406")
+    if spread.shape != x.shape:  # torch gives it a last dimension
+        spread = TensorType((*x.shape[:-1], 1), spread.dtype)
     return reduced(arguments, x.shape, _together(x, y, spread))
 
 

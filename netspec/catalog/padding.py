@@ -51,7 +51,7 @@ def padded(name: str, x: TensorType, pads: Sequence[Size], mode: str, argument: 
 
 def _fits(name: str, x: TensorType, value: float | None) -> None:
     if value is not None and value < 0 and x.dtype == "uint8":
-        refuse(f"{name} of uint8 takes a value from 0, and got {value}", argument="value", code="NS404")
+        refuse(f"{name} of uint8 takes a value from 0, and got {value}", argument="value", code="NS406")
 
 
 def _fixed(name: str, count: int, mode: str) -> Rule:

@@ -76,6 +76,8 @@ def _cumsum(arguments: Arguments, inputs: Inputs) -> Inferred:
     x = tensor(inputs, "cumsum")
     dimension("cumsum", arguments["dim"], len(x.shape))
     _differentiable("cumsum", x, arguments["dtype"])
+    if arguments["dtype"] == "bool":
+        refuse("cumsum gives numbers, and dtype is bool", argument="dtype", code="NS402")
     return one(x.shape, arguments["dtype"] or _result("sum", x.dtype))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 
 from netspec.catalog.entry import Argument, Entry, Inferred, Role, Rule
 from netspec.catalog.rules import Arguments, Inputs, Shape, dimension, numel, one, plural, refuse, rule, tensor
@@ -29,7 +28,7 @@ def shared_out(name: str, total: Size, sizes: Sequence[Size], what: str, argumen
     for size in sizes:
         if not isinstance(size, Dim) and size < -1:
             refuse(f"{name} takes sizes, or -1 for one of them, and got {size}", argument=argument, code="NS404")
-    rest: Size = prod((size for place, size in enumerate(sizes) if place not in open_places), start=1)
+    rest = numel([size for place, size in enumerate(sizes) if place not in open_places])
     shown = TensorType(tuple(sizes))
     if not open_places:
         if rest != total:

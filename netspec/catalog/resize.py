@@ -29,7 +29,15 @@ _RANKS = {
     "bicubic": (4,),
     "trilinear": (5,),
 }
-_BYTES = ("nearest", "nearest-exact", "bilinear", "bicubic")
+
+
+def _dtypes(name: str, mode: str, x: TensorType, antialias: bool) -> None:
+    if x.dtype == "uint8" and mode in ("bilinear", "bicubic"):
+        # By kernels of the processor at hand, which fail for some sizes.
+        refuse(f'{name} with mode "{mode}" takes floating point, and got uint8', code="NS406")
+    if antialias and x.dtype in ("float16", "bfloat16"):
+        refuse(f"{name} with antialias takes float32 or float64, and got {x.dtype}", code="NS406")
+    accepting(name, x, (*FLOATING, "uint8") if mode.startswith("nearest") else FLOATING)
 
 
 def _scaled(name: str, size: Size, factor: Any) -> Size:
@@ -81,7 +89,7 @@ def _resize(name: str, fixed_mode: str | None = None) -> Rule:
                     argument="size" if factor is None else "scale_factor",
                     code="NS406",
                 )
-        accepting(name, x, (*FLOATING, "uint8") if mode in _BYTES or mode == "nearest" else FLOATING)
+        _dtypes(name, mode, x, arguments.get("antialias", False))
         return one((*x.shape[:2], *sizes), x.dtype)
 
     return infer

@@ -7,8 +7,8 @@ A rule is written as a function that answers `Inferred` or calls `refuse`; the d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import wraps
-from math import prod
+from functools import reduce, wraps
+from operator import mul
 from typing import Any, NoReturn
 
 from netspec.catalog.entry import Inferred, Rule
@@ -179,9 +179,9 @@ def inferred(
     return size
 
 
-def numel(shape: Iterable[Size]) -> Size:
-    """The number of elements."""
-    return prod(shape, start=1) if isinstance(shape, tuple) else prod(tuple(shape), start=1)
+def numel(shape: Sequence[Size]) -> Size:
+    """The number of elements. No factor of 1 is put before the sizes: one that remembers its origin would show it."""
+    return reduce(mul, shape) if shape else 1
 
 
 def surely_zero(size: Size) -> bool:
