@@ -18,12 +18,17 @@ SYMBOL_SIZE = 2
 """What a symbolic size becomes in the tensors that the doors are compared on."""
 
 
-def emitted_module(program: Program, seed: int | None = None) -> nn.Module:
-    """The model from the program's own emitted source, its weights drawn from `seed`."""
+def emitted_class(program: Program) -> type[nn.Module]:
+    """The model's class, imported from the program's own emitted source."""
     with TemporaryDirectory() as folder:
         file = Path(folder, "model.py")
         file.write_text(program.source(), encoding="utf-8")
-        made = model_class(import_source(file))
+        return model_class(import_source(file))
+
+
+def emitted_module(program: Program, seed: int | None = None) -> nn.Module:
+    """The model from the program's own emitted source, its weights drawn from `seed`."""
+    made = emitted_class(program)
     if seed is None:
         return made()
     with torch.random.fork_rng(devices=[]):

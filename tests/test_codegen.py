@@ -1,0 +1,248 @@
+"""Emitted source: it reads well, stands on its own, says what the live module says, and runs no text of a spec."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import netspec
+from netspec.codegen.printer import wrap
+from netspec.program import Program
+from netspec.runtime.verify import emitted_class, same, verify
+
+ROOT = Path(__file__).parents[1]
+SPECS = sorted(p for p in (ROOT / "specs").rglob("*.yaml") if "blocks" not in p.parts)
+
+
+def compile_mapping(model: dict[str, Any], **document: Any) -> Program:
+    return netspec.compile({"netspec": 1, "name": "net", **document, "model": model})
+
+
+# One parameter of each spec, set to another value
+
+
+def model_of(spec: Path, **params: Any) -> Program:
+    """The spec's model alone: its data may fix what is changed here."""
+    stated = yaml.safe_load(spec.read_text("utf-8"))
+    document: dict[str, Any] = {
+        "netspec": 1,
+        "extends": str(spec),
+        "remove": [k for k in ("data", "train") if k in stated],
+    }
+    return netspec.compile(document, set={f"params.{name}": value for name, value in params.items()})
+
+
+def changes(spec: Path) -> list[tuple[str, Any]]:
+    """A second value for every parameter that the emitted constructor takes."""
+    found = []
+    for name, parameter in inspect.signature(emitted_class(model_of(spec))).parameters.items():
+        value = parameter.default
+        if isinstance(value, bool):
+            found.append((name, not value))
+        elif isinstance(value, int):
+            found.append((name, value * 2))
+        elif isinstance(value, float):
+            found.append((name, value / 2))
+        elif isinstance(value, tuple) and all(isinstance(item, int) for item in value):
+            found.append((name, [max(1, item - 1) if item < 16 else item * 2 for item in value]))
+    return found
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda p: p.stem)
+def test_a_constructor_argument_does_what_the_parameter_does(spec: Path) -> None:
+    program = model_of(spec)
+    for name, value in changes(spec):
+        changed = model_of(spec, **{name: value})
+        with torch.device("meta"):
+            written = emitted_class(program)(**{name: value}).state_dict()
+            live = changed.module().state_dict()
+        assert {k: v.shape for k, v in written.items()} == {k: v.shape for k, v in live.items()}, f"{name} = {value}"
+        assert list(written) == list(live)
+
+
+def test_a_parameter_that_no_expression_carries_is_no_argument() -> None:
+    """`size` decides the width of the flattened image through eight floor divisions: too long to be written."""
+    layers: dict[str, Any] = {}
+    for i in range(8):
+        layers[f"conv{i}"] = {"type": "Conv2d", "out_channels": 2, "kernel_size": 3, "stride": 1 + i % 2}
+    layers["flat"] = "Flatten"
+    layers["fc"] = {"type": "Linear", "out_features": 2}
+    model = {"inputs": {"x": ["N", 1, "$size", "$size"]}, "layers": layers}
+    program = compile_mapping(model, params={"size": 200, "bias": True})
+    assert "size" not in inspect.signature(emitted_class(program)).parameters
+    assert verify(program) == []
+
+
+# Blocks become classes
+
+
+def test_a_block_is_one_class_whatever_its_uses() -> None:
+    program = compile_mapping(
+        {
+            "inputs": {"x": ["N", 3, 8, 8]},
+            "layers": {
+                "a": {"type": "Unit", "width": 4},
+                "b": {"type": "Unit", "width": 8, "act": "GELU"},
+                "c": {"type": "Unit", "width": 8, "act": None},
+            },
+        },
+        blocks={
+            "Unit": {
+                "params": {"width": "int", "act": "ReLU"},
+                "layers": [{"type": "Conv2d", "out_channels": "$width", "kernel_size": 1}, "$act"],
+            }
+        },
+    )
+    source = program.source()
+    assert source.count("class Unit") == 1
+    assert "act: Callable[[], nn.Module] | None = nn.ReLU" in source
+    assert verify(program) == []
+
+
+def test_uses_that_no_argument_tells_apart_get_classes_of_their_own() -> None:
+    program = compile_mapping(
+        {
+            "inputs": {"x": ["N", 4]},
+            "layers": {"a": {"type": "Unit", "kind": "LayerNorm"}, "b": {"type": "Unit", "kind": "BatchNorm1d"}},
+        },
+        blocks={"Unit": {"params": {"kind": "layer"}, "layers": {"it": {"type": "$kind"}}}},
+    )
+    source = program.source()
+    assert "class UnitLayerNorm" in source and "class UnitBatchNorm1d" in source
+    assert verify(program) == []
+
+
+def test_widths_that_grow_in_a_loop_are_a_local_variable() -> None:
+    program = compile_mapping(
+        {
+            "inputs": {"x": ["N", 3, 32, 32]},
+            "layers": {
+                "body": [
+                    {
+                        "for": {"width": "$widths"},
+                        "inline": True,
+                        "layers": [{"type": "Conv2d", "out_channels": "$width", "kernel_size": 3}, "ReLU"],
+                    }
+                ]
+            },
+        },
+        params={"widths": [4, 8, 16]},
+    )
+    source = program.source()
+    assert "for width in widths:" in source
+    assert "nn.Conv2d(in_channels, width, kernel_size=3)" in source
+    assert "in_channels = width" in source
+    wider = emitted_class(program)(widths=[5, 7])
+    assert [p.shape[0] for n, p in wider.named_parameters() if n.endswith("weight")] == [5, 7]
+
+
+# Safety
+
+TEXTS = [
+    '"""',
+    "'''",
+    "\\",
+    '\\"""',
+    "a\nimport os",
+    "{{ 7 * 7 }}",
+    "{% raw %}",
+    "'\"\\\n",
+    "\u2028",
+    "\u00e9",
+    '"',
+    "# x\ny",
+    "\x00"[:0],
+]
+
+
+LINEAR = {"inputs": {"x": ["N", 4]}, "layers": {"fc": {"type": "Linear", "out_features": 2}}}
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_no_description_becomes_code(text: str) -> None:
+    described = compile_mapping(LINEAR, description=text)
+    assert skeleton(described.source()) == skeleton(compile_mapping(LINEAR).source())
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.text(max_size=40), name=st.text(max_size=12))
+def test_strings_stay_strings(text: str, name: str) -> None:
+    program = compile_mapping(LINEAR, description=text, params={"note": text})
+    tree = ast.parse(program.source(name or None))
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call)]
+    assert {ast.unparse(c.func) for c in calls} <= {"super", "super().__init__", "nn.Linear", "self.fc"}
+
+
+def skeleton(source: str) -> str:
+    """The source without its docstrings and comments."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef) and isinstance(node.body[0], ast.Expr):
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+# Standing alone
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "generated").rglob("*.py")), ids=lambda p: p.stem)
+def test_generated_modules_import_no_netspec(file: Path) -> None:
+    tree = ast.parse(file.read_text("utf-8"))
+    roots = {
+        alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    }
+    roots |= {(node.module or "").split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert roots <= {"torch", *sys.stdlib_module_names}
+
+
+def test_resnet50_is_short() -> None:
+    lines = (ROOT / "generated/imagenet/resnet50.py").read_text("utf-8").splitlines()
+    classes = [line.split("(")[0].removeprefix("class ") for line in lines if line.startswith("class ")]
+    assert classes == ["Bottleneck", "Resnet50"]
+    assert len(lines) < 130
+
+
+# The printer
+
+NAMES = st.sampled_from(["x", "width", "in_channels", "a_rather_long_name", "kernel_size", "nn.Conv2d", "self.conv1"])
+ARGUMENTS = st.recursive(
+    st.one_of(NAMES, st.integers(0, 10**6).map(str), st.just('"text, (with) commas"')),
+    lambda inner: st.one_of(
+        st.tuples(NAMES, st.lists(inner, max_size=7)).map(lambda t: f"{t[0]}({', '.join(t[1])})"),
+        st.lists(inner, min_size=2, max_size=5).map(lambda items: f"[{', '.join(items)}]"),
+        st.tuples(inner, inner).map(lambda t: f"nn.Sequential(*({t[0]} for i in range({t[1]})))"),
+    ),
+    max_leaves=14,
+)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.tuples(ARGUMENTS, st.sampled_from([0, 4, 8, 12])), min_size=25, max_size=25))
+def test_long_statements_break_as_ruff_breaks_them(statements: list[tuple[str, int]]) -> None:
+    lines: list[str] = []
+    for text, indent in statements:
+        lines += [" " * level + "if x:" for level in range(0, indent, 4)]
+        lines += wrap(f"self.layer = {text}", indent)
+        lines += ["", *wrap(f"self.append({text})", 0)]
+    source = "\n".join(lines) + "\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "format", "--isolated", "-"], input=source, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.replace("\n\n", "\n") == source.replace("\n\n", "\n")
+
+
+def test_same_tells_tensors_apart() -> None:
+    assert same([torch.ones(2)], [torch.ones(2)])
+    assert not same(torch.ones(2), torch.ones(2, dtype=torch.float64))
+    assert not same((torch.ones(2), 1), (torch.zeros(2), 1))
