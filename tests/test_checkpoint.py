@@ -23,6 +23,13 @@ from netspec.runtime.errors import RunError
 from netspec.runtime.run import train
 from netspec.runtime.state import pack, unpack
 
+
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than these runs; test_train.py looks at the picture."""
+    monkeypatch.setattr("netspec.runtime.run.draw_curves", lambda *_: None)
+
+
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 TENSORS = st.lists(st.floats(allow_nan=False, width=32), max_size=4).map(torch.tensor)
 TREES = st.recursive(

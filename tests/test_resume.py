@@ -94,6 +94,12 @@ def assert_same(one: Path, other: Path) -> None:
     assert rows(one) == rows(other)
 
 
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than these runs; test_train.py looks at the picture."""
+    monkeypatch.setattr("netspec.runtime.run.draw_curves", lambda *_: None)
+
+
 SGD = Optimizer(type="SGD", target="torch.optim.SGD", arguments={"lr": 0.05, "momentum": 0.9})
 COSINE = Scheduler(
     type="CosineAnnealingLR",
@@ -151,6 +157,7 @@ def test_killed_at_each_step(tmp_path: Path, batches: int) -> None:
     assert_same(tmp_path / "whole", tmp_path / "killed")
 
 
+@pytest.mark.long
 def test_a_killed_process_of_its_own(tmp_path: Path) -> None:
     """The same without a fork: nothing that this process holds can help the second one."""
     script = (

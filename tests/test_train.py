@@ -133,6 +133,24 @@ def test_tensorboard_shows_epochs_and_steps(tmp_path: Path) -> None:
     assert mean == pytest.approx(run.history[0]["train.loss"], rel=1e-5)
 
 
+def test_a_terminal_gets_a_bar_and_the_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = StubProgram(MLP, recipe(length=Duration(epochs=2), log_every=1))
+    train(program, run_dir=tmp_path / "run", data=digits(), progress="bar")
+    printed = capsys.readouterr().out
+    assert "epoch 2/2  train loss" in printed
+    assert "results in" in printed
+
+
+def test_many_epochs_are_not_all_printed(tmp_path: Path) -> None:
+    said: list[str] = []
+    small = TensorData({"train": TensorStream(digits(samples=20).splits["train"].fields, batch_size=64)})
+    program = StubProgram(LINEAR, recipe(length=Duration(epochs=1000)))
+    run = train(program, run_dir=tmp_path / "run", data=small, progress="plain", say=said.append)
+    assert len(run.history) == 1000
+    assert len([line for line in said if line.startswith("epoch")]) == 200
+    assert any(line.startswith("epoch 1000/1000") for line in said)
+
+
 def test_a_dry_run_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     said: list[str] = []
@@ -279,6 +297,8 @@ class TestNotFinite:
         assert "10 updates were withheld" in caught.value.message
         assert "epoch 1, batch 15 of 20" in caught.value.message
         assert "the field `image` of the batch itself" in caught.value.message
+        summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+        assert summary["status"] == "failed" and "NS902" in summary["error"]
 
     def test_clipping_does_not_mend_them(self, tmp_path: Path) -> None:
         run = go(StubProgram(LINEAR, recipe(clip_grad=ClipGrad(norm=1.0))), tmp_path / "run", self.poisoned({3}))

@@ -116,7 +116,7 @@ def conduct(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[st
     `start` is the state of the global generators with which training begins or goes on.
     """
     checkpoint.clear_temporary(folder / directory.CHECKPOINTS)
-    progress, stop = job.progress, job.stop
+    progress, stop, path = job.progress, job.stop, folder / directory.SUMMARY
     job.journal.open(progress.history, progress.step)
     chosen: Path | None = None
     results: dict[str, dict[str, float]] = {}
@@ -126,6 +126,9 @@ def conduct(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[st
             fit(job)
             if finished(job):
                 chosen, results = judge(job, folder, splits)
+    except BaseException as error:
+        directory.write_json(path, directory.read_json(path) | {"status": "failed", "error": str(error)})
+        raise
     finally:
         job.journal.close()
         job.saver.wait()
@@ -141,7 +144,6 @@ def conduct(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[st
         results=results,
         checkpoint=chosen,
     )
-    path = folder / directory.SUMMARY
     directory.write_json(path, directory.read_json(path) | summary(done))
     return done
 
