@@ -152,7 +152,7 @@ class ObjectiveReader(TrainReader):
             if len(self.model.outputs) != 1 or len(ports) != 2:
                 self.error(
                     "NS556",
-                    f"which of its outputs ({listed(self.model.outputs)}) does the model give to {entry.name}?",
+                    f"`from` has to say what {entry.name} takes: the model gives {listed(self.model.outputs)}",
                     node.span,
                     help=f"`{{type: {entry.name}, from: [{names}]}}` with the names of outputs and fields",
                 )
