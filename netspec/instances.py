@@ -172,14 +172,7 @@ class Instances(Loops):
                 raise Poisoned
             instance.outputs = {"": last}
         else:
-            failed = False
-            for name, value in block.outputs.items():
-                try:
-                    instance.outputs[name] = self.resolve(value, frame, instance.scope)
-                except Poisoned:
-                    failed = True
-            if failed:
-                raise Poisoned
+            instance.outputs = self.all_of(block.outputs, lambda value: self.resolve(value, frame, instance.scope))
         self.warn_unused(instance)
 
     def warn_unused(self, instance: Instance) -> None:
