@@ -10,7 +10,7 @@ from netspec.diagnostics import Label
 from netspec.expressions import Literal
 from netspec.frame import Poisoned
 from netspec.mistakes import got
-from netspec.origins import Opaque, Origin, Traced, names_of, origin_of, rename, untraced
+from netspec.origins import Names, Opaque, Origin, Traced, origin_of, reach, rename, untraced
 from netspec.patterns import size_name
 from netspec.program import Apply, Argument, Instance, Ref
 from netspec.shapes import TensorType
@@ -27,7 +27,7 @@ def renamed(inside: Any, let: Value, names: Mapping[str, Origin | Traced]) -> Or
     """A `let` of a block in its caller's names, put together only when somebody asks."""
     if not isinstance(inside, int) or isinstance(inside, bool):
         return rename(let.expr, names)
-    outer = frozenset().union(*(names_of(names[name]) if name in names else (name,) for name in let.names))
+    outer = reach(let.names, names)
     known = dict(names)
     return Traced(int(inside), lambda: rename(let.expr, known), outer) if outer else Literal(int(inside))
 
@@ -60,7 +60,7 @@ class BlockCaller(CallParts):
         stated = {**preset, **self.block_arguments(block, layer, env)}
         ports = self.block_inputs(block, layer, refs, name)
         values: dict[str, Any] = {}
-        names: dict[str, Origin | Traced] = {}
+        names = Names()
         for param in block.params.values():
             if param.name in stated:
                 argument = stated[param.name]

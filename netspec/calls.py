@@ -279,7 +279,7 @@ class Caller(BlockCaller):
         except ExpressionError as error:
             report(error, value.scalar or Scalar(value=None, span=value.span), self.diagnostics)
             raise Poisoned from None
-        return text, self.elaborator.resolve_name(text, frame, name_span(value, text))
+        return text, self.elaborator.resolve_name(text, frame, lambda: name_span(value, text))
 
     def first_tensor(self, layer: Layer, frame: Frame, env: Mapping[str, Any]) -> Ref:
         """The tensor that passes where an arithmetic layer is left out: the first that it names."""

@@ -68,11 +68,17 @@ def check_rules(root: Instance, collector: Diagnostics) -> None:
         rule = site.rule
         found = everything.setdefault(id(rule), Found(rule))
         found.types.update((path, op.entry.name) for path, op in site.modules)
+        looked_at: set[int] = set()
         for path, op in site.matched():
             found.patterns.update(p for p in rule.match if entry_matches(p, op.entry, path))
+            if id(op) in looked_at:
+                continue  # another use of the same instance
+            looked_at.add(id(op))
             found.matched.add(op.entry.name)
             shapes = _parameters(op)
-            found.parameters |= shapes.keys() | _possible(op)
+            found.parameters |= shapes.keys()
+            if not {key or "weight" for key in rule.values} <= shapes.keys():
+                found.parameters |= _possible(op)
             for key, value in rule.values.items():
                 if (key or "weight") in shapes:
                     _check_value(value, key or "weight", shapes, op, site.env, diagnostics)
@@ -182,8 +188,12 @@ def _check_value(
     """A rule's value for one parameter of one layer."""
     if not _is_named(value, diagnostics):
         return
-    scope = {**env, **_numbers(op), **_fans(shapes[parameter])}
     name, arguments = initializer(value)
+    scope = (
+        {}
+        if name and all(v.literal for v in arguments.values())
+        else ({**env, **_numbers(op), **_fans(shapes[parameter])})
+    )
     if name is None:
         filled = _evaluated(value, scope, diagnostics)
         if filled is not None and (isinstance(filled, bool) or not isinstance(filled, int | float)):

@@ -188,10 +188,29 @@ def translate(value: Any, names: Mapping[str, Origin | Traced]) -> Any:
     """A number that was traced in one scope, traced in another: `names` says what each name stands for there."""
     if not isinstance(value, Traced):
         return value
-    outer = frozenset().union(*(names_of(names[name]) if name in names else (name,) for name in value.names))
+    outer = reach(value.names, names)
     if not outer:
         return int.__index__(value)
     return Traced(int.__index__(value), lambda: rename(value.origin, names), outer, min(value.depth + 1, DEEPEST))
+
+
+class Names(dict[str, Any]):
+    """What names stand for in another scope: an `Origin` or a `Traced` number each. What they lead to
+    is looked up once."""
+
+    def __init__(self, known: Mapping[str, Any] | None = None) -> None:
+        super().__init__(known or {})
+        self.reached: dict[frozenset[str], frozenset[str]] = {}
+
+
+def reach(used: frozenset[str], names: Mapping[str, Origin | Traced]) -> frozenset[str]:
+    """The names of the other scope behind these."""
+    known = names.reached.get(used) if isinstance(names, Names) else None
+    if known is None:
+        known = frozenset().union(*(names_of(names[name]) if name in names else (name,) for name in used))
+        if isinstance(names, Names):
+            names.reached[used] = known
+    return known
 
 
 def rename(origin: Origin, names: Mapping[str, Origin | Traced]) -> Origin:

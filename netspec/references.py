@@ -28,7 +28,7 @@ class References(Values):
         """What `from` names, or the default input."""
         if layer.inputs is not None:
             named = isinstance(layer.inputs, dict)
-            values = layer.inputs if isinstance(layer.inputs, dict) else dict(enumerate(layer.inputs))
+            values: dict[Any, Value] = layer.inputs if isinstance(layer.inputs, dict) else dict(enumerate(layer.inputs))
             refs = self.all_of(values, lambda value: self.resolve(value, frame, env, incoming))
             return {str(port): ref for port, ref in refs.items()} if named else tuple(refs.values())
         if incoming is None:
@@ -63,8 +63,17 @@ class References(Values):
             raise Poisoned
         return self.resolve_name(str(text), frame, value.span, incoming)
 
-    def resolve_name(self, text: str, frame: Frame, span: Span, incoming: Ref | None = None) -> Ref:
-        """The tensor of that name: a layer, an input, a port (`lstm.h_n`, `parts.0`), or `previous`."""
+    def resolve_name(
+        self, text: str, frame: Frame, place: Span | Callable[[], Span], incoming: Ref | None = None
+    ) -> Ref:
+        """The tensor of that name: a layer, an input, a port (`lstm.h_n`, `parts.0`), or `previous`.
+
+        `place` says where the name stands; it may be a function, which is asked when there is something to report.
+        """
+        known = frame.names.get(text)
+        if known is not None:
+            return known
+        span = place() if callable(place) else place
         if text == "previous":
             found = incoming or frame.previous
             if found is not None:
