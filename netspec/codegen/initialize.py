@@ -27,19 +27,30 @@ def block_rules(writer: Constructor, rules: tuple[Rule, ...], instances: list[In
     header = "for name, module in self.named_modules():" if globs else "for module in self.modules():"
     if globs:
         writer.imports.add("fnmatchcase") if any("*" in p for r in rules for p in r.match) else None
-    lines: list[Line] = [(0, header)]
+    lines: list[Line] = []
     parameters = list(dict.fromkeys(name for rule in rules for name in _names(rule)))
     if _disjoint(rules):
-        for i, rule in enumerate(rules):
-            lines.append((1, f"{'if' if i == 0 else 'elif'} {_test(writer, rule)}:"))
-            for name in _names(rule):
-                lines += _guarded(writer, rule, name, instances, 2)
-        return lines
+        fills = [
+            (rule, [line for name in _names(rule) for line in _guarded(writer, rule, name, instances)])
+            for rule in rules
+        ]
+        lines += _branches(writer, [(rule, fill) for rule, fill in fills if fill])
+        return [(0, header), *lines] if lines else []
     for parameter in parameters:
         speaking = [rule for rule in reversed(rules) if parameter in _names(rule)]
-        for i, rule in enumerate(speaking):
-            lines.append((1, f"{'if' if i == 0 else 'elif'} {_test(writer, rule)}:"))
-            lines += _guarded(writer, rule, parameter, instances, 2)
+        filled = [(rule, _guarded(writer, rule, parameter, instances)) for rule in speaking]
+        while filled and not filled[-1][1]:
+            filled.pop()
+        lines += _branches(writer, filled)
+    return [(0, header), *lines] if lines else []
+
+
+def _branches(writer: Constructor, rules: list[tuple[Rule, list[Line]]]) -> list[Line]:
+    """`if … elif …` over the rules; one that fills nothing keeps its place, for it speaks before those after it."""
+    lines: list[Line] = []
+    for i, (rule, fill) in enumerate(rules):
+        lines.append((1, f"{'if' if i == 0 else 'elif'} {_test(writer, rule)}:"))
+        lines += fill or [(2, "pass")]
     return lines
 
 
@@ -93,15 +104,15 @@ def _test(writer: Constructor, rule: Rule) -> str:
     return " or ".join(tests)
 
 
-def _guarded(writer: Constructor, rule: Rule, name: str, instances: list[Instance], level: int) -> list[Line]:
-    """The fill, behind a test where some matched module lacks the parameter."""
+def _guarded(writer: Constructor, rule: Rule, name: str, instances: list[Instance]) -> list[Line]:
+    """The fill, behind a test where some matched module lacks the parameter; nothing where all lack it."""
     present = [_call_has(op, name) for op in _matched(rule, instances)]
-    text = _fill(writer, _value(rule, name), "module", name)
-    if present and all(present):
-        return [(level, text)]
     if not any(present):
-        return [(level, "pass")] if len(_names(rule)) == 1 else []
-    return [(level, f"if module.{name} is not None:"), (level + 1, text)]
+        return []
+    text = _fill(writer, _value(rule, name), "module", name)
+    if all(present):
+        return [(2, text)]
+    return [(2, f"if module.{name} is not None:"), (3, text)]
 
 
 def _matched(rule: Rule, instances: list[Instance]) -> list[Call]:
