@@ -33,10 +33,13 @@ STAIRCASE = (
     (
         "elaborate",
         "arithmetic",
+        "block_calls",
+        "call_parts",
         "calls",
         "frame",
         "initialization",
         "initialization_check",
+        "instances",
         "loops",
         "mistakes",
         "order",
