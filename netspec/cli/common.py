@@ -94,9 +94,10 @@ def load(args: argparse.Namespace, path: str | Path, *, model_only: bool = False
 
 
 def program_of_run(args: argparse.Namespace) -> tuple[Program | None, bool]:
-    """The program of the spec that a run keeps, and whether it is good; None for what is no run."""
+    """The program of the spec that a run keeps, and whether it is good; None for what is no run. Training is over: what
+    could be said about it is not said again."""
     resolved = Path(args.run_dir, "resolved.yaml")
-    return check(resolved, args.overrides) if resolved.is_file() else (None, True)
+    return check(resolved, args.overrides, model_only=True) if resolved.is_file() else (None, True)
 
 
 def report(diagnostics: Diagnostics) -> None:
