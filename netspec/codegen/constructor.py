@@ -52,7 +52,7 @@ class Constructor(Repeats):
         if not rows:
             return
         name = rows[0].name
-        condition = self.condition(layer, rows)
+        condition = self.guard(layer, rows)
         made = [node for node in rows if not isinstance(node.op, Skip)]
         if condition == "False" or not made:
             self.attach(owner, name, "nn.Identity()")
@@ -197,7 +197,7 @@ class Constructor(Repeats):
         expr = self.resolve(layer.type.expr)
         if not isinstance(expr, Name):
             return False
-        return any(instance.scope.get(expr.id) is None for instance in self.plan.instances)
+        return any(instance.scope.get(expr.id, expr) is None for instance in self.plan.instances)
 
     def repeated(self, layer: Layer, nodes: Rows, instances: list[Instance]) -> str | None:
         """`nn.Sequential(*(Block(…) for i in range(depth)))`, where the copies hand on no size and depend on no
@@ -252,8 +252,8 @@ class Constructor(Repeats):
         if guard == "False" or (not rows and guard == "True"):
             return
         if not rows:
-            assert layer.condition is not None
-            self.give_up_on(free_names(layer.condition.expr))
+            deciding = [value for value in (layer.condition, layer.type) if value is not None]
+            self.give_up_on(frozenset().union(*(free_names(value.expr) for value in deciding)))
             return
         if guard != "True" or layer.body is not None or layer.initialize:
             flush()
@@ -279,13 +279,26 @@ class Constructor(Repeats):
         self.level -= 1
 
     def guard(self, layer: Layer, rows: Rows) -> str:
-        condition = self.condition(layer, rows) if layer.condition is not None else "True"
-        if condition == "True" and layer.type is not None and not layer.type.literal:
-            if self.is_frozen_null(layer):
-                return "False"
-            if self.may_be_null(layer):
-                return f"{self.text(layer.type.expr)} is not None"
-        return condition
+        """Python for whether the layer is there: its `if`, and its type where that may be null."""
+        condition, present = self.condition(layer, rows), self.presence(layer, rows)
+        if "False" in (condition, present):
+            return "False"
+        if "True" in (condition, present):
+            return present if condition == "True" else condition
+        return f"{present} and {f'({condition})' if ' or ' in condition or ' if ' in condition else condition}"
+
+    def presence(self, layer: Layer, rows: Rows) -> str:
+        """Python for whether `type: $act` names a layer: "True" or "False" where it is decided for this class."""
+        if layer.type is None or layer.type.literal:
+            return "True"
+        if self.is_frozen_null(layer):
+            return "False"
+        if not self.may_be_null(layer):
+            return "True"
+        if rows and all(isinstance(node.op, Skip) for node in rows):
+            self.give_up_on(free_names(layer.type.expr))
+            return "False"
+        return f"{self.text(layer.type.expr)} is not None"
 
     def guarded(self, layer: Layer, rows: Rows, write: Callable[[], None]) -> None:
         guard = self.condition(layer, rows) if layer.condition is not None else "True"
