@@ -19,7 +19,7 @@ class MlpCsv(nn.Module):
         for width in hidden:
             self.hidden.extend([nn.Linear(in_features, width), nn.ReLU()])
             in_features = width
-        self.head = nn.Linear(hidden[1], num_classes)
+        self.head = nn.Linear(hidden[-1], num_classes)
 
     def forward(self, features: Tensor) -> Tensor:
         x = self.hidden(features)  # [N, 32]

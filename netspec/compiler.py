@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from netspec.compose import Composed, compose, compose_mapping
-from netspec.diagnostics import Diagnostics
+from netspec.diagnostics import Diagnostics, Span
 from netspec.elaborate import elaborate
 from netspec.initialization_check import check_rules
 from netspec.program import Instance, Program
@@ -27,11 +27,16 @@ class State:
     spec: Spec | None = None
     model: Instance | None = None
     recipe: Any = None
+    broken: tuple[Span, ...] = ()
+    """Where the schema found mistakes in single layers; the others are worked out all the same."""
 
 
 def check_schema(state: State) -> None:
     """The document's structure, types and arguments."""
     validate(state.composed.document, state.diagnostics)
+    errors = [d for d in state.diagnostics if d.severity == "error"]
+    if all(d.code in OF_ONE_LAYER for d in errors):
+        state.broken = tuple(d.span for d in errors if d.span is not None)
 
 
 def read(state: State) -> None:
@@ -42,7 +47,7 @@ def read(state: State) -> None:
 def shape(state: State) -> None:
     """Every use of every block, with values and shapes."""
     assert state.spec is not None
-    state.model = elaborate(state.spec, state.diagnostics)
+    state.model = elaborate(state.spec, state.diagnostics, state.broken)
 
 
 def check_initialization(state: State) -> None:
@@ -60,8 +65,8 @@ def read_training(state: State) -> None:
 
 PASSES: tuple[Callable[[State], None], ...] = (check_schema, read, shape, check_initialization, read_training)
 
-NEED_A_SOUND_DOCUMENT = (check_schema, read, shape)
-"""Passes that what went wrong before them would only confuse."""
+OF_ONE_LAYER = ("NS105", "NS106", "NS107")
+"""What the schema says about one layer's type and arguments: the document around it can still be read."""
 
 
 def check(path: str | Path, overrides: Sequence[str], diagnostics: Diagnostics) -> Program | None:
@@ -91,7 +96,7 @@ def _collector_paused() -> Iterator[None]:
 def _run(composed: Composed, file: str, diagnostics: Diagnostics) -> Program | None:
     state = State(composed, diagnostics)
     for step in PASSES:
-        if step in NEED_A_SOUND_DOCUMENT and diagnostics.has_errors:
+        if diagnostics.has_errors and not _goes_on(step, state):
             return None
         step(state)
     spec, model = state.spec, state.model
@@ -105,6 +110,17 @@ def _run(composed: Composed, file: str, diagnostics: Diagnostics) -> Program | N
         recipe=state.recipe,
         warnings=tuple(d for d in diagnostics if d.severity == "warning"),
     )
+
+
+def _goes_on(step: Callable[[State], None], state: State) -> bool:
+    """Whether a pass still makes sense after mistakes: it does where they leave the document readable around them."""
+    if step is read:
+        return bool(state.broken)
+    if step is shape:
+        return all(
+            d.code in OF_ONE_LAYER or d.code.startswith("NS2") for d in state.diagnostics if d.severity == "error"
+        )
+    return step is not check_schema and not state.broken
 
 
 def compile(spec: str | Path | Mapping[str, Any], set: Mapping[str, Any] | None = None) -> Program:

@@ -13,7 +13,7 @@ from typing import Any
 from netspec import catalog
 from netspec.calls import Caller
 from netspec.catalog.entry import Entry, TypeLike
-from netspec.diagnostics import Diagnostics, Label
+from netspec.diagnostics import Diagnostics, Label, Span
 from netspec.expressions import (
     ExpressionError,
     Literal,
@@ -32,18 +32,23 @@ from netspec.spec import Block, Body, Layer, Spec, Value, literal_names
 from netspec.values import FAILED
 
 
-def elaborate(spec: Spec, diagnostics: Diagnostics) -> Instance | None:
-    """The model's instance, or None where its inputs could not even be read."""
+def elaborate(spec: Spec, diagnostics: Diagnostics, broken: tuple[Span, ...] = ()) -> Instance | None:
+    """The model's instance, or None where the spec states no model.
+
+    `broken` are the places of mistakes that were reported already: a layer that holds one is left alone, and nothing is
+    said about those who read it.
+    """
     if spec.model is None:
         return None
-    return Elaborator(spec, diagnostics).model(spec.model)
+    return Elaborator(spec, diagnostics, broken).model(spec.model)
 
 
 class Elaborator(Instances):
     """Works out bodies, layers, blocks and groups."""
 
-    def __init__(self, spec: Spec, diagnostics: Diagnostics) -> None:
+    def __init__(self, spec: Spec, diagnostics: Diagnostics, broken: tuple[Span, ...] = ()) -> None:
         super().__init__(spec, diagnostics)
+        self.broken = broken
         self.groups: dict[int, tuple[Layer, Block]] = {}
         self.caller = Caller(self)
 
@@ -104,9 +109,19 @@ class Elaborator(Instances):
         loops: tuple[tuple[Layer, int], ...],
     ) -> tuple[list[Node], Ref | None]:
         """One entry of `layers`, all copies of it."""
+        if self.broken and self.is_broken(layer):
+            raise Poisoned
         if layer.loop is None:
             return self.single(layer, frame, env, incoming, loops)
         return self.loop(layer, frame, env, incoming, loops)
+
+    def is_broken(self, layer: Layer) -> bool:
+        """Whether a mistake was reported in this layer itself, and not in one of the layers in it."""
+        inner = layer.body.layers if layer.body is not None else ()
+        return any(
+            within(span, layer.extent) and not any(within(span, one.extent) or span == one.span for one in inner)
+            for span in self.broken
+        ) or any(span == layer.span for span in self.broken)
 
     # Layers
 
@@ -164,6 +179,8 @@ class Elaborator(Instances):
             except Poisoned:
                 if isinstance(target, Entry):
                     self.caller.entry_arguments(target, layer, env)
+                elif isinstance(target, Block):
+                    self.caller.block_arguments(target, layer, env)
                 raise
         op: Any
         if layer.compute is not None:
@@ -335,6 +352,16 @@ class Elaborator(Instances):
                 labels=[Label(layer.span, f"gives {node.type}")],
                 help="correct the size, or the layers that lead here",
             )
+
+
+def within(inner: Span, outer: Span | None) -> bool:
+    """Whether one stretch of text lies in another."""
+    return (
+        outer is not None
+        and inner.file == outer.file
+        and (outer.line, outer.column) <= (inner.line, inner.column)
+        and (inner.end_line, inner.end_column) <= (outer.end_line, outer.end_column)
+    )
 
 
 def _makes_module(op: Any) -> bool:

@@ -21,6 +21,12 @@ from netspec.values import FAILED
 LONGEST_LOOP = 10_000
 """Copies that one loop may make."""
 
+
+def _rolled(layer: Layer) -> bool:
+    """Whether the loop stays a loop in emitted code, where the number of its copies may change."""
+    return layer.name is None or layer.inline
+
+
 Copies = list[tuple[dict[str, Any], Ref | None]]
 
 
@@ -61,7 +67,7 @@ class Loops(References):
             first = next(iter(refs.values())) if isinstance(refs, dict) else refs[0]
             incoming = first if len(refs) == 1 else incoming
         record = Loop(layer, env, tuple(values))
-        rolled = layer.name is None or layer.inline
+        rolled = _rolled(layer)
         frame.instance.loops.append(record)
         start = incoming
         nodes: list[Node] = []
@@ -198,7 +204,8 @@ class Loops(References):
         for name, value in zip(record.layer.loop.names, record.layer.loop.values, strict=False):
             listed = value.expr
             if isinstance(listed, Name) and isinstance(record.env.get(listed.id), list):
-                step[name] = Subscript(listed, Literal(k))
+                last = k == len(record.values) - 1
+                step[name] = Subscript(listed, Literal(-1 if last and _rolled(record.layer) else k))
             elif not free_names(listed):
                 step[name] = Literal(untraced(record.values[k][name]))
             else:

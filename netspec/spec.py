@@ -118,6 +118,8 @@ class Layer:
     name: Expr | None
     """The key in a mapping, maybe with `$` in it; None in a list."""
     span: Span
+    extent: Span | None = None
+    """All that it is written on, where `span` is its name alone."""
     type: Value | None = None
     inputs: tuple[Value, ...] | dict[str, Value] | None = None
     input_spans: dict[str, Span] = field(default_factory=dict)
@@ -262,9 +264,9 @@ class Reader:
 
     def layer(self, name: Expr | None, span: Span, node: Node) -> Layer:
         if isinstance(node, Scalar):
-            return Layer(name=name, span=span, type=self.value(node))
+            return Layer(name=name, span=span, extent=node.span, type=self.value(node))
         if isinstance(node, Sequence):
-            return Layer(name=name, span=span, body=self.body(node))
+            return Layer(name=name, span=span, extent=node.span, body=self.body(node))
         assert isinstance(node, Mapping)
         items = node.items
         compute = items.get("compute")
@@ -281,6 +283,7 @@ class Reader:
         read = Layer(
             name=name,
             span=span,
+            extent=node.span,
             type=self.value(items["type"]) if "type" in items else None,
             inputs=inputs,
             input_spans=sources.key_spans if isinstance(sources, Mapping) else {},
@@ -349,7 +352,12 @@ def _as_chain(layer: Layer) -> Layer:
     if layer.loop is None or layer.name is None or layer.inline or free_names(layer.name) & set(layer.loop.names):
         return layer
     entry = replace(layer, name=None)
-    return Layer(name=layer.name, span=layer.span, body=Body(kind="list", layers=(entry,), span=layer.span))
+    return Layer(
+        name=layer.name,
+        span=layer.span,
+        extent=layer.extent,
+        body=Body(kind="list", layers=(entry,), span=layer.span),
+    )
 
 
 def _flag(node: Node | None) -> bool:

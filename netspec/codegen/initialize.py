@@ -106,11 +106,13 @@ def _test(writer: Constructor, rule: Rule) -> str:
 
 def _guarded(writer: Constructor, rule: Rule, name: str, instances: list[Instance]) -> list[Line]:
     """The fill, behind a test where some matched module lacks the parameter; nothing where all lack it."""
-    present = [_call_has(op, name) for op in _matched(rule, instances)]
+    matched = _matched(rule, instances)
+    present = [_call_has(op, name) for op in matched]
+    optional = name == "bias" and any(op.entry.role == "conv" for op in matched)  # torch annotates it so
     if not any(present):
         return []
     text = _fill(writer, _value(rule, name), "module", name)
-    if all(present):
+    if all(present) and not optional:
         return [(2, text)]
     return [(2, f"if module.{name} is not None:"), (3, text)]
 
