@@ -167,16 +167,15 @@ class Constructor(Repeats):
             rows = rows_of(layer, nodes)
             if layer.loop is not None or layer.inline or layer.initialize:
                 return None
-            nullable = layer.type is not None and not layer.type.literal
-            condition = self.condition(layer, rows) if rows or layer.condition is not None else "True"
-            if condition == "False" or (not rows and body.kind == "list"):
-                if not rows and condition not in ("True", "False"):
-                    return None
-                if nullable and not self.is_frozen_null(layer):
-                    return None
-                continue
-            if condition != "True" or (nullable and self.may_be_null(layer)):
+            guard = self.guard(layer, rows)
+            if guard not in ("True", "False"):
                 return None
+            rows = [node for node in rows if node.key is not None]
+            if not rows:
+                continue
+            if all(isinstance(node.op, Skip) for node in rows):
+                texts.append((rows[0].name, "nn.Identity()"))
+                continue
             found: list[str] = []
             before = len(self.lines)
             self.module(layer, rows, found.append, None)
