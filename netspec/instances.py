@@ -176,21 +176,13 @@ class Instances(Loops):
         self.warn_unused(instance)
 
     def warn_unused(self, instance: Instance) -> None:
-        used: set[int] = set()
-        shared: set[int] = set()
-        waiting = [ref.node for ref in instance.outputs.values() if ref.node]
-        while waiting:
-            node = waiting.pop()
-            if id(node) in used:
-                continue
-            used.add(id(node))
-            waiting.extend(ref.node for ref in node.inputs if ref.node)
-            if isinstance(node.op, Reuse):
-                shared.add(id(node.op.target))
+        read = {id(ref.node) for node in instance.nodes for ref in node.inputs}
+        read.update(id(ref.node) for ref in instance.outputs.values())
         # Of a branch that leads nowhere only the end is told.
-        read = shared | {id(ref.node) for node in instance.nodes for ref in node.inputs}
-        for node in instance.nodes:
-            if id(node) not in used | read and not isinstance(node.op, Skip):
+        unread = [node for node in instance.nodes if id(node) not in read and not isinstance(node.op, Skip)]
+        shared = _shared(instance) if unread else set()
+        for node in unread:
+            if id(node) not in shared:
                 self.diagnostics.warning(
                     "NS304",
                     f"nothing uses the output of `{node.name}`",
@@ -208,3 +200,19 @@ class Instances(Loops):
                         pattern.span,
                         help="name it in a layer's `from`, or take it out",
                     )
+
+
+def _shared(instance: Instance) -> set[int]:
+    """The nodes whose modules are applied again on the way to an output."""
+    used: set[int] = set()
+    shared: set[int] = set()
+    waiting = [ref.node for ref in instance.outputs.values() if ref.node]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in used:
+            continue
+        used.add(id(node))
+        waiting.extend(ref.node for ref in node.inputs if ref.node)
+        if isinstance(node.op, Reuse):
+            shared.add(id(node.op.target))
+    return shared

@@ -268,12 +268,17 @@ def size(expr: Expr) -> int:
 def free_names(expr: Expr) -> frozenset[str]:
     """The names that the expression reads from its scope. Tensors, paths and a comprehension's own names are none."""
     match expr:
+        case Literal():
+            return _NONE
         case Name(id):
             return frozenset({id})
         case Comprehension(element, targets, iterable, condition):
             inner = free_names(element) | (free_names(condition) if condition is not None else frozenset())
             return free_names(iterable) | (inner - frozenset(targets))
-    return frozenset().union(*map(free_names, children(expr)))
+    return _NONE.union(*map(free_names, children(expr)))
+
+
+_NONE: frozenset[str] = frozenset()
 
 
 def tensors(expr: Expr) -> tuple[Tensor, ...]:
