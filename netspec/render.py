@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from netspec.diagnostics import Diagnostic, Label, Span
-from netspec.frames import Mark, Paint, clean, frame
+from netspec.excerpt import Mark, Paint, clean, frame
 from netspec.text.reading import MAX_BYTES
 from netspec.text.source import split_lines
 

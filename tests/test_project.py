@@ -19,7 +19,7 @@ STAIRCASE = (
     ("diagnostics", "suggest", "pages"),
     ("text",),
     ("document",),
-    ("frames", "render"),
+    ("excerpt", "render"),
     ("expressions",),
     ("origins",),
     ("shapes",),
