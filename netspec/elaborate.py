@@ -22,7 +22,7 @@ from netspec.expressions import (
 from netspec.frame import Frame, Poisoned
 from netspec.instances import Instances
 from netspec.mistakes import got
-from netspec.order import definition_order
+from netspec.order import default_before, definition_order
 from netspec.patterns import pattern_text, unlike
 from netspec.program import Apply, Arithmetic, Call, Factory, Instance, Node, Ref, Reuse, Skip
 from netspec.schema.layer_rules import module_for
@@ -70,7 +70,8 @@ class Elaborator(Instances):
         nodes: dict[int, list[Node]] = {}
         outside, self.frame = self.frame, frame
         for i in order:
-            before = results.get(i - 1) if i else incoming
+            default = default_before(body, i)
+            before = incoming if default is None else results.get(default)
             frame.current = next(iter(literal_names(body.layers[i])), "")
             try:
                 nodes[i], results[i] = self.unit(body.layers[i], frame, env, before, loops)
@@ -78,7 +79,8 @@ class Elaborator(Instances):
                 self.poison(body.layers[i], frame, env)
                 nodes[i], results[i] = [], None
         self.frame = outside
-        last = results[len(body.layers) - 1] if body.layers else incoming
+        final = default_before(body, len(body.layers))
+        last = incoming if final is None else results[final]
         return [node for i in sorted(nodes) for node in nodes[i]], last
 
     def poison(self, layer: Layer, frame: Frame, env: Mapping[str, Any]) -> None:
@@ -175,7 +177,8 @@ class Elaborator(Instances):
         refs: Any = {}
         if layer.compute is None:
             try:
-                refs = self.references(layer, frame, env, incoming)
+                free = isinstance(target, Entry) and not target.inputs and layer.inputs is None
+                refs = () if free else self.references(layer, frame, env, incoming)
             except Poisoned:
                 if isinstance(target, Entry):
                     self.caller.entry_arguments(target, layer, env)
@@ -300,7 +303,7 @@ class Elaborator(Instances):
         assert isinstance(layer.type.expr, Literal)
         name = str(layer.type.expr.value)
         entry = catalog.lookup(name)
-        return name in self.spec.blocks or (entry is not None and entry.category != "function")
+        return name in self.spec.blocks or (entry is not None and entry.category not in ("function", "weight"))
 
     def group(
         self, layer: Layer, frame: Frame, env: Mapping[str, Any], refs: Any, name: str
@@ -366,7 +369,7 @@ def within(inner: Span, outer: Span | None) -> bool:
 
 def _makes_module(op: Any) -> bool:
     if isinstance(op, Call):
-        return op.entry.category != "function"
+        return op.entry.category not in ("function", "weight")
     if isinstance(op, Apply):
         return not op.instance.group or op.instance.has_modules or op.instance.block.body.kind == "list"
     return False

@@ -248,6 +248,9 @@ def _arguments(op: Call) -> dict[str, Any]:
 
 
 def _parameters(op: Call) -> dict[str, tuple[int, ...]]:
+    """The shapes of the layer's parameters by name; one that stands alone counts as a weight."""
+    if op.entry.category == "weight":
+        return {"weight": tuple(_arguments(op)["shape"])}
     return dict(op.entry.parameters(_arguments(op))) if op.entry.parameters is not None else {}
 
 

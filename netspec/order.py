@@ -11,6 +11,9 @@ from netspec.diagnostics import Diagnostics, Label
 from netspec.expressions import Expr, Literal, Tensor
 from netspec.spec import Body, Layer, text_of
 
+WEIGHTS = ("Parameter", "Buffer")
+"""Layers without an input, which the flow from layer to layer passes by."""
+
 
 def definition_order(body: Body, name_of: Callable[[Expr], str | None], diagnostics: Diagnostics) -> list[int] | None:
     """The layers' positions, each after those that it reads; ties in the file's order. None after a cycle was
@@ -25,8 +28,9 @@ def definition_order(body: Body, name_of: Callable[[Expr], str | None], diagnost
     for i, layer in enumerate(body.layers):
         mine = {owner[base] for base in _bases(layer) if base in owner}
         mine.discard(i)
-        if i and _reads_default(layer):
-            mine.add(i - 1)
+        default = default_before(body, i) if _reads_default(layer) else None
+        if default is not None:
+            mine.add(default)
         later = later or any(j > i for j in mine)
         needs.append(mine)
     if not later:
@@ -70,6 +74,15 @@ def _report_cycle(body: Body, needs: list[set[int]], missing: list[int], diagnos
         labels=[Label(body.layers[i].span, "part of the cycle") for i in cycle[1:]],
         help="let one of them read something that is known before it",
     )
+
+
+def default_before(body: Body, i: int) -> int | None:
+    """The layer whose output the one at `i` reads by default: the one before, weights that stand alone left out."""
+    return next((j for j in range(i - 1, -1, -1) if not is_weight(body.layers[j])), None)
+
+
+def is_weight(layer: Layer) -> bool:
+    return layer.type is not None and isinstance(layer.type.expr, Literal) and layer.type.expr.value in WEIGHTS
 
 
 def names_of_layer(layer: Layer, name_of: Callable[[Expr], str | None]) -> Iterator[str]:

@@ -120,6 +120,11 @@ class Node:
         return next(iter(self.types.values()))
 
     @property
+    def is_weight(self) -> bool:
+        """Whether it is a tensor of the module's own: a `Parameter` or a `Buffer`."""
+        return isinstance(self.op, Call) and self.op.entry.category == "weight"
+
+    @property
     def inputs(self) -> Iterator[Ref]:
         for ref in self.op.inputs.values():
             if isinstance(ref, tuple):
@@ -188,7 +193,7 @@ class Instance:
 
     @property
     def has_modules(self) -> bool:
-        return any(node.key is not None for node in self.nodes)
+        return any(node.key is not None or node.is_weight for node in self.nodes)
 
     @property
     def sequential(self) -> bool:

@@ -231,6 +231,8 @@ class Reader:
         """A list of rules, or on a single layer a mapping parameter → initializer."""
         if node is None:
             return ()
+        if isinstance(node, Mapping) and "type" in node.items:
+            return (Rule(match=(), values={"": self.value(node)}, span=node.span),)
         if isinstance(node, Mapping):
             return (Rule(match=(), values=self.initializers(node), value_spans=node.key_spans, span=node.span),)
         if not isinstance(node, Sequence):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from importlib import import_module
 from random import Random
 from typing import Any
 
@@ -24,7 +25,8 @@ from netspec.catalog import Entry, Inferred
 from netspec.catalog.kinds import accepts
 from netspec.shapes import Dim, ListType, Problem, TensorType, substitute, symbols
 
-NAMES = catalog.names()
+NAMES = [name for name in catalog.names() if name not in catalog.names("weight")]
+"""Without the tensors that stand alone, which torch has no call for: they have the shape that is stated."""
 REFUSED = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, AssertionError, ZeroDivisionError)
 
 
@@ -55,23 +57,20 @@ def real(entry: Entry, arguments: Mapping[str, Any], inputs: domain.Inputs) -> t
         if given is not None
     }
     module: nn.Module | None = None
-    function: Any
-    if entry.target.startswith("torch.nn.") and not entry.target.startswith("torch.nn.functional."):
-        module = getattr(nn, entry.target.removeprefix("torch.nn."))(**values)
+    home, _, name = entry.target.rpartition(".")
+    function: Any = getattr(torch.Tensor if home == "torch.Tensor" else import_module(home), name)
+    if isinstance(function, type):
+        in_call = {argument.name for argument in entry.arguments if argument.call}
+        module = function(**{name: given for name, given in values.items() if name not in in_call})
         function = module
-        values = {}
-    elif entry.target.startswith("torch.Tensor."):
-        function = getattr(torch.Tensor, entry.target.removeprefix("torch.Tensor."))
-    elif entry.target.startswith("torch.nn.functional."):
-        function = getattr(nn.functional, entry.target.removeprefix("torch.nn.functional."))
-    else:
-        function = getattr(torch, entry.target.removeprefix("torch."))
+        values = {name: given for name, given in values.items() if name in in_call}
     if entry.training:
         values["training"] = True
-    values |= {name: tensor for name, tensor in tensors.items() if name in ("weight", "bias")}
+    by_name = {port.name for i, port in enumerate(entry.inputs) if port.keyword or left_out_before(entry, inputs, i)}
+    values |= {name: tensor for name, tensor in tensors.items() if name in by_name}
     given = [tensor for name, tensor in tensors.items() if name not in values]
     outputs = function(*given, **values)
-    for output in outputs if isinstance(outputs, tuple | list) else [outputs]:
+    for output in flat(outputs):
         if output.requires_grad:
             output.sum().backward(retain_graph=True)
             break
@@ -79,6 +78,19 @@ def real(entry: Entry, arguments: Mapping[str, Any], inputs: domain.Inputs) -> t
     with FlopCounterMode(display=False) as counter:
         function(*given, **values)
     return outputs, module, counter.get_total_flops()
+
+
+def left_out_before(entry: Entry, inputs: domain.Inputs, position: int) -> bool:
+    return any(given is None for given in inputs[:position])
+
+
+def flat(outputs: Any) -> list[torch.Tensor]:
+    """The tensors of nested tuples, in order."""
+    if outputs is None:
+        return []
+    if isinstance(outputs, torch.Tensor):
+        return [outputs]
+    return [tensor for output in outputs for tensor in flat(output)]
 
 
 def value(entry: Entry, name: str, given: Any) -> Any:
@@ -104,7 +116,7 @@ def build(given: Any, whole: int, gradient: bool) -> Any:
 def types_of(outputs: Any) -> Any:
     if isinstance(outputs, torch.Tensor):
         return TensorType(tuple(outputs.shape), str(outputs.dtype).removeprefix("torch."))
-    return [types_of(output) for output in outputs]
+    return [types_of(output) for output in flat(outputs)]
 
 
 def answered(answer: Inferred) -> Any:
@@ -212,7 +224,7 @@ def check_symbolic(
 ) -> None:
     """The same with symbols for some sizes: the answer has to hold for the sizes that they stood for."""
     batch_only = random.random() < 0.5
-    batched = not isinstance(inputs[0], TensorType) or len(inputs[0].shape) >= domain.BATCHED.get(entry.name, 0)
+    batched = not inputs or not isinstance(inputs[0], TensorType) or len(inputs[0].shape) >= domain.BATCHED.get(entry.name, 0)
     names: dict[tuple[bool, int], Any] = {}
     values: dict[str, int] = {}
 

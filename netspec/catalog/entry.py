@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from netspec.shapes import ListType, Problem, Size, TensorType
 
 Category = Literal[
-    "layer", "function", "loss", "initializer", "optimizer", "scheduler", "transform", "source", "metric"
+    "layer", "function", "loss", "weight", "initializer", "optimizer", "scheduler", "transform", "source", "metric"
 ]
 Role = Literal["", "activation", "norm", "dropout", "pool", "conv", "linear", "reshape", "merge"]
 
@@ -44,6 +44,10 @@ class Argument:
     """True where people write the value without its name: `nn.Linear(512, 10)`, `x.flatten(1)`."""
     unpacked: bool = False
     """True where a list is written as separate values: `x.permute(0, 2, 1)`."""
+    call: bool = False
+    """True for a module's argument that its `forward` takes and not its constructor (`need_weights`)."""
+    training: bool = False
+    """True for a number that holds in training only: both doors pass 0.0 in evaluation (`dropout_p`)."""
 
     @property
     def required(self) -> bool:
@@ -58,6 +62,8 @@ class Port:
     optional: bool = False
     variadic: bool = False
     """True for `tensors` of `cat`: takes a list of tensors."""
+    keyword: bool = False
+    """True where it is passed by name, since an argument stands before it: `x.gather(1, index=places)`."""
 
 
 TypeLike = TensorType | ListType
@@ -99,6 +105,11 @@ class Entry:
     """One line, ours: goes into `explain`, hover texts and the reference."""
     ancestors: tuple[str, ...] = ()
     """Names of the catalog classes that it is a subclass of (`isinstance` in `initialize: match`)."""
+
+    @property
+    def creates(self) -> bool:
+        """Whether it is a function that makes a tensor of nothing: both doors pass the device of the block's input."""
+        return self.category == "function" and not self.inputs
 
     def argument(self, name: str) -> Argument | None:
         return next((a for a in self.arguments if a.name == name), None)

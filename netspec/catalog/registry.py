@@ -30,7 +30,15 @@ _FILES: Final = MappingProxyType(
             "reduce",
             "elementwise",
             "distance",
+            "create",
+            "select",
+            "attention",
+            "vision",
+            "recurrent",
+            "transformer",
+            "unpool",
             "losses",
+            "weights",
             "losses_classes",
             "losses_pairs",
         ),
@@ -44,7 +52,7 @@ _FILES: Final = MappingProxyType(
 )
 """The files of `netspec.catalog` that hold each namespace, in the order in which their entries are listed."""
 
-_SHARED: Final = ("layer", "function", "loss")
+_SHARED: Final = ("layer", "function", "loss", "weight")
 _found: dict[str, dict[str, Entry]] = {}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from netspec.codegen.initialize import start_of
 from netspec.codegen.literals import as_identifier, string
 from netspec.codegen.scope import is_constant
 from netspec.expressions import Literal, Name, free_names
@@ -17,6 +18,7 @@ from netspec.spec import Body, Layer
 
 if TYPE_CHECKING:
     pass
+from netspec.codegen.printer import split_top
 from netspec.codegen.repeats import Repeats
 from netspec.codegen.writer import Rows, rows_of
 
@@ -48,6 +50,9 @@ class Constructor(Repeats):
 
     def child(self, layer: Layer, rows: Rows, instances: list[Instance], owner: str) -> None:
         """A named child: `self.conv1 = …`, or `add_module` where the name is no identifier."""
+        weights = [node for node in rows if node.is_weight]
+        if weights:
+            self.weight(layer, weights, owner)
         rows = [node for node in rows if node.key is not None]
         if not rows:
             return
@@ -74,6 +79,21 @@ class Constructor(Repeats):
             self.lines += [(level + 1, text) for level, text in written[:-1]]
             last_level, last = written[-1]
             self.lines.append((last_level + 1, last.replace(f" if {condition} else nn.Identity()", "")))
+
+    def weight(self, layer: Layer, rows: Rows, owner: str) -> None:
+        """`self.cls = nn.Parameter(torch.zeros(1, 1, width))`, and how it starts."""
+        op = rows[0].op
+        assert isinstance(op, Call)
+        texts = self.arguments(op.entry, layer, rows)
+        shape = ", ".join(split_top(texts["shape"][1:-1], ","))
+        dtype = f", dtype={texts['dtype']}" if "dtype" in texts else ""
+        persistent = f", persistent={texts['persistent']}" if "persistent" in texts else ""
+        made, start = start_of(self, layer, shape, dtype)
+        target = f"{owner}.{rows[0].name}"
+        self.classes.imports.add("import torch")
+        self.say(f"{target} = nn.{op.entry.name}({made}{persistent})")
+        if start:
+            self.say(start.format(target))
 
     def attach(self, owner: str, name: str, text: str, annotation: str = "") -> None:
         if name.isidentifier():

@@ -182,6 +182,8 @@ class Forward:
         node = ref.node
         if node is None:
             return self.texts[(0, ref.name)]
+        if node.is_weight:
+            return f"self.{node.name}", 0
         text, depth = self.texts[(id(node), "")]
         if ref.name and ref.name not in node.types:
             return f"{text}[{int(ref.name)}]", depth

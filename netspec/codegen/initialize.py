@@ -65,6 +65,24 @@ def own_rules(writer: Constructor, layer: Layer, rows: list[Node], target: str) 
     return lines
 
 
+def start_of(writer: Constructor, layer: Layer, shape: str, dtype: str) -> tuple[str, str]:
+    """The tensor of a weight that stands alone, and the call that initialises it, for `str.format`; empty if none."""
+    values = [value for rule in layer.initialize for value in rule.values.values()]
+    if not values:
+        return f"torch.zeros({shape}{dtype})", ""
+    kind, _ = initializer(values[0])
+    if kind is not None:
+        filled = _fill(writer, values[0], "{}", "").replace("{}.", "{}")
+        return f"torch.empty({shape}{dtype})", filled
+    text = _text(writer, values[0], "")
+    if text in ("0", "0.0"):
+        return f"torch.zeros({shape}{dtype})", ""
+    if text in ("1", "1.0"):
+        return f"torch.ones({shape}{dtype})", ""
+    sizes = f"({shape},)" if "," not in shape else f"({shape})"
+    return f"torch.full({sizes}, {text}{dtype})", ""
+
+
 def _names(rule: Rule) -> list[str]:
     return [name or "weight" for name in rule.values]
 

@@ -55,7 +55,7 @@ def flat(instance: Instance, passes: Any) -> Steps:
                 steps.outer[id(node)] = outer
             if isinstance(node.op, Apply) and node.key is None:
                 visit(node.op.instance, (node.op, node))
-            elif not passes(node):
+            elif not passes(node) and not node.is_weight:
                 steps.nodes.append(node)
                 steps.inputs[id(node)] = {
                     port: tuple(steps.actual(one, node) for one in ref)

@@ -140,7 +140,11 @@ def parameter_names(model: Instance) -> Iterator[str]:
 
     for path, node in walk(model):
         call = node.op
-        if isinstance(call, Call) and node.key is not None and call.entry.parameters is not None:
+        if not isinstance(call, Call) or call.entry.parameters is None:
+            continue
+        if node.is_weight:
+            yield path
+        elif node.key is not None:
             arguments: dict[str, Any] = {a.name: a.default for a in call.entry.arguments if not a.required}
             arguments |= {name: argument.value for name, argument in call.arguments.items()}
             for name in call.entry.parameters(arguments):

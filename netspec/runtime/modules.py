@@ -36,10 +36,44 @@ def build(program: Program, seed: int | None = None) -> nn.Module:
 
 
 def _module(instance: Instance) -> nn.Module:
-    children = OrderedDict((key, _child(node)) for key, node in instance.children.items())
-    module = nn.Sequential(children) if instance.sequential else Graph(instance, children)
+    parts = OrderedDict((node.name, part) for node in instance.nodes if (part := _part(node)) is not None)
+    module: nn.Module
+    if instance.sequential:
+        module = nn.Sequential(parts)
+    else:
+        module = Graph(instance)
+        for name, part in parts.items():
+            _register(module, name, part)
     _initialize(module, instance.block.initialize, instance.scope)
     return module
+
+
+def _part(node: Node) -> Any:
+    """What a node registers: a module, a parameter, a buffer; None for a function."""
+    if node.is_weight:
+        return _weight(node)
+    return _child(node) if node.key is not None else None
+
+
+def _weight(node: Node) -> Tensor:
+    """A parameter or buffer that stands alone, at its start."""
+    assert isinstance(node.op, Call)
+    arguments = {a.name: a.default for a in node.op.entry.arguments if not a.required}
+    arguments.update({name: untraced(a.value) for name, a in node.op.arguments.items()})
+    tensor = torch.zeros(arguments["shape"], dtype=getattr(torch, arguments["dtype"]))
+    for rule in node.layer.initialize:
+        for value in rule.values.values():
+            _fill(tensor, value, nn.Module(), node.env)
+    if node.op.entry.name == "Parameter":
+        return nn.Parameter(tensor)
+    return nn.Buffer(tensor, persistent=arguments["persistent"])
+
+
+def _register(owner: nn.Module, name: str, part: Any) -> None:
+    if isinstance(part, nn.Module):
+        owner.add_module(name, part)
+    else:
+        setattr(owner, name, part)
 
 
 def _child(node: Node) -> nn.Module:
@@ -70,10 +104,8 @@ def freeze(module: nn.Module) -> None:
 class Graph(nn.Module):
     """A block whose layers are no plain chain: runs them in the order of its graph."""
 
-    def __init__(self, instance: Instance, children: Mapping[str, nn.Module]) -> None:
+    def __init__(self, instance: Instance) -> None:
         super().__init__()
-        for name, child in children.items():
-            self.add_module(name, child)
         self._instance = instance
 
     def forward(self, *inputs: Any) -> Any:
@@ -99,7 +131,9 @@ def _run(owner: nn.Module, instance: Instance, inputs: tuple[Any, ...]) -> Any:
 
     for node in instance.order:
         op = node.op
-        if isinstance(op, Call):
+        if node.is_weight:
+            result = getattr(owner, node.name)
+        elif isinstance(op, Call):
             arguments = {name: sizes.value(a.value) for name, a in op.arguments.items()}
             if node.key is not None:
                 result = _call(getattr_child(owner, node.key), op.entry, op.inputs, get, {})
@@ -241,7 +275,7 @@ def _matches(rule: Rule, path: str, module: nn.Module) -> bool:
     return False
 
 
-def _fill(parameter: nn.Parameter, value: Value, module: nn.Module, env: Mapping[str, Any]) -> None:
+def _fill(parameter: Tensor, value: Value, module: nn.Module, env: Mapping[str, Any]) -> None:
     scope: dict[str, Any] = dict(env)
     scope.update({k: v for k, v in vars(module).items() if isinstance(v, int | float) and not k.startswith("_")})
     if parameter.dim() >= 2:

@@ -37,8 +37,6 @@ UNSUPPORTED: Final = (
     "layer.select",
     "layer.of",
     "layer.when",
-    "type.Parameter",
-    "type.Buffer",
     "type.library",
     "train.phases",
     "train.layers",

@@ -67,7 +67,8 @@ def entry_schema(kind: str, name: str) -> Schema:
     if kind == "layer":
         entry = lookup(name)
         assert entry is not None
-        return takes(entry, STEERING)
+        start = {"initialize": ref("initializer", "How it starts.")} if entry.category == "weight" else {}
+        return takes(entry, {**STEERING, **start})
     entry = lookup(name, CATEGORIES[kind])
     assert entry is not None
     beside = {"type": fixed(TEXT, "a name"), **BESIDE[kind]}
