@@ -29,7 +29,7 @@ def renamed(inside: Any, let: Value, names: Mapping[str, Origin | Traced]) -> Or
         return rename(let.expr, names)
     outer = reach(let.names, names)
     known = dict(names)
-    return Traced(int(inside), lambda: rename(let.expr, known), outer) if outer else Literal(int(inside))
+    return Traced(int(inside), (rename, let.expr, known), outer) if outer else Literal(int(inside))
 
 
 def _origin(argument: Argument) -> Origin:

@@ -103,7 +103,7 @@ def _load(source: SourceText, start: int, diagnostics: Diagnostics) -> tuple[Nod
         builder = Builder(source, repair.original, findings)
         error: Exception | None = None
         try:
-            for event in yaml.parse(repair.text, Loader=loader):
+            for event in iter(loader(repair.text).get_event, None):
                 builder.take(event)
         except LimitPassed:
             pass

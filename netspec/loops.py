@@ -270,7 +270,7 @@ def _after_loop(name: str, axis: int, record: Loop, last: Mapping[str, Origin], 
             return record.carried[name].before
         return rename(update, names)
 
-    return Traced(value, origin, outer) if outer else value
+    return Traced(value, (origin,), outer) if outer else value
 
 
 def _mentions(inputs: Any, names: set[str]) -> bool:

@@ -30,6 +30,9 @@ class Opaque:
 
 Origin = Expr | Opaque
 
+Later = tuple[Any, ...]
+"""A function that gives an origin, and its arguments."""
+
 
 def names_of(origin: Origin | Traced) -> frozenset[str]:
     """The names whose change could change the number."""
@@ -46,12 +49,10 @@ class Traced(int):
     """The names whose change could change the number; never empty."""
     depth: int
     """How many operations it is away from what was written."""
-    _origin: Origin | Callable[[], Origin]
+    _origin: Origin | Later
 
-    def __new__(
-        cls, value: int, origin: Origin | Callable[[], Origin], names: frozenset[str], depth: int = 0
-    ) -> Traced:
-        traced = super().__new__(cls, value)
+    def __new__(cls, value: int, origin: Origin | Later, names: frozenset[str], depth: int = 0) -> Traced:
+        traced = int.__new__(cls, value)
         traced._origin = origin
         traced.names = names
         traced.depth = depth
@@ -59,13 +60,15 @@ class Traced(int):
 
     @property
     def origin(self) -> Origin:
-        if callable(self._origin):
-            self._origin = self._origin()
-        return self._origin
+        origin = self._origin
+        if isinstance(origin, tuple):
+            function, *arguments = origin
+            origin = self._origin = function(*arguments)
+        return origin
 
     def apply(self, function: str, arguments: tuple[Any, ...], result: Any) -> Any:
         """`result`, which `function` gave for these arguments, with the call as its origin (integers only)."""
-        return _result(result, lambda *parts: Call(function, parts), *arguments)
+        return _result(result, _call, function, arguments)
 
     def __add__(self, other: int) -> Any:
         return _binary("+", self, other, int.__add__(self, other))
@@ -104,13 +107,13 @@ class Traced(int):
         return _binary("**", other, self, int.__rpow__(self, other))
 
     def __neg__(self) -> Any:
-        return _result(int.__neg__(self), lambda part: Unary("-", part), self)
+        return _result(int.__neg__(self), Unary, "-", (self,))
 
     def __pos__(self) -> Traced:
         return self
 
     def __abs__(self) -> Any:
-        return _result(int.__abs__(self), lambda part: Call("abs", (part,)), self)
+        return _result(int.__abs__(self), _call, "abs", (self,))
 
     def __ceil__(self) -> Traced:
         return self
@@ -125,31 +128,39 @@ class Traced(int):
 def _binary(op: str, left: Any, right: Any, result: Any) -> Any:
     if result is NotImplemented:
         return NotImplemented
-    return _result(result, lambda a, b: Binary(op, a, b), left, right)
+    return _result(result, Binary, op, (left, right))
 
 
-def _result(value: Any, build: Callable[..., Expr], *parts: Any) -> Any:
+def _result(value: Any, build: Callable[..., Expr], word: str, parts: tuple[Any, ...]) -> Any:
     """An operation's integer result, which remembers the operation."""
     if type(value) not in (int, Traced):
         return value
-    names: frozenset[str] = frozenset()
+    names: frozenset[str] | None = None
     depth = 0
     for part in parts:
         if isinstance(part, Traced):
-            names |= part.names
-            depth = max(depth, part.depth)
-    if not names:
+            if names is None:
+                names = part.names
+            elif names is not part.names:
+                names |= part.names
+            if part.depth > depth:
+                depth = part.depth
+    if names is None:
         return untraced(value)
     if depth >= DEEPEST:
         return Traced(int.__index__(value), Opaque(names), names, depth)
-    return Traced(int.__index__(value), lambda: _join(build, parts), names, depth + 1)
+    return Traced(int.__index__(value), (_join, build, word, parts), names, depth + 1)
 
 
-def _join(build: Callable[..., Expr], parts: tuple[Any, ...]) -> Origin:
+def _call(function: str, *arguments: Expr) -> Call:
+    return Call(function, arguments)
+
+
+def _join(build: Callable[..., Expr], word: str, parts: tuple[Any, ...]) -> Origin:
     origins = [origin_of(part) for part in parts]
     if any(isinstance(o, Opaque) for o in origins):
         return Opaque(frozenset().union(*(names_of(o) for o in origins)))
-    return short(fold(build(*origins)))
+    return short(fold(build(word, *origins)))
 
 
 def short(origin: Origin) -> Origin:
@@ -191,7 +202,11 @@ def translate(value: Any, names: Mapping[str, Origin | Traced]) -> Any:
     outer = reach(value.names, names)
     if not outer:
         return int.__index__(value)
-    return Traced(int.__index__(value), lambda: rename(value.origin, names), outer, min(value.depth + 1, DEEPEST))
+    return Traced(int.__index__(value), (_renamed, value, names), outer, min(value.depth + 1, DEEPEST))
+
+
+def _renamed(value: Traced, names: Mapping[str, Origin | Traced]) -> Origin:
+    return rename(value.origin, names)
 
 
 class Names(dict[str, Any]):

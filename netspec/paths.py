@@ -118,8 +118,12 @@ def measure(node: Node) -> tuple[int, int]:
         if not isinstance(one, Mapping | Sequence):
             return 1, 0
         if id(one) not in known:
-            inner = [measured(item) for item in (one.items.values() if isinstance(one, Mapping) else one.items)]
-            known[id(one)] = 1 + sum(n for n, _ in inner), 1 + max((height for _, height in inner), default=0)
+            values, height = 1, 1
+            for item in one.items.values() if isinstance(one, Mapping) else one.items:
+                more, below = measured(item)
+                values += more
+                height = max(height, below + 1)
+            known[id(one)] = values, height
         return known[id(one)]
 
     return measured(node)

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 from netspec.catalog.entry import REQUIRED, Argument
@@ -101,8 +102,13 @@ def describe(argument: Argument) -> str:
 
 
 def _atoms(argument: Argument) -> list[tuple[_Atom, int]]:
+    return _atoms_of(argument.kind)
+
+
+@cache
+def _atoms_of(kind: str) -> list[tuple[_Atom, int]]:
     found = []
-    for part in argument.kind.removesuffix("?").split("|"):
+    for part in kind.removesuffix("?").split("|"):
         name = part.rstrip("0123456789")
         digits = part[len(name) :]
         found.append((_ATOMS[name + "#" if digits else name], int(digits or 0)))

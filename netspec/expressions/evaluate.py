@@ -62,6 +62,8 @@ def evaluate(
     which only tensor arithmetic needs. Python's own operators work on the values, so that whatever overloads them flows
     through. Raises `ExpressionError`.
     """
+    if isinstance(expr, Literal):
+        return expr.value
     try:
         return _Evaluation(scope, functions or {}, tensors).value(expr)
     except RecursionError:

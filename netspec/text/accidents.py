@@ -45,6 +45,8 @@ class Repair:
         self.text = text[start:]
 
     def original(self, index: int) -> int:
+        if not self._places:
+            return index + self._start
         return index - bisect_left(self._places, index) + self._start
 
     def covers(self, accident: Accident) -> bool:

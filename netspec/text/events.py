@@ -272,8 +272,10 @@ class Builder:
             return
         parent = self._stack[-1]
         parent.values += known.values
-        parent.height = max(parent.height, known.height + 1)
-        parent.end = max(parent.end, end)
+        if known.height >= parent.height:
+            parent.height = known.height + 1
+        if end > parent.end:
+            parent.end = end
         if not parent.mapping:
             parent.items.append(known.node)
         elif not parent.awaits_value:
@@ -286,7 +288,7 @@ class Builder:
 
     def _key(self, node: Node, alias: Span | None) -> Scalar | None:
         if isinstance(node, Scalar) and isinstance(node.value, str):
-            return Scalar(node.value, alias or node.span, node.text, node.quoted)
+            return node if alias is None else Scalar(node.value, alias, node.text, node.quoted)
         if isinstance(node, Scalar):
             kind = {bool: "a truth value", int: "a number", float: "a number"}.get(type(node.value), "null")
             self._error(

@@ -28,7 +28,12 @@ class SourceText:
         return line, index - self._starts[line - 1] + 1
 
     def span(self, start: int, end: int) -> Span:
-        return Span(self.file, *self.place(start), *self.place(max(start, end)))
+        starts = self._starts
+        line = last = bisect_right(starts, start)
+        end = max(start, end)
+        if line < len(starts) and end >= starts[line]:
+            last = bisect_right(starts, end, line)
+        return Span(self.file, line, start - starts[line - 1] + 1, last, end - starts[last - 1] + 1)
 
     def line_bounds(self, index: int) -> tuple[int, int]:
         """Where the line that holds `index` starts, and where its text ends, without the line's end."""
