@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from netspec.catalog import lookup
 from netspec.codegen.literals import for_argument, string
 from netspec.codegen.scope import is_constant
-from netspec.expressions import Literal, Name, fold, free_names, substitute, to_python
+from netspec.expressions import Literal, Name, evaluate, fold, free_names, substitute, to_python
 from netspec.initialization import initializer, is_type, leaves
 from netspec.program import Call, Instance, Node
 from netspec.spec import Layer, Rule, Value
@@ -79,8 +79,15 @@ def start_of(writer: Constructor, layer: Layer, shape: str, dtype: str) -> tuple
         return f"torch.zeros({shape}{dtype})", ""
     if text in ("1", "1.0"):
         return f"torch.ones({shape}{dtype})", ""
+    if not dtype:  # torch.full takes the dtype of the number
+        text = f"{text}.0" if text.lstrip("-").isdigit() else text if _is_float(writer, values[0]) else f"float({text})"
     sizes = f"({shape},)" if "," not in shape else f"({shape})"
     return f"torch.full({sizes}, {text}{dtype})", ""
+
+
+def _is_float(writer: Constructor, value: Value) -> bool:
+    """Whether an expression gives a float in every use."""
+    return all(isinstance(evaluate(value.expr, instance.scope), float) for instance in writer.plan.instances)
 
 
 def _names(rule: Rule) -> list[str]:
