@@ -45,7 +45,7 @@ def real(entry: Entry, arguments: Mapping[str, Any], inputs: domain.Inputs) -> t
     values = {
         argument.name: value(entry, argument.name, arguments[argument.name])
         for argument in entry.arguments
-        if argument.name in arguments and arguments[argument.name] != argument.default
+        if argument.name in arguments and (entry.name == "arange" or arguments[argument.name] != argument.default)
     }
     tensors = {
         port.name: build(

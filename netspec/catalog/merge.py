@@ -153,28 +153,32 @@ def _arithmetic(name: str, dtypes: tuple[str, ...]) -> Rule:
     return infer
 
 
-@rule
-def _matmul(arguments: Arguments, inputs: Inputs) -> Inferred:
-    a, b = tensor(inputs, "matmul"), tensor(inputs, "matmul", "other")
-    ports = ("input", "other")
+def matrix_product(name: str, a: TensorType, b: TensorType, ports: tuple[str, str]) -> TensorType:
+    """What the product of two matrices, vectors, or stacks of them gives."""
     if not a.shape or not b.shape:
-        refuse(f"matmul takes tensors with dimensions, and got {a} and {b}", ports=ports)
+        refuse(f"{name} takes tensors with dimensions, and got {a} and {b}", ports=ports)
     if a.dtype != b.dtype:
-        refuse(f"matmul takes two tensors of one dtype, and got {a.dtype} and {b.dtype}", ports=ports, code="NS402")
-    accepting("matmul", a, NUMBERS)
+        refuse(f"{name} takes two tensors of one dtype, and got {a.dtype} and {b.dtype}", ports=ports, code="NS402")
+    accepting(name, a, NUMBERS, ports[0])
     rows = b.shape[-2] if len(b.shape) > 1 else b.shape[0]
     if a.shape[-1] != rows:
         refuse(
-            f"matmul of {a} and {b}: the last dimension of the first is {a.shape[-1]}, "
+            f"{name} of {a} and {b}: the last dimension of the first is {a.shape[-1]}, "
             f"and the rows of the second are {rows}",
             help="transpose one of them",
             ports=ports,
             code="NS403",
         )
-    batch = broadcasted("matmul", TensorType(a.shape[:-2]), TensorType(b.shape[:-2]), ports)
+    batch = broadcasted(name, TensorType(a.shape[:-2]), TensorType(b.shape[:-2]), ports)
     left = a.shape[-2:-1] if len(a.shape) > 1 else ()
     right = b.shape[-1:] if len(b.shape) > 1 else ()
-    return one((*batch, *left, *right), a.dtype)
+    return TensorType((*batch, *left, *right), a.dtype)
+
+
+@rule
+def _matmul(arguments: Arguments, inputs: Inputs) -> Inferred:
+    a, b = tensor(inputs, "matmul"), tensor(inputs, "matmul", "other")
+    return Inferred(outputs={"output": matrix_product("matmul", a, b, ("input", "other"))})
 
 
 def _matmul_flops(arguments: Arguments, inputs: Inputs, answer: Inferred) -> Size:
