@@ -6,12 +6,13 @@ activations and dropouts wrap the call before them; what is read later keeps its
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from netspec.codegen.literals import as_identifier, for_argument, sequence
 from netspec.codegen.printer import WIDTH
 from netspec.codegen.scope import is_constant
-from netspec.expressions import Expr, ListExpr, Literal, Name, evaluate, free_names, to_python
+from netspec.expressions import Expr, ListExpr, Literal, Name, Tensor, evaluate, free_names, to_python, walk
 from netspec.origins import Opaque, origin_of
 from netspec.program import Apply, Arithmetic, Call, Instance, Node, Ref, Reuse, Skip
 from netspec.shapes import Dim, ListType, TensorType
@@ -134,7 +135,8 @@ class Forward:
 
     def count_readers(self, plan: list[Node]) -> dict[int, int]:
         readers: dict[int, int] = {}
-        for ref in [*(ref for node in plan for ref in self.steps.refs(node)), *self.outputs.values()]:
+        read = [ref for node in plan for ref in self.steps.refs(node) for _ in range(mentions(node))]
+        for ref in [*read, *self.outputs.values()]:
             if ref.node is not None:
                 readers[id(ref.node)] = readers.get(id(ref.node), 0) + 1
         return readers
@@ -429,3 +431,10 @@ def is_simple(text: str) -> bool:
         elif depth == 0 and not (char.isalnum() or char in "_."):
             return False
     return True
+
+
+def mentions(node: Node) -> int:
+    """How often a node's expression may write a tensor that it reads: `x * x` writes it twice."""
+    if not isinstance(node.op, Arithmetic):
+        return 1
+    return max(Counter(part for part in walk(node.op.expr) if isinstance(part, Tensor)).values(), default=1)
