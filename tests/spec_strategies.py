@@ -160,9 +160,8 @@ def step_sum(body: Body) -> None:
     right = body.last
     partners = [t for t in body.tensors if t.like(right) and t.width == right.width]
     left = body.pick(*partners)
-    text = body.pick(
-        f"{left.name} + {right.name}", f"{right.name} * {left.name}", f"{right.name} - {left.name} * 0.5", f"-{left.name}"
-    )
+    a, b = left.name, right.name
+    text = body.pick(f"{a} + {b}", f"{b} * {a}", f"{b} - {a} * 0.5", f"-{a}")
     body.add("sum", {"compute": text})
 
 
@@ -299,7 +298,7 @@ class Drawn:
 
     name: str
     text: Layers
-    strided: bool
+    shrinks: bool
     options: dict[str, list[Any]]
     """Values that a use may give to its parameters, beside `width`."""
 
@@ -346,7 +345,7 @@ def blocks(draw: Any, name: str, images: bool) -> Drawn:
         step(body)
     _finish(body, bound, strided)
     text["layers"] = body.layers
-    return Drawn(name, text, strided, options)
+    return Drawn(name, text, strided or body.halvings > 0, options)
 
 
 def _finish(body: Body, bound: bool, strided: bool) -> None:
@@ -385,7 +384,7 @@ def _use_blocks(body: Body, drawn: list[Drawn]) -> None:
     """Blocks one by one, in a list, in a loop over widths, and as siblings."""
     block = body.pick(*drawn)
     width = body.pick(*body.widths)
-    extent = body.last.extent + (1 if block.strided else 0)
+    extent = body.last.extent + (1 if block.shrinks else 0)
     after = replace(body.last, width=width, extent=extent)
     match body.pick("one", "list", "loop", "siblings"):
         case "one":
@@ -429,7 +428,8 @@ def specs(draw: Any) -> Layers:
         body.layers["head"] = {"type": "Linear", "out_features": "$classes"}
     model: Layers = {"inputs": {"x": ["N", channels, *sides]}, "layers": body.layers}
     if draw(st.booleans()):
-        model["outputs"] = {"out": list(body.layers)[-1] if "head" in body.layers else body.last.name, "early": stem.name}
+        last = "head" if "head" in body.layers else body.last.name
+        model["outputs"] = {"out": last, "early": stem.name}
     if draw(st.booleans()):
         kind = "Conv2d" if images else "Linear"
         model["initialize"] = [

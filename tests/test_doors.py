@@ -1,6 +1,6 @@
 """One program, two doors: the live module and the emitted source are the same model, for every spec.
 
-Beside the specs of the repository, random ones are drawn that are valid by construction. `pytest -m long` draws many more.
+Beside the specs of the repository, random ones are drawn that are valid by construction; `pytest -m long` draws many.
 """
 
 from __future__ import annotations

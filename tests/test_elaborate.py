@@ -283,7 +283,10 @@ def test_both_choices_in_one_model_are_one_class() -> None:
             inputs: {x: [N, C, H, W]}
             layers:
               conv: {type: Conv2d, out_channels: $C, kernel_size: 3, padding: 1, stride: $stride}
-              shortcut: {from: x, if: $(stride != 1), layers: [{type: Conv2d, out_channels: $C, kernel_size: 1, stride: $stride}]}
+              shortcut:
+                from: x
+                if: $(stride != 1)
+                layers: [{type: Conv2d, out_channels: $C, kernel_size: 1, stride: $stride}]
               sum: {compute: conv + shortcut}
         model:
           inputs: {x: [N, 3, 8, 8]}
@@ -454,7 +457,8 @@ def test_previous_is_the_copy_before() -> None:
 
 
 def test_a_group_sees_what_stands_around_it() -> None:
-    program = compiled("""
+    program = compiled(
+        """
         model:
           inputs: {x: [N, 8]}
           layers:
@@ -466,7 +470,8 @@ def test_a_group_sees_what_stands_around_it() -> None:
                 out: {type: Linear, out_features: 3}
                 late: {compute: out * x}
           outputs: head
-    """.replace("late: {compute: out * x}", "late: {type: cat, from: [out, x], dim: 1}"))
+    """.replace("late: {compute: out * x}", "late: {type: cat, from: [out, x], dim: 1}")
+    )
     assert output(program) == "[N, 11]"
     assert keys(program) == [
         *("stem.weight", "stem.bias", "head.fc.weight", "head.fc.bias", "head.out.weight", "head.out.bias")
@@ -602,9 +607,11 @@ def test_expect() -> None:
           layers:
             conv: {{type: Conv2d, out_channels: $width, kernel_size: 3, expect: {expected}}}
     """
-    for good in ("[N, 8, 14, 14]", "[N, $width, 14, 14]", "[_, 8, ...]", "[N, ..., 14]", "[N, 8, s, s]", "[N, C, 2*h, 2*w]"):
+    right = ["[N, 8, 14, 14]", "[N, $width, 14, 14]", "[_, 8, ...]", "[N, ..., 14]", "[N, 8, s, s]", "[N, C, 2*h, 2*w]"]
+    wrong = ["[N, 8, 14, 15]", "[N, 8, 14]", "[N, s, s, s]", "[N, 8, 4*h, 14]", "[14, ...]", "[N, 8, 14, 14, ..., 1]"]
+    for good in right:
         compiled(text.format(expected=good))
-    for bad in ("[N, 8, 14, 15]", "[N, 8, 14]", "[N, s, s, s]", "[N, 8, 4*h, 14]", "[14, ...]", "[N, 8, 14, 14, ..., 1]"):
+    for bad in wrong:
         assert refused(text.format(expected=bad)) == ["NS411"], bad
 
 
@@ -644,7 +651,8 @@ def test_outputs_of_a_block_are_ports() -> None:
 
 
 def test_an_output_may_be_another_layer_than_the_last() -> None:
-    program = compiled("""
+    program = compiled(
+        """
         model:
           inputs: {x: [N, 8]}
           layers:
@@ -652,7 +660,8 @@ def test_an_output_may_be_another_layer_than_the_last() -> None:
             second: {type: Linear, out_features: 2}
             third: {compute: first + second.sum}
           outputs: first
-    """.replace("            third: {compute: first + second.sum}\n", ""))
+    """.replace("            third: {compute: first + second.sum}\n", "")
+    )
     assert output(program) == "[N, 6]"
     assert [(d.code, d.severity) for d in program.warnings] == [("NS304", "warning")]
 
@@ -732,7 +741,9 @@ def test_one_seed_gives_the_weights_of_the_hand_written_model() -> None:
             body: [Block, Block]
             head: {type: Linear, out_features: 2, bias: false}
           initialize:
-            - {match: Linear, weight: {type: kaiming_normal, mode: fan_out, nonlinearity: relu}, bias: $(1 / in_features)}
+            - match: Linear
+              weight: {type: kaiming_normal, mode: fan_out, nonlinearity: relu}
+              bias: $(1 / in_features)
             - {match: BatchNorm1d, weight: 0}
             - {match: "*.fc2", weight: 0}
     """)
@@ -746,14 +757,16 @@ def test_one_seed_gives_the_weights_of_the_hand_written_model() -> None:
 
 
 def test_for_each_parameter_the_last_matching_rule_runs_alone() -> None:
-    program = compiled("""
+    program = compiled(
+        """
         model:
           inputs: {x: [N, 4]}
           layers: {fc: {type: Linear, out_features: 3}, head: {type: Linear, out_features: 2}}
           initialize:
             - {match: Linear, weight: 1, bias: 2}
             - {match: [head, "nothing*", BatchNorm2d], weight: 3}
-    """.replace(', "nothing*", BatchNorm2d', ""))
+    """.replace(', "nothing*", BatchNorm2d', "")
+    )
     state = program.module().state_dict()
     assert {key: value.unique().tolist() for key, value in state.items()} == {
         "fc.weight": [1],
@@ -788,7 +801,8 @@ def test_values_see_arguments_and_fans() -> None:
         model:
           inputs: {image: [N, 3, 8, 8]}
           layers:
-            conv: {type: Conv2d, out_channels: 8, kernel_size: 3, initialize: {weight: $(gain / fan_out), bias: $out_channels}}
+            conv:
+              {type: Conv2d, out_channels: 8, kernel_size: 3, initialize: {weight: $(gain / fan_out), bias: $out_channels}}
     """)
     conv = program.module().conv
     assert conv.weight.unique().item() == pytest.approx(2 / (8 * 9))
