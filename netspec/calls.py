@@ -45,8 +45,7 @@ class Caller(BlockCaller):
                 help=f"add {', '.join(f'`{argument}: …`' for argument in missing)}",
             )
             raise Poisoned
-        given = {p: tuple(r.type for r in r_) if isinstance(r_, tuple) else r_.type for p, r_ in ports.items()}
-        inferred = self.infer(entry, layer, {k: a.value for k, a in stated.items()}, given, ports, name)
+        inferred = self.infer(entry, layer, {k: a.value for k, a in stated.items()}, ports, name)
         for argument, size in (inferred.arguments or {}).items():
             said = stated.get(argument)
             if said is None:
@@ -58,8 +57,9 @@ class Caller(BlockCaller):
     def entry_arguments(self, entry: Entry, layer: Layer, env: Mapping[str, Any]) -> dict[str, Argument]:
         stated: dict[str, Argument] = {}
         failed = False
+        known = facts(entry).arguments
         for name, value in layer.arguments.items():
-            declared = facts(entry).arguments.get(name)
+            declared = known.get(name)
             if declared is None:
                 near = closest(name, [a.name for a in entry.arguments])
                 self.diagnostics.error(
@@ -115,7 +115,7 @@ class Caller(BlockCaller):
             return dict(refs)
         if len(ports) == 1 and ports[0].variadic:
             return {ports[0].name: refs}
-        needed = sum(not p.optional for p in ports)
+        needed = facts(entry).needed
         if not needed <= len(refs) <= len(ports):
             many = f"{needed}" if needed == len(ports) else f"{needed} to {len(ports)}"
             self.diagnostics.error(
@@ -137,11 +137,11 @@ class Caller(BlockCaller):
         entry: Entry,
         layer: Layer,
         stated: dict[str, Any],
-        given: dict[str, Any],
         ports: Mapping[str, Ref | tuple[Ref, ...]],
         name: str,
     ) -> Inferred:
         assert entry.rule is not None, f"{entry.name} has no shape rule"
+        given = {p: tuple(r.type for r in r_) if isinstance(r_, tuple) else r_.type for p, r_ in ports.items()}
         answer = entry.rule({**facts(entry).defaults, **stated}, given)
         if isinstance(answer, Inferred):
             return answer
@@ -188,9 +188,8 @@ class Caller(BlockCaller):
         op = target.op
         if isinstance(op, Call):
             ports = self.entry_inputs(op.entry, layer, refs, name)
-            given = {p: tuple(r.type for r in r_) if isinstance(r_, tuple) else r_.type for p, r_ in ports.items()}
             stated = {k: a.value for k, a in op.arguments.items() if not a.inferred}
-            inferred = self.infer(op.entry, layer, stated, given, ports, name)
+            inferred = self.infer(op.entry, layer, stated, ports, name)
             for argument, size in (inferred.arguments or {}).items():
                 if op.arguments[argument].value != size:
                     self.misfit(target, layer, argument, op.arguments[argument].value, size, name)
@@ -295,6 +294,8 @@ class Facts:
     arguments: dict[str, CatalogArgument]
     required: tuple[str, ...]
     defaults: dict[str, Any]
+    needed: int
+    """How many inputs it has to have."""
 
 
 _facts: dict[int, tuple[Entry, Facts]] = {}
@@ -308,6 +309,7 @@ def facts(entry: Entry) -> Facts:
             {a.name: a for a in entry.arguments},
             tuple(a.name for a in entry.arguments if a.required),
             {a.name: a.default for a in entry.arguments if not a.required and not a.inferred},
+            sum(not port.optional for port in entry.inputs),
         )
         known = _facts[id(entry)] = (entry, made)
     return known[1]

@@ -85,11 +85,13 @@ class Walk:
             self.wrong_type(place, judge.schema)
             return False
         findings, children = judge.findings(node, schema)
-        words_of = {key: judge.schema[key] for key in ("expects", "example") if key in judge.schema}
-        for finding in findings:
-            report(finding, node, words_of | schema, owner, place.scope, self.diagnostics)
-        scope = place.scope.union(bound)
-        self.waiting += [_inside(place, node, child, scope) for child in children]
+        if findings:
+            words_of = {key: judge.schema[key] for key in ("expects", "example") if key in judge.schema}
+            for finding in findings:
+                report(finding, node, words_of | schema, owner, place.scope, self.diagnostics)
+        if children:
+            scope = place.scope.union(bound)
+            self.waiting += [_inside(place, node, child, scope) for child in children]
         return True
 
     def wrong_type(self, place: Place, schema: Schema) -> None:
@@ -115,7 +117,7 @@ class Walk:
 
     def supported(self, kind: str, node: Mapping) -> Mapping:
         """The mapping without the keys that wait for a later version, each of which is reported."""
-        found = [key for key in node.items if f"{kind}.{key}" in UNSUPPORTED]
+        found = [key for key in node.items if key in _unsupported(kind)]
         for key in found:
             self.not_yet(f"`{key}`", node.key_spans[key])
         if not found:
@@ -150,6 +152,12 @@ class Walk:
             labels=(label,),
         )
         return judge, owner
+
+
+@cache
+def _unsupported(kind: str) -> frozenset[str]:
+    """The keys of a kind of place that wait for a later version."""
+    return frozenset(key for of, _, key in (name.partition(".") for name in UNSUPPORTED) if of == kind)
 
 
 def entry_owner(entry: catalog.Entry, title: str, span: Span) -> Owner:
