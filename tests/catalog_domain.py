@@ -51,7 +51,9 @@ NEEDS_BATCH = {
 CRASHES = {f"{name}{count}d" for name in ("MaxPool", "max_pool") for count in (1, 2, 3)}
 """Entries with which torch 2.15 writes beyond its memory where the rule says NS406: these are not run."""
 
-COUNTS = frozenset(("arange", "stack", "split", "Upsample", "interpolate", "UpsamplingNearest2d", "UpsamplingBilinear2d"))
+COUNTS = frozenset(
+    ("arange", "stack", "split", "Upsample", "interpolate", "UpsamplingNearest2d", "UpsamplingBilinear2d")
+)
 """Entries whose result has sizes that no arithmetic on sizes gives: a number of tensors, a product with a float."""
 
 

@@ -44,7 +44,20 @@ MODULES = [entry for entry in ENTRIES if entry.category in ("layer", "loss")]
 
 # The tables against the signatures of the installed torch
 
-UNSTATED = {"device", "out", "generator", "size_average", "reduce", "training", "self", "tensor", "memory_format"}
+UNSTATED = {
+    "device",
+    "layout",
+    "requires_grad",
+    "pin_memory",
+    "out",
+    "generator",
+    "size_average",
+    "reduce",
+    "training",
+    "self",
+    "tensor",
+    "memory_format",
+}
 """What no spec states: where tensors are, what torch deprecates, what both doors fill in."""
 NEWER = {name: {"bias"} for name in catalog.names("layer") if re.match("Batch|Instance|Group", name)}
 """Arguments that the oldest torch we support, 2.11, does not have."""
@@ -53,10 +66,19 @@ ABSENT = {
     "add": {"alpha"},
     "sub": {"alpha"},
     "repeat_interleave": {"output_size"},
+    "scaled_dot_product_attention": {"enable_gqa"},
     **{name: {"return_indices"} for name in catalog.names() if "MaxPool" in name},
 }
 """Arguments that torch has and the catalog leaves out: deprecated, of no use in a spec, or not there yet."""
-UNDOCUMENTED = {"roll": {"dims"}, "amax": {"dim"}, "amin": {"dim"}, "one_hot": {"num_classes"}}
+UNDOCUMENTED = {
+    "max": {"dim"},
+    "min": {"dim"},
+    "topk": {"dim"},
+    "roll": {"dims"},
+    "amax": {"dim"},
+    "amin": {"dim"},
+    "one_hot": {"num_classes"},
+}
 """Defaults that torch's docs tell otherwise than torch behaves, or that a shape rule cannot work with."""
 
 
@@ -76,12 +98,18 @@ def documented(target: Any) -> list[tuple[str, Any]] | None:
     text = re.match(r"\s*(\w+\(.*?\)) ->", target.__doc__ or "", re.DOTALL)
     if text is None or "Optional[" in text[1]:
         return None
-    function = ast.parse(f"def {text[1]}: pass").body[0]
+    # torch tells of overloads as one, which is no Python: `arange(start=0, end, step=1)`, `zeros(*size, *, out=None)`.
+    signature = text[1].replace("\\*", "*")
+    signature = signature.replace("start=0, end,", "start=0, end=REQUIRED,").replace("(*size, *,", "(size, *,")
+    function = ast.parse(f"def {signature}: pass").body[0]
     assert isinstance(function, ast.FunctionDef)
     given = function.args
     starred = [given.vararg] if given.vararg else []
     plain = [*given.args, *starred]
-    defaults = [REQUIRED] * (len(plain) - len(given.defaults)) + [literal(d) for d in given.defaults]
+    required = [isinstance(d, ast.Name) and d.id == "REQUIRED" for d in given.defaults]
+    defaults = [REQUIRED] * (len(plain) - len(given.defaults)) + [
+        REQUIRED if missing else literal(d) for d, missing in zip(given.defaults, required, strict=True)
+    ]
     named = [
         (a.arg, REQUIRED if d is None else literal(d)) for a, d in zip(given.kwonlyargs, given.kw_defaults, strict=True)
     ]

@@ -224,7 +224,9 @@ def check_symbolic(
 ) -> None:
     """The same with symbols for some sizes: the answer has to hold for the sizes that they stood for."""
     batch_only = random.random() < 0.5
-    batched = not inputs or not isinstance(inputs[0], TensorType) or len(inputs[0].shape) >= domain.BATCHED.get(entry.name, 0)
+    batched = (
+        not inputs or not isinstance(inputs[0], TensorType) or len(inputs[0].shape) >= domain.BATCHED.get(entry.name, 0)
+    )
     names: dict[tuple[bool, int], Any] = {}
     values: dict[str, int] = {}
 
