@@ -120,6 +120,11 @@ class Node:
         return next(iter(self.types.values()))
 
     @property
+    def dissolved(self) -> bool:
+        """Whether it is a group whose layers the body around it runs itself: one without modules, or a ModuleList."""
+        return isinstance(self.op, Apply) and (self.key is None or self.op.instance.listed)
+
+    @property
     def is_weight(self) -> bool:
         """Whether it is a tensor of the module's own: a `Parameter` or a `Buffer`."""
         return isinstance(self.op, Call) and self.op.entry.category == "weight"
@@ -186,6 +191,8 @@ class Instance:
     outputs: dict[str, Ref] = field(default_factory=dict)
     loops: list[Loop] = field(default_factory=list)
     failed: bool = False
+    members: set[str] = field(default_factory=set)
+    """The children of a group whose own outputs are read from outside it (`downs.2`)."""
 
     @property
     def children(self) -> dict[str, Node]:
@@ -197,12 +204,24 @@ class Instance:
 
     @property
     def sequential(self) -> bool:
-        """Whether an `nn.Sequential` of its children computes it."""
+        """Whether it is an `nn.Sequential` of its children."""
+        return not self.members and self.is_chain
+
+    @property
+    def listed(self) -> bool:
+        """Whether it is an `nn.ModuleList`, whose members the body around it calls one by one."""
+        return self.group and self.block.body.kind == "list" and self.has_modules and not self.sequential
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether each child reads the one before and nothing else."""
         if len(self.inputs) != 1 or len(self.outputs) != 1 or not self.nodes:
             return self.block.body.kind == "list" and not self.nodes and len(self.inputs) == 1
         previous: Node | None = None
         for node, executed in zip(self.nodes, self.order, strict=True):
             if node is not executed or node.key is None or isinstance(node.op, Reuse):
+                return False
+            if isinstance(node.op, Apply) and node.op.instance.listed:
                 return False
             refs = list(node.inputs)
             if len(refs) != 1 or refs[0].node is not previous or (previous is not None and refs[0].name):

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from netspec.catalog.entry import TypeLike
 from netspec.diagnostics import Span
 from netspec.frame import Frame, Poisoned
-from netspec.program import Apply, Ref
-from netspec.shapes import ListType
+from netspec.origins import Opaque, trace
+from netspec.program import Apply, Instance, Node, Ref
+from netspec.shapes import ListType, TensorType
 from netspec.spec import Layer, Value, names_in
 from netspec.suggest import suggest
 from netspec.values import FAILED, Values
@@ -17,6 +19,20 @@ from netspec.values import FAILED, Values
 K = TypeVar("K")
 V = TypeVar("V")
 R = TypeVar("R")
+
+
+def seen_from_outside(type_: TypeLike, inside: Instance) -> TypeLike:
+    """The type of a group's member: its sizes are numbers, which may depend on all names that the group reads."""
+    if not isinstance(type_, TensorType):
+        return type_
+    read: set[str] = set()
+    for node in inside.nodes:
+        for value in node.layer.arguments.values():
+            read |= value.names
+        for layer, _ in node.loops:
+            read |= {name for value in (layer.loop.values if layer.loop else ()) for name in value.names}
+    known = Opaque(frozenset(read & inside.scope.keys()))
+    return TensorType(tuple(trace(s, known) if isinstance(s, int) else s for s in type_.shape), type_.dtype)
 
 
 class References(Values):
@@ -141,13 +157,7 @@ class References(Values):
             )
             raise Poisoned
         if node is not None and isinstance(node.op, Apply) and port.split(".")[0] in node.op.instance.children:
-            self.diagnostics.error(
-                "NS310",
-                f"`{text}` reads a layer inside `{text.partition('.')[0]}`, which this version cannot do",
-                span,
-                help="name that layer beside the others instead of inside the group, and read it by its name",
-            )
-            raise Poisoned
+            return self.member(node, node.op.instance, port, text, span)
         ports = list(node.types) if node is not None else []
         known = (
             f"it has {', '.join(f'`{p}`' for p in ports)}"
@@ -156,6 +166,20 @@ class References(Values):
         )
         self.diagnostics.error("NS302", f"`{text.partition('.')[0]}` has no output `{port}`", span, help=known)
         raise Poisoned
+
+    def member(self, node: Node, inside: Instance, port: str, text: str, span: Span) -> Ref:
+        """What a member of a chain gives: `downs.2` is the third layer of the list `downs`."""
+        if not inside.group or inside.block.body.kind != "list" or port not in inside.children:
+            self.diagnostics.error(
+                "NS310",
+                f"`{text}` reads a layer inside `{text.partition('.')[0]}`, which shows only what it gives",
+                span,
+                help="the members of a list can be read (`downs.2`), those of a mapping or a block cannot: "
+                "name the layer beside the others, or among the block's `outputs`",
+            )
+            raise Poisoned
+        inside.members.add(port)
+        return Ref(node, port, seen_from_outside(inside.children[port].type, inside))
 
     def poisoned(self, text: str, frame: Frame | None) -> bool:
         while frame is not None:

@@ -289,7 +289,7 @@ class Classes:
 
 def is_class(instance: Instance) -> bool:
     """Whether an instance is written as a class: blocks are; groups unless they are chains or without modules."""
-    return not instance.group or (instance.has_modules and not instance.sequential)
+    return not instance.group or (instance.has_modules and not instance.sequential and not instance.listed)
 
 
 def classes_in(instance: Instance) -> list[Instance]:
@@ -355,6 +355,6 @@ def frozen_children(instance: Instance, prefix: str = "self") -> list[str]:
         path = f"{prefix}.{node.key}" if node.key.isidentifier() else f"{prefix}[{node.key}]"
         if node.layer.freeze:
             paths.append(path)
-        elif isinstance(node.op, Apply) and node.op.instance.group and node.op.instance.sequential:
+        elif isinstance(node.op, Apply) and node.op.instance.group and not is_class(node.op.instance):
             paths += frozen_children(node.op.instance, path)
     return paths

@@ -170,12 +170,17 @@ class Forward:
         if last_use.get(id(node), at + 1) <= at + 1 and not isinstance(node.type, ListType):
             alive = {name for name in inputs if last_use.get(name, -1) > at}
             return "x" if "x" not in alive else "out"
-        base = as_identifier(node.name if not node.name.isdigit() else f"x{node.name}")
+        base = as_identifier(node.name if not node.name.isdigit() else self.member_name(node))
         name, number = base, 2
         while name in self.taken or name in ("x", "out"):
             name, number = f"{base}{number}", number + 1
         self.taken.add(name)
         return name
+
+    def member_name(self, node: Node) -> str:
+        """What a member of a list gives: the third of `downs` is `down2`."""
+        owner = self.steps.outer[id(node)][1].name if id(node) in self.steps.outer else "x"
+        return f"{owner.removesuffix('s') or owner}{node.name}"
 
     # Expressions
 
@@ -209,6 +214,10 @@ class Forward:
 
     def member(self, node: Node) -> str:
         assert node.key is not None
+        if id(node) in self.steps.outer:
+            owner = self.steps.outer[id(node)][1]
+            if owner.key is not None:
+                return f"{self.member(owner)}[{node.key}]"
         return f"self.{node.key}" if node.key.isidentifier() else f'self.get_submodule("{node.key}")'
 
     def apply(self, target: str, inputs: Any, ports: Any) -> tuple[str, int]:

@@ -19,14 +19,16 @@ from netspec.expressions import (
     ListExpr,
     Literal,
     Name,
+    Subscript,
     evaluate,
     fold,
     free_names,
     from_value,
+    map_children,
     substitute,
     to_python,
 )
-from netspec.origins import Opaque, Origin, names_of
+from netspec.origins import Opaque, Origin, names_of, untraced
 from netspec.program import Factory, Instance
 from netspec.spec import Block, Layer
 
@@ -157,7 +159,9 @@ class Scope:
                 return
             if name in loop.variables.values():
                 return
-        if name in self.block.let and not self.plan.instances[0].group:
+        if name in self.plan.frozen:
+            self.lets.setdefault(name, to_python(from_value(untraced(self.plan.frozen[name]))))
+        elif name in self.block.let and not self.plan.instances[0].group:
             if name not in self.lets:
                 self.lets[name] = self.write(self.resolve(self.block.let[name].expr))
                 self.lets[name] = self.lets.pop(name)
@@ -170,7 +174,15 @@ class Scope:
     def resolve(self, expr: Expr, hint: str = "") -> Expr:
         """The expression with every name replaced by what the constructor knows it as, folded."""
         mapping = {name: self.known(name, hint) for name in sorted(free_names(expr))}
-        return fold(substitute(expr, mapping))
+        return self.picked(fold(substitute(expr, mapping)))
+
+    def picked(self, expr: Expr) -> Expr:
+        """The expression with the elements of frozen lists in place of `widths[2]`."""
+        if isinstance(expr, Subscript) and isinstance(expr.value, Name) and isinstance(expr.index, Literal):
+            value = self.plan.frozen.get(expr.value.id)
+            if isinstance(value, list) and isinstance(expr.index.value, int):
+                return from_value(untraced(value[expr.index.value]))
+        return fold(map_children(expr, self.picked)) if free_names(expr) & self.plan.frozen.keys() else expr
 
     def known(self, name: str, hint: str) -> Expr:
         value = self.values.get(name)
@@ -184,7 +196,8 @@ class Scope:
         if name in self.carries:
             return self.carried(name, hint)
         if name in self.plan.frozen:
-            return frozen_value(self.plan.frozen[name])
+            value = self.plan.frozen[name]
+            return Name(name) if isinstance(value, list) else frozen_value(value)
         if name in self.block.let and not self.plan.instances[0].group:
             return self.let(name)
         if name in self.sizes and name not in self.block.params:

@@ -30,8 +30,10 @@ class Steps:
                 return self.actual(group.inputs[ref.name], owner)
             return ref
         node = ref.node
-        if isinstance(node.op, Apply) and node.key is None:
-            inner = node.op.instance.outputs[""]
+        if node.dissolved:
+            assert isinstance(node.op, Apply)
+            inside = node.op.instance
+            inner = Ref(inside.children[ref.name], "", ref.type) if ref.name in inside.members else inside.outputs[""]
             if inner.node is None:
                 return self.actual(node.op.inputs[inner.name], node)
             return self.actual(inner)
@@ -53,7 +55,8 @@ def flat(instance: Instance, passes: Any) -> Steps:
         for node in current.order:
             if outer is not None:
                 steps.outer[id(node)] = outer
-            if isinstance(node.op, Apply) and node.key is None:
+            if node.dissolved:
+                assert isinstance(node.op, Apply)
                 visit(node.op.instance, (node.op, node))
             elif not passes(node) and not node.is_weight:
                 steps.nodes.append(node)
@@ -72,7 +75,8 @@ def all_nodes(instance: Instance) -> list[Node]:
     nodes: list[Node] = []
     for node in instance.order:
         nodes.append(node)
-        if isinstance(node.op, Apply) and node.key is None:
+        if node.dissolved:
+            assert isinstance(node.op, Apply)
             nodes += all_nodes(node.op.instance)
     return nodes
 
@@ -80,6 +84,10 @@ def all_nodes(instance: Instance) -> list[Node]:
 def find_twins(writer: Constructor, instances: list[Instance]) -> dict[int, list[Node]]:
     """For each node of the first instance, the same written layer's node in every instance."""
     columns = [all_nodes(instance) for instance in instances]
+    # What the copies of a loop are called for, one by one, cannot change in number.
+    counted = {value for column in columns for n in column if n.key and n.key.isdigit() for layer, _ in n.loops
+               for value in (layer.loop.values if layer.loop else ())}  # fmt: skip
+    writer.give_up_on(frozenset().union(*(value.names for value in counted)))
     shapes = {tuple(node.name for node in column) for column in columns}
     if len(shapes) > 1:
         names = frozenset().union(

@@ -8,20 +8,19 @@ follows the graph. Emitted source does the same in the same order, so both draw 
 from __future__ import annotations
 
 from collections import OrderedDict, namedtuple
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
-from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from netspec.catalog import lookup
-from netspec.catalog.entry import Entry
 from netspec.expressions import evaluate
 from netspec.initialization import initializer
 from netspec.origins import untraced
 from netspec.program import Apply, Arithmetic, Call, Instance, Node, Program, Ref, Reuse, Skip
+from netspec.runtime import calls
 from netspec.shapes import Dim, ListType, TensorType, solve
 from netspec.spec import Rule, Value
 
@@ -40,6 +39,8 @@ def _module(instance: Instance) -> nn.Module:
     module: nn.Module
     if instance.sequential:
         module = nn.Sequential(parts)
+    elif instance.listed:
+        module = nn.ModuleList(parts.values())
     else:
         module = Graph(instance)
         for name, part in parts.items():
@@ -80,7 +81,7 @@ def _child(node: Node) -> nn.Module:
     op = node.op
     module: nn.Module
     if isinstance(op, Call):
-        module = _resolve(op.entry.target)(**{name: untraced(a.value) for name, a in op.arguments.items()})
+        module = calls.make(op)
         _initialize(module, node.layer.initialize, node.env)
     elif isinstance(op, Apply):
         module = _module(op.instance)
@@ -116,13 +117,16 @@ class Graph(nn.Module):
         return f"({self._instance.block.name})"
 
 
-def _run(owner: nn.Module, instance: Instance, inputs: tuple[Any, ...]) -> Any:
+def _run(owner: nn.Module, instance: Instance, inputs: tuple[Any, ...], members: dict[str, Any] | None = None) -> Any:
+    """Run the layers of an instance with the modules of `owner`; `members` receives what each child gives."""
     values: dict[Any, Any] = dict(zip(instance.inputs, inputs, strict=True))
     sizes = Sizes(instance, values)
 
     def get(ref: Ref) -> Any:
         if ref.node is None:
             return values[ref.name]
+        if (id(ref.node), ref.name) in values:
+            return values[id(ref.node), ref.name]
         value = values[id(ref.node)]
         if ref.name in ref.node.types:
             position = list(ref.node.types).index(ref.name)
@@ -134,15 +138,20 @@ def _run(owner: nn.Module, instance: Instance, inputs: tuple[Any, ...]) -> Any:
         if node.is_weight:
             result = getattr(owner, node.name)
         elif isinstance(op, Call):
-            arguments = {name: sizes.value(a.value) for name, a in op.arguments.items()}
             if node.key is not None:
-                result = _call(getattr_child(owner, node.key), op.entry, op.inputs, get, {})
+                result = calls.apply(getattr_child(owner, node.key), op, op.inputs, get)
             else:
-                result = _call(_function(op.entry, owner), op.entry, op.inputs, get, arguments)
+                result = calls.run(op, get, sizes.value, owner, inputs)
         elif isinstance(op, Apply):
             given = tuple(get(ref) for ref in op.inputs.values())
-            inside = op.instance
-            result = getattr_child(owner, node.key)(*given) if node.key is not None else _run(owner, inside, given)
+            if node.dissolved:
+                inner: dict[str, Any] = {}
+                modules = owner if node.key is None else getattr_child(owner, node.key)
+                result = _run(modules, op.instance, given, inner)
+                values.update({(id(node), key): value for key, value in inner.items()})
+            else:
+                assert node.key is not None
+                result = getattr_child(owner, node.key)(*given)
         elif isinstance(op, Arithmetic):
             tensors = {name: get(ref) for name, ref in op.inputs.items()}
             result = evaluate(op.expr, sizes.scope(node.env), tensors=tensors)
@@ -150,20 +159,22 @@ def _run(owner: nn.Module, instance: Instance, inputs: tuple[Any, ...]) -> Any:
             assert op.target.key is not None
             module = getattr_child(owner, op.target.key)
             if isinstance(op.target.op, Call):
-                result = _call(module, op.target.op.entry, op.inputs, get, {})
+                result = calls.apply(module, op.target.op, op.inputs, get)
             else:
                 result = module(*(get(ref) for ref in op.inputs.values() if isinstance(ref, Ref)))
         else:
             (only,) = op.inputs.values()
             result = get(only)
         values[id(node)] = result
+        if members is not None and node.key is not None:
+            members[node.key] = result
     outputs = {name: get(ref) for name, ref in instance.outputs.items()}
     if list(outputs) == [""]:
         return outputs[""]
     return _output_type(instance.block.name, tuple(outputs))(**outputs)
 
 
-def getattr_child(owner: nn.Module, key: str) -> Callable[..., Any]:
+def getattr_child(owner: nn.Module, key: str) -> nn.Module:
     """A child by its name, which may hold a hyphen."""
     child = owner._modules[key]
     assert child is not None
@@ -173,44 +184,6 @@ def getattr_child(owner: nn.Module, key: str) -> Callable[..., Any]:
 @cache
 def _output_type(name: str, fields: tuple[str, ...]) -> Any:
     return namedtuple(f"{name}Output", fields)
-
-
-def _call(
-    target: Callable[..., Any],
-    entry: Entry,
-    inputs: Mapping[str, Ref | tuple[Ref, ...]],
-    get: Callable[[Ref], Any],
-    arguments: Mapping[str, Any],
-) -> Any:
-    """Call a module or function: tensors by position as long as none is left out, then by name."""
-    positional: list[Any] = []
-    named: dict[str, Any] = {}
-    for port in entry.inputs:
-        ref = inputs.get(port.name)
-        if ref is None:
-            continue
-        value = [get(one) for one in ref] if isinstance(ref, tuple) else get(ref)
-        if len(positional) == entry.inputs.index(port):
-            positional.append(value)
-        else:
-            named[port.name] = value
-    return target(*positional, **named, **arguments)
-
-
-def _function(entry: Entry, owner: nn.Module) -> Callable[..., Any]:
-    target: Callable[..., Any] = _resolve(entry.target)
-    if not entry.training:
-        return target
-    return lambda *tensors, **arguments: target(*tensors, training=owner.training, **arguments)
-
-
-@cache
-def _resolve(target: str) -> Any:
-    """The Python object of a catalog entry's target, which the catalog states and never a spec."""
-    module, _, name = target.rpartition(".")
-    if module == "torch.Tensor":
-        return getattr(Tensor, name)
-    return getattr(import_module(module), name)
 
 
 class Sizes:
@@ -268,7 +241,7 @@ def _matches(rule: Rule, path: str, module: nn.Module) -> bool:
     for pattern in rule.match:
         entry = lookup(pattern)
         if entry is not None and entry.category != "function":
-            if isinstance(module, _resolve(entry.target)):
+            if isinstance(module, calls.resolve(entry.target)):
                 return True
         elif path and fnmatchcase(path, pattern):
             return True
@@ -287,4 +260,4 @@ def _fill(parameter: Tensor, value: Value, module: nn.Module, env: Mapping[str, 
     entry = lookup(name, "initializer")
     assert entry is not None
     given = {argument: untraced(evaluate(v.expr, scope)) for argument, v in arguments.items()}
-    _resolve(entry.target)(parameter, **given)
+    calls.resolve(entry.target)(parameter, **given)
