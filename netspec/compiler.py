@@ -133,8 +133,9 @@ def compile(spec: str | Path | Mapping[str, Any], set: Mapping[str, Any] | None 
     diagnostics = Diagnostics()
     overrides = [f"{path}={_yaml(value)}" for path, value in (set or {}).items()]
     if isinstance(spec, Mapping):
-        composed = compose_mapping(spec, overrides, diagnostics, knows=knows, meant=suggest_path)
-        program = _run(composed, "<mapping>", diagnostics) if composed is not None else None
+        with _collector_paused():
+            composed = compose_mapping(spec, overrides, diagnostics, knows=knows, meant=suggest_path)
+            program = _run(composed, "<mapping>", diagnostics) if composed is not None else None
     else:
         program = check(spec, overrides, diagnostics)
     diagnostics.raise_if_errors()

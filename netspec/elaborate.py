@@ -22,7 +22,7 @@ from netspec.expressions import (
 from netspec.frame import Frame, Poisoned
 from netspec.instances import Instances
 from netspec.mistakes import got
-from netspec.order import default_before, definition_order
+from netspec.order import default_before, definition_order, names_are_written
 from netspec.patterns import pattern_text, unlike
 from netspec.program import Apply, Arithmetic, Call, Factory, Instance, Node, Ref, Reuse, Skip
 from netspec.schema.layer_rules import module_for
@@ -50,6 +50,7 @@ class Elaborator(Instances):
         super().__init__(spec, diagnostics)
         self.broken = broken
         self.groups: dict[int, tuple[Layer, Block]] = {}
+        self.orders: dict[int, tuple[Body, list[int]]] = {}
         self.caller = Caller(self)
 
     # Bodies
@@ -63,9 +64,7 @@ class Elaborator(Instances):
         loops: tuple[tuple[Layer, int], ...],
     ) -> tuple[list[Node], Ref | None]:
         """The nodes of a list or mapping of layers in the file's order, and what the last of them gives."""
-        order = definition_order(body, lambda value: self.name_of(value, env), self.diagnostics)
-        if order is None:
-            raise Poisoned
+        order = self.order_of(body, env)
         results: dict[int, Ref | None] = {}
         nodes: dict[int, list[Node]] = {}
         outside, self.frame = self.frame, frame
@@ -82,6 +81,18 @@ class Elaborator(Instances):
         final = default_before(body, len(body.layers))
         last = incoming if final is None else results[final]
         return [node for i in sorted(nodes) for node in nodes[i]], last
+
+    def order_of(self, body: Body, env: Mapping[str, Any]) -> list[int]:
+        """In which order the layers are worked out. Where their names hold no `$` it is the same in every use."""
+        known = self.orders.get(id(body))
+        if known is not None:
+            return known[1]
+        order = definition_order(body, lambda value: self.name_of(value, env), self.diagnostics)
+        if order is None:
+            raise Poisoned
+        if names_are_written(body):
+            self.orders[id(body)] = (body, order)
+        return order
 
     def poison(self, layer: Layer, frame: Frame, env: Mapping[str, Any]) -> None:
         """Let the names of a failed layer be known, so that nothing is said about those who read them."""

@@ -8,6 +8,7 @@ from math import prod
 from typing import Any
 
 from netspec import catalog
+from netspec.calls import facts
 from netspec.catalog.entry import Entry
 from netspec.catalog.kinds import accepts
 from netspec.diagnostics import Diagnostics
@@ -37,13 +38,14 @@ class Site:
     modules: list[tuple[str, Call]]
     env: Mapping[str, Any]
 
-    def matched(self) -> Iterator[tuple[str, Call]]:
-        """The modules that the rule speaks of; a rule without `match` speaks of the layer that bears it."""
+    def matched(self) -> Iterator[tuple[Call, list[str]]]:
+        """The modules that the rule speaks of, with the patterns that say so; a rule without `match` speaks of the
+        layer that bears it.
+        """
         for path, op in self.modules:
-            if any(entry_matches(pattern, op.entry, path) for pattern in self.rule.match) or not (
-                self.rule.match or path
-            ):
-                yield path, op
+            patterns = [pattern for pattern in self.rule.match if entry_matches(pattern, op.entry, path)]
+            if patterns or not (self.rule.match or path):
+                yield op, patterns
 
 
 @dataclass(slots=True)
@@ -69,8 +71,8 @@ def check_rules(root: Instance, collector: Diagnostics) -> None:
         found = everything.setdefault(id(rule), Found(rule))
         found.types.update((path, op.entry.name) for path, op in site.modules)
         looked_at: set[int] = set()
-        for path, op in site.matched():
-            found.patterns.update(p for p in rule.match if entry_matches(p, op.entry, path))
+        for op, patterns in site.matched():
+            found.patterns.update(patterns)
             if id(op) in looked_at:
                 continue  # another use of the same instance
             looked_at.add(id(op))
@@ -243,8 +245,7 @@ def _evaluated(value: Value, scope: Mapping[str, Any], diagnostics: Diagnostics)
 
 
 def _arguments(op: Call) -> dict[str, Any]:
-    defaults = {a.name: a.default for a in op.entry.arguments if not a.required and not a.inferred}
-    return {**defaults, **{name: untraced(argument.value) for name, argument in op.arguments.items()}}
+    return {**facts(op.entry).defaults, **{name: untraced(argument.value) for name, argument in op.arguments.items()}}
 
 
 def _parameters(op: Call) -> dict[str, tuple[int, ...]]:

@@ -96,6 +96,16 @@ def names_of_layer(layer: Layer, name_of: Callable[[Expr], str | None]) -> Itera
             yield from names_of_layer(inner, name_of)
 
 
+def names_are_written(body: Body) -> bool:
+    """Whether no name of the body's own layers is an expression."""
+    return all(
+        layer.name is None or isinstance(layer.name, Literal)
+        if layer.body is None or not layer.inline
+        else names_are_written(layer.body)
+        for layer in body.layers
+    )
+
+
 def _reads_default(layer: Layer) -> bool:
     return layer.compute is None and layer.inputs is None
 

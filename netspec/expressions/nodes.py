@@ -267,14 +267,13 @@ def size(expr: Expr) -> int:
 
 def free_names(expr: Expr) -> frozenset[str]:
     """The names that the expression reads from its scope. Tensors, paths and a comprehension's own names are none."""
-    match expr:
-        case Literal():
-            return _NONE
-        case Name(id):
-            return frozenset({id})
-        case Comprehension(element, targets, iterable, condition):
-            inner = free_names(element) | (free_names(condition) if condition is not None else frozenset())
-            return free_names(iterable) | (inner - frozenset(targets))
+    if isinstance(expr, Literal):
+        return _NONE
+    if isinstance(expr, Name):
+        return frozenset((expr.id,))
+    if isinstance(expr, Comprehension):
+        inner = free_names(expr.element) | (free_names(expr.condition) if expr.condition is not None else _NONE)
+        return free_names(expr.iterable) | (inner - frozenset(expr.targets))
     return _NONE.union(*map(free_names, children(expr)))
 
 
