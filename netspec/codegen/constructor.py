@@ -121,7 +121,7 @@ class Constructor(Repeats):
         if isinstance(op, Call):
             put(self.call(layer, rows))
             self.after(layer, rows, target)
-        elif isinstance(op, Apply) and op.instance.group and all(n.op.instance.sequential for n in rows):  # type: ignore[union-attr]
+        elif isinstance(op, Apply) and op.instance.group and (op.instance.sequential or op.instance.listed):
             self.chain(layer, rows, put, target)
         else:
             put(self.use_block(layer, rows))
@@ -147,15 +147,17 @@ class Constructor(Repeats):
         self.owners.update(
             {id(one): node for node in rows if isinstance(node.op, Apply) for one in node.op.instance.nodes}
         )
-        whole = self.chain_expression(layer.body, nodes, inner)
+        listed = inner[0].listed
+        whole = self.chain_expression(layer.body, nodes, inner, listed)
         if whole is not None:
             put(whole)
             return
         name = target or self.variable(layer)
+        empty = "nn.ModuleList()" if listed else "nn.Sequential()"
         if target is None:
-            self.say(f"{name} = nn.Sequential()")
+            self.say(f"{name} = {empty}")
         else:
-            put("nn.Sequential()")
+            put(empty)
         self.steps(layer.body, nodes, inner, name)
         if target is None:
             put(name)
@@ -168,13 +170,15 @@ class Constructor(Repeats):
         self.variables.add(name)
         return name
 
-    def chain_expression(self, body: Body, nodes: Rows, instances: list[Instance]) -> str | None:
-        """`nn.Sequential(…)` in one expression, or None where it takes statements."""
+    def chain_expression(self, body: Body, nodes: Rows, instances: list[Instance], listed: bool) -> str | None:
+        """`nn.Sequential(…)` or `nn.ModuleList([…])` in one expression, or None where it takes statements."""
         if len(body.layers) == 1 and body.kind == "list" and body.layers[0].loop is not None:
-            return self.repeated(body.layers[0], nodes, instances)
+            return self.repeated(body.layers[0], nodes, instances, listed)
         texts = self.plain_items(body, nodes, instances)
         if texts is None:
             return None
+        if listed:
+            return f"nn.ModuleList([{', '.join(text for _, text in texts)}])"
         if body.kind == "list":
             return f"nn.Sequential({', '.join(text for _, text in texts)})"
         self.imports.add("OrderedDict")
@@ -220,7 +224,7 @@ class Constructor(Repeats):
             return False
         return any(instance.scope.get(expr.id, expr) is None for instance in self.plan.instances)
 
-    def repeated(self, layer: Layer, nodes: Rows, instances: list[Instance]) -> str | None:
+    def repeated(self, layer: Layer, nodes: Rows, instances: list[Instance], listed: bool) -> str | None:
         """`nn.Sequential(*(Block(…) for i in range(depth)))`, where the copies hand on no size and depend on no
         condition.
         """
@@ -238,6 +242,8 @@ class Constructor(Repeats):
         if loop.variables or len(self.lines) != state:
             del self.lines[state:]
             return None
+        if listed:
+            return f"nn.ModuleList([{found[0]} for {self.header(loop)}])"
         return f"nn.Sequential(*({found[0]} for {self.header(loop)}))"
 
     def steps(self, body: Body, nodes: Rows, instances: list[Instance], name: str, kind: str = "") -> None:
