@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -19,9 +19,14 @@ def is_type(pattern: str) -> bool:
 
 def entry_matches(pattern: str, entry: Entry, path: str) -> bool:
     """Whether a rule's pattern speaks of a module of this entry at this path (from where the rule stands)."""
+    return matcher(pattern)(entry, path)
+
+
+def matcher(pattern: str) -> Callable[[Entry, str], bool]:
+    """The same as a function of entry and path, for a pattern that is held against many modules."""
     if is_type(pattern):
-        return entry.name == pattern or pattern in entry.ancestors
-    return fnmatchcase(path, pattern)
+        return lambda entry, path: entry.name == pattern or pattern in entry.ancestors
+    return lambda entry, path: fnmatchcase(path, pattern)
 
 
 def leaves(instance: Instance) -> Iterator[tuple[str, Call]]:

@@ -14,7 +14,7 @@ from netspec.catalog.kinds import accepts
 from netspec.diagnostics import Diagnostics
 from netspec.document import Scalar
 from netspec.expressions import ExpressionError, evaluate, report
-from netspec.initialization import entry_matches, initializer, is_type, leaves
+from netspec.initialization import initializer, is_type, leaves, matcher
 from netspec.mistakes import Mistakes, got
 from netspec.origins import untraced
 from netspec.program import Apply, Call, Instance, instances
@@ -42,8 +42,9 @@ class Site:
         """The modules that the rule speaks of, with the patterns that say so; a rule without `match` speaks of the
         layer that bears it.
         """
+        matchers = [(pattern, matcher(pattern)) for pattern in self.rule.match]
         for path, op in self.modules:
-            patterns = [pattern for pattern in self.rule.match if entry_matches(pattern, op.entry, path)]
+            patterns = [pattern for pattern, matches in matchers if matches(op.entry, path)]
             if patterns or not (self.rule.match or path):
                 yield op, patterns
 

@@ -78,7 +78,10 @@ def _report_cycle(body: Body, needs: list[set[int]], missing: list[int], diagnos
 
 def default_before(body: Body, i: int) -> int | None:
     """The layer whose output the one at `i` reads by default: the one before, weights that stand alone left out."""
-    return next((j for j in range(i - 1, -1, -1) if not is_weight(body.layers[j])), None)
+    for j in range(i - 1, -1, -1):
+        if not is_weight(body.layers[j]):
+            return j
+    return None
 
 
 def is_weight(layer: Layer) -> bool:

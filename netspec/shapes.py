@@ -375,6 +375,8 @@ def _floor_low(atom: Floor) -> int | None:
 
 def provably_less(a: Size, b: Size) -> bool:
     """Whether a < b for every value of the symbols."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a < b
     high = bounds(a - b)[1]
     return high is not None and high < 0
 

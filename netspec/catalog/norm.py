@@ -22,7 +22,7 @@ from netspec.catalog.rules import (
     tensor,
     weighted,
 )
-from netspec.shapes import Dim, TensorType
+from netspec.shapes import Dim, Size, TensorType
 
 _LAYOUTS = {1: "[N, C] or [N, C, L]", 2: "[N, C, H, W]", 3: "[N, C, D, H, W]"}
 
@@ -51,8 +51,7 @@ def _batch_norm(count: int) -> Rule:
         features = inferred(name, arguments, "num_features", channels, "channels", code=code)
         if arguments["eps"] <= 0:
             refuse(f"{name} takes an eps above 0, and got {arguments['eps']}", argument="eps", code="NS406")
-        values = numel((x.shape[0], *x.shape[2:]))
-        if not isinstance(values, Dim) and values <= 1:
+        if _at_most_one((x.shape[0], *x.shape[2:])):
             refuse(
                 f"{name} needs more than one value per channel in training, and got {x}",
                 help="leave the batch size symbolic (N), or normalise before the image is reduced to one place",
@@ -60,6 +59,11 @@ def _batch_norm(count: int) -> Rule:
         return one(x.shape, x.dtype, {"num_features": features})
 
     return infer
+
+
+def _at_most_one(sizes: tuple[Size, ...]) -> bool:
+    """Whether a tensor of these sizes has one value at most. Symbolic sizes are 1 or more, and not multiplied out."""
+    return 0 in sizes or (not any(isinstance(size, Dim) for size in sizes) and numel(sizes) <= 1)
 
 
 def _other_rank(family: str, x: TensorType) -> str | None:
