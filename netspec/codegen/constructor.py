@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from netspec.codegen.initialize import start_of
+from netspec.codegen.initialize import block_rules, own_rules, start_of
 from netspec.codegen.literals import as_identifier, string
 from netspec.codegen.scope import is_constant
 from netspec.expressions import Literal, Name, free_names
@@ -63,9 +63,18 @@ class Constructor(Repeats):
             self.attach(owner, name, "nn.Identity()")
             return
         statement: Callable[[str], None] = lambda text: self.attach(owner, name, text)  # noqa: E731
+        target = f"{owner}.{name}" if name.isidentifier() else None
         if condition == "True":
-            target = f"{owner}.{name}" if name.isidentifier() else None
             self.module(layer, made, statement, target)
+            self.after(layer, made, target or f"{owner}.get_submodule({string(name)})")
+            return
+        if layer.initialize:
+            self.attach(owner, name, "nn.Identity()", annotation="nn.Module")
+            self.say(f"if {condition}:")
+            self.level += 1
+            self.module(layer, made, statement, target)
+            self.after(layer, made, target or f"{owner}.get_submodule({string(name)})")
+            self.level -= 1
             return
         before = len(self.lines)
         self.module(
@@ -120,20 +129,23 @@ class Constructor(Repeats):
         op = rows[0].op
         if isinstance(op, Call):
             put(self.call(layer, rows))
-            self.after(layer, rows, target)
         elif isinstance(op, Apply) and op.instance.group and (op.instance.sequential or op.instance.listed):
             self.chain(layer, rows, put, target)
         else:
             put(self.use_block(layer, rows))
 
-    def after(self, layer: Layer, rows: Rows, target: str | None) -> None:
-        """A layer's own `initialize`."""
-        from netspec.codegen.initialize import own_rules
-
-        if layer.initialize:
-            assert target is not None
-            for level, text in own_rules(self, layer, rows, target):
-                self.lines.append((self.level + level, text))
+    def after(self, layer: Layer, rows: Rows, target: str) -> None:
+        """A layer's own `initialize`; the class of a group that is no chain runs it itself."""
+        if not layer.initialize:
+            return
+        inside = [node.op.instance for node in rows if isinstance(node.op, Apply)]
+        if not inside:
+            lines = own_rules(self, layer, rows, target)
+        elif not inside[0].group or inside[0].sequential or inside[0].listed:
+            lines = block_rules(self, layer.initialize, inside, target)
+        else:
+            lines = []
+        self.lines += [(self.level + level, text) for level, text in lines]
 
     # Blocks
 
@@ -287,22 +299,17 @@ class Constructor(Repeats):
         if guard == "True":
             before = len(self.lines)
             found: list[str] = []
-            self.module(layer, rows, found.append, f"{name}[-1]" if layer.initialize else None)
-            if len(self.lines) == before:
+            self.module(layer, rows, found.append, None)
+            if len(self.lines) == before and not layer.initialize:
                 batch.append(found[0])
                 return
-            written = self.lines[before:]
-            del self.lines[before:]
-            if layer.initialize:
-                self.say(f"{name}.append({found[0]})")
-                self.lines += written
-            else:
-                self.lines += written
-                self.say(f"{name}.append({found[0]})")
+            self.say(f"{name}.append({found[0]})")
+            self.after(layer, rows, f"{name}[-1]")
             return
         self.say(f"if {guard}:")
         self.level += 1
         self.module(layer, rows, lambda text: self.say(f"{name}.append({text})"), None)
+        self.after(layer, rows, f"{name}[-1]")
         self.level -= 1
 
     def guard(self, layer: Layer, rows: Rows) -> str:

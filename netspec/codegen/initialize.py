@@ -19,12 +19,14 @@ Line = tuple[int, str]
 FANS = ("fan_in", "fan_out")
 
 
-def block_rules(writer: Constructor, rules: tuple[Rule, ...], instances: list[Instance]) -> list[Line]:
-    """The rules of a block or model, after its layers."""
+def block_rules(
+    writer: Constructor, rules: tuple[Rule, ...], instances: list[Instance], owner: str = "self"
+) -> list[Line]:
+    """The rules of a block or model, after its layers, or of a use of it, after `owner` was made."""
     if not rules:
         return []
     globs = any(not is_type(pattern) for rule in rules for pattern in rule.match)
-    header = "for name, module in self.named_modules():" if globs else "for module in self.modules():"
+    header = f"for name, module in {owner}.named_modules():" if globs else f"for module in {owner}.modules():"
     if globs:
         writer.imports.add("fnmatchcase") if any("*" in p for r in rules for p in r.match) else None
     lines: list[Line] = []
@@ -49,7 +51,13 @@ def _branches(writer: Constructor, rules: list[tuple[Rule, list[Line]]]) -> list
     """`if … elif …` over the rules; one that fills nothing keeps its place, for it speaks before those after it."""
     lines: list[Line] = []
     for i, (rule, fill) in enumerate(rules):
-        lines.append((1, f"{'if' if i == 0 else 'elif'} {_test(writer, rule)}:"))
+        word, test = "if" if i == 0 else "elif", _test(writer, rule)
+        if i == len(rules) - 1 and len(fill) == 2 and fill[0][1].startswith("if "):
+            # Nothing comes after it: one `if` says both.
+            test = f"({test})" if " or " in test else test
+            lines += [(1, f"{word} {test} and {fill[0][1].removeprefix('if ')}"), (2, fill[1][1])]
+            continue
+        lines.append((1, f"{word} {test}:"))
         lines += fill or [(2, "pass")]
     return lines
 
