@@ -221,6 +221,8 @@ class Instance:
         for node, executed in zip(self.nodes, self.order, strict=True):
             if node is not executed or node.key is None or isinstance(node.op, Reuse):
                 return False
+            if isinstance(node.op, Call) and (node.op.entry.returns or any(a.call for a in node.op.entry.arguments)):
+                return False  # it gives a tuple, of which the next one reads a part
             if isinstance(node.op, Apply) and node.op.instance.listed:
                 return False
             refs = list(node.inputs)

@@ -64,6 +64,8 @@ class Port:
     """True for `tensors` of `cat`: takes a list of tensors."""
     keyword: bool = False
     """True where it is passed by name, since an argument stands before it: `x.gather(1, index=places)`."""
+    part_of: str = ""
+    """The argument of torch that it is a part of, where that is a tuple: `h_0` and `c_0` of LSTM's `hx`."""
 
 
 TypeLike = TensorType | ListType
@@ -91,6 +93,8 @@ class Entry:
     arguments: tuple[Argument, ...] = ()
     """In the order of torch's signature, tensors left out."""
     inputs: tuple[Port, ...] = (Port(name="input"),)
+    returns: tuple[str | tuple[str, ...], ...] = ()
+    """Where torch returns a tuple: its ports, nested as they come, `("output", ("h_n", "c_n"))`."""
     rule: Rule | None = None
     parameters: Callable[[Mapping[str, Any]], Mapping[str, tuple[int, ...]]] | None = None
     """parameters(arguments) -> the shapes of its weights by name in torch's order of registration, absent ones left
@@ -110,6 +114,14 @@ class Entry:
     def creates(self) -> bool:
         """Whether it is a function that makes a tensor of nothing: both doors pass the device of the block's input."""
         return self.category == "function" and not self.inputs
+
+    @property
+    def tensors(self) -> dict[str, list[Port]]:
+        """The tensor arguments of torch with their ports: one each, several where torch takes a tuple."""
+        found: dict[str, list[Port]] = {}
+        for port in self.inputs:
+            found.setdefault(port.part_of or port.name, []).append(port)
+        return found
 
     def argument(self, name: str) -> Argument | None:
         return next((a for a in self.arguments if a.name == name), None)

@@ -209,6 +209,7 @@ _DESCENDING = Argument(name="descending", kind="bool", default=False, doc="wheth
 _DIAGONAL = Argument(
     name="diagonal", kind="int", default=0, positional=True, doc="the diagonal that is the edge: 0 is the main one"
 )
+_PAIR = ("values", "indices")
 _INPUT = (Port(name="input"),)
 _INDEX = (Port(name="input"), Port(name="index", keyword=True))
 
@@ -232,6 +233,7 @@ def _function(
         rule=rule,
         role=role,
         doc=doc,
+        returns=_PAIR if name in ("max", "min", "topk", "sort") else (),
         **more,
     )
 

@@ -76,6 +76,8 @@ class LayerCalls(Writer):
         """The texts of the arguments that are stated or inferred, in torch's order."""
         texts: dict[str, str] = {}
         for declared in entry.arguments:
+            if declared.call:
+                continue  # `forward` writes it
             stated = [node.op.arguments.get(declared.name) for node in rows if isinstance(node.op, Call)]
             if all(argument is None for argument in stated):
                 continue

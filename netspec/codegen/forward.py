@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from netspec.catalog.entry import Entry
 from netspec.codegen.literals import as_identifier, for_argument, sequence
 from netspec.codegen.printer import WIDTH
 from netspec.codegen.scope import is_constant
@@ -21,6 +22,7 @@ from netspec.spec import Value
 if TYPE_CHECKING:
     from netspec.codegen.constructor import Constructor
 from netspec.codegen.steps import Steps, all_nodes, find_twins, flat, rename
+from netspec.codegen.tensors import entry_of, result_pattern, written_arguments, written_tensors
 
 WRAPS = ("norm", "activation", "dropout")
 DEEPEST = 3
@@ -71,9 +73,9 @@ class Forward:
                 self.output = text
                 self.result_comment = self.comment(node)
                 break
-            name = self.variable(node, at, last_use, inputs)
-            self.say(f"{name} = {text}", self.comment(node))
+            name = self.variable(node, at, last_use, inputs) if not self.returns(node) else ""
             self.texts[(id(node), "")] = (name, 0)
+            self.say(f"{name or self.unpack(node, at, last_use, inputs)} = {text}", self.comment(node))
             at += 1
         if not self.output:
             self.output = self.results()
@@ -88,7 +90,13 @@ class Forward:
 
     def is_result(self, node: Node) -> bool:
         outputs = list(self.outputs.items())
-        return len(outputs) == 1 and outputs[0][0] == "" and outputs[0][1].node is node and not outputs[0][1].name
+        return (
+            len(outputs) == 1
+            and not self.returns(node)
+            and outputs[0][0] == ""
+            and outputs[0][1].node is node
+            and not outputs[0][1].name
+        )
 
     def say(self, statement: str, comment: str) -> None:
         previous = self.comments[-1] if self.comments else ""
@@ -111,7 +119,7 @@ class Forward:
             return False  # it would be written twice
         if not any(ref.node is node for ref in self.steps.refs(reader)):
             return False
-        if isinstance(node.type, ListType) or len(node.types) > 1:
+        if isinstance(node.type, ListType) or len(node.types) > 1 or self.returns(node):
             return False
         wraps = self.role(reader) in WRAPS
         mine = self.role(node)
@@ -148,6 +156,9 @@ class Forward:
         for node in plan:
             for ref in self.steps.refs(node):
                 last[id(ref.node) if ref.node is not None else ref.name] = position
+            entry = entry_of(node)
+            if entry is not None and entry.creates and self.instance.inputs:
+                last[next(iter(self.instance.inputs))] = position  # its device is read
             if position < len(statements) and statements[position] is node:
                 position += 1
         for ref in self.outputs.values():
@@ -170,12 +181,32 @@ class Forward:
         if last_use.get(id(node), at + 1) <= at + 1 and not isinstance(node.type, ListType):
             alive = {name for name in inputs if last_use.get(name, -1) > at}
             return "x" if "x" not in alive else "out"
-        base = as_identifier(node.name if not node.name.isdigit() else self.member_name(node))
+        return self.fresh(as_identifier(node.name if not node.name.isdigit() else self.member_name(node)))
+
+    def fresh(self, base: str) -> str:
+        """A variable of that name, with a number where it is taken."""
         name, number = base, 2
         while name in self.taken or name in ("x", "out"):
             name, number = f"{base}{number}", number + 1
         self.taken.add(name)
         return name
+
+    def returns(self, node: Node) -> tuple[str | tuple[str, ...], ...]:
+        """How the ports stand in what the node's call gives, where that is a tuple."""
+        made = (row for row in self.twins.get(id(node), [node]) if not isinstance(row.op, Skip))
+        entry = entry_of(next(made, node))
+        return entry.returns if entry is not None else ()
+
+    def unpack(self, node: Node, at: int, last_use: dict[Any, int], inputs: list[str]) -> str:
+        """`output, (h_n, _)`: names for the ports that are read."""
+        refs = [*(ref for other in self.steps.nodes for ref in self.steps.refs(other)), *self.outputs.values()]
+        read = {ref.name or next(iter(node.types)) for ref in refs if ref.node is node}
+        if len(read) > 1:
+            names = {port: self.fresh(port) for port in node.types if port in read}
+        else:
+            names = dict.fromkeys(read, self.variable(node, at, last_use, inputs))
+        self.texts.update({(id(node), port): (name, 0) for port, name in names.items()})
+        return result_pattern(self.returns(node), names)
 
     def member_name(self, node: Node) -> str:
         """What a member of a list gives: the third of `downs` is `down2`."""
@@ -191,6 +222,9 @@ class Forward:
             return self.texts[(0, ref.name)]
         if node.is_weight:
             return f"self.{node.name}", 0
+        port = (id(node), ref.name or next(iter(node.types)))
+        if port in self.texts:
+            return self.texts[port]
         text, depth = self.texts[(id(node), "")]
         if ref.name and ref.name not in node.types:
             return f"{text}[{int(ref.name)}]", depth
@@ -209,8 +243,7 @@ class Forward:
         if isinstance(op, Arithmetic):
             return self.conditional(node, rows, self.arithmetic(op, made, node)), 1
         target = op.target if isinstance(op, Reuse) else made
-        ports = target.op.entry.inputs if isinstance(target.op, Call) else ()
-        return self.apply(self.member(target), rename(inputs, op), ports)
+        return self.apply(self.member(target), rename(inputs, op), entry_of(target), target)
 
     def member(self, node: Node) -> str:
         assert node.key is not None
@@ -220,19 +253,18 @@ class Forward:
                 return f"{self.member(owner)}[{node.key}]"
         return f"self.{node.key}" if node.key.isidentifier() else f'self.get_submodule("{node.key}")'
 
-    def apply(self, target: str, inputs: Any, ports: Any) -> tuple[str, int]:
-        texts: list[str] = []
-        depth = 0
-        names = [port.name for port in ports]
-        for i, (port, ref) in enumerate(inputs.items()):
-            if isinstance(ref, tuple):
-                texts.append(f"[{', '.join(self.read(one)[0] for one in ref)}]")
-                continue
-            text, below = self.read(ref)
-            depth = max(depth, below)
-            by_name = bool(names) and (i >= len(names) or names[i] != port)
-            texts.append(f"{port}={text}" if by_name else text)
-        return f"{target}({', '.join(texts)})", depth + 1
+    def apply(self, target: str, inputs: Any, entry: Entry | None, made: Node) -> tuple[str, int]:
+        """A module's call: `self.attention(x, x, x, need_weights=False)`."""
+        if entry is None:
+            read = [self.read(ref) for ref in inputs.values()]
+            return f"{target}({', '.join(text for text, _ in read)})", max((d for _, d in read), default=0) + 1
+        first, named, depth = written_tensors(entry, inputs, self.read)
+        listed = [
+            f"{declared.name}={self.argument(declared, made.layer.arguments[declared.name], made)}"
+            for declared in entry.arguments
+            if declared.call and declared.name in made.layer.arguments
+        ]
+        return f"{target}({', '.join([*first, *named, *listed])})", depth + 1
 
     def function(self, made: Node, op: Call, node: Node, inputs: Any) -> str:
         """`x.flatten(1)`, `torch.cat([a, b], dim=1)`, `F.relu(x)`."""
@@ -241,19 +273,14 @@ class Forward:
         for declared in entry.arguments:
             if declared.name in made.layer.arguments:
                 arguments[declared.name] = self.argument(declared, made.layer.arguments[declared.name], made)
-        tensors: list[str] = []
-        for port in entry.inputs:
-            ref = inputs.get(port.name)
-            if isinstance(ref, tuple):
-                tensors.append(f"[{', '.join(self.read(one)[0] for one in ref)}]")
-            elif ref is not None:
-                text = self.read(ref)[0]
-                in_order = len(tensors) == list(entry.inputs).index(port)
-                tensors.append(text if in_order else f"{port.name}={text}")
+        tensors, named, _ = written_tensors(entry, inputs, self.read)
         module, _, name = entry.target.rpartition(".")
-        listed = positional_function(entry, arguments)
+        listed = [*written_arguments(entry, arguments), *named]
         if entry.training:
             listed.append("training=self.training")
+        if entry.creates and self.instance.inputs:
+            port, type_ = next(iter(self.instance.inputs.items()))
+            listed.append(f"device={as_identifier(port)}{'[0]' if isinstance(type_, ListType) else ''}.device")
         if module == "torch.Tensor":
             owner = tensors[0]
             call = f"{owner if is_simple(owner) else f'({owner})'}.{name}({', '.join([*tensors[1:], *listed])})"
@@ -410,23 +437,6 @@ class Forward:
             if isinstance(value, Dim) and value == size and name.isidentifier():
                 return name
         return str(size)
-
-
-def positional_function(entry: Any, arguments: dict[str, str]) -> list[str]:
-    """A function's arguments: the first by position where it is required or says what the method is about."""
-    texts = []
-    by_position = True
-    for i, declared in enumerate(entry.arguments):
-        text = arguments.get(declared.name)
-        if text is None:
-            by_position = False
-            continue
-        alone = (
-            len(arguments) == 1 and i == 0 and entry.name in ("flatten", "reshape", "permute", "unsqueeze", "squeeze")
-        )
-        by_position = by_position and (declared.required or alone)
-        texts.append(text if by_position else f"{declared.name}={text}")
-    return texts
 
 
 def is_simple(text: str) -> bool:

@@ -1,0 +1,87 @@
+"""How calls in `forward` are written: which tensors and arguments stand where, and what their results are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from netspec.catalog.entry import Entry
+from netspec.codegen.literals import literal
+from netspec.program import Call, Node, Ref, Reuse
+
+Read = Callable[[Ref], tuple[str, int]]
+
+
+def entry_of(node: Node) -> Entry | None:
+    """What the catalog says of the layer that a node applies; None for blocks, groups and arithmetic."""
+    op = node.op.target.op if isinstance(node.op, Reuse) else node.op
+    return op.entry if isinstance(op, Call) else None
+
+
+def written_tensors(entry: Entry, inputs: Mapping[str, Any], read: Read) -> tuple[list[str], list[str], int]:
+    """The tensors by position and those by name, and how deep they are nested."""
+    first: list[str] = []
+    named: list[str] = []
+    depth = 0
+    for i, (argument, ports) in enumerate(entry.tensors.items()):
+        texts: list[str] = []
+        for port in ports:
+            ref = inputs.get(port.name)
+            if ref is None:
+                continue
+            if isinstance(ref, tuple):
+                texts.append(f"[{', '.join(read(one)[0] for one in ref)}]")
+            else:
+                text, below = read(ref)
+                depth = max(depth, below)
+                texts.append(text)
+        if not texts:
+            continue
+        text = f"({', '.join(texts)})" if len(ports) > 1 else texts[0]
+        if len(first) == i and not ports[0].keyword:
+            first.append(text)
+        else:
+            named.append(f"{argument}={text}")
+    return first, named, depth
+
+
+def written_arguments(entry: Entry, arguments: Mapping[str, str]) -> list[str]:
+    """A function's arguments: the first by position where it is required or says what the method is about."""
+    texts: list[str] = []
+    by_position = True
+    required = [declared.required for declared in entry.arguments]
+    for i, declared in enumerate(entry.arguments):
+        text = arguments.get(declared.name)
+        leads = not declared.required and True in required[i:]
+        if text is None and leads:
+            # `arange` may leave its start out, but only where no step is stated.
+            if any(a.name in arguments for a in entry.arguments[required.index(True) + 1 :] if a.positional):
+                texts.append(literal(declared.default))
+            continue
+        if text is None:
+            by_position = False
+            continue
+        alone = (
+            len(arguments) == 1 and i == 0 and entry.name in ("flatten", "reshape", "permute", "unsqueeze", "squeeze")
+        )
+        by_position = by_position and (declared.required or alone or leads or _counts(entry, i))
+        if declared.training:
+            text = f"{text} if self.training else 0.0"
+        texts.append(text if by_position else f"{declared.name}={text}")
+    return texts
+
+
+def _counts(entry: Entry, i: int) -> bool:
+    """Whether it is the step of `arange`, which people write by position as they do in `range`."""
+    return entry.creates and entry.arguments[i].positional
+
+
+def result_pattern(returns: tuple[str | tuple[str, ...], ...], names: Mapping[str, str]) -> str:
+    """`output, (h_n, _)`: the names of what is read, underscores for the rest."""
+
+    def one(part: str | tuple[str, ...]) -> str:
+        if isinstance(part, str):
+            return names.get(part, "_")
+        return f"({', '.join(map(one, part))})" if any(port in names for port in part) else "_"
+
+    return ", ".join(map(one, returns))

@@ -1,0 +1,111 @@
+"""Calls of what the catalog names: modules made and applied, functions run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from netspec.catalog.entry import Argument, Entry
+from netspec.origins import untraced
+from netspec.program import Call, Ref
+
+Inputs = Mapping[str, Ref | tuple[Ref, ...]]
+Get = Callable[[Ref], Any]
+
+
+def make(call: Call) -> nn.Module:
+    """The module of a call; what its `forward` takes is left to `apply`."""
+    made: nn.Module = resolve(call.entry.target)(**_stated(call, untraced, in_call=False))
+    return made
+
+
+def apply(module: nn.Module, call: Call, inputs: Inputs, get: Get) -> Any:
+    """What a module of the catalog gives for these inputs: a tensor, a list of them, or a tuple in the ports' order."""
+    return _run(module, call.entry, inputs, get, _stated(call, untraced, in_call=True))
+
+
+def run(call: Call, get: Get, value: Callable[[Any], Any], owner: nn.Module, inputs: tuple[Any, ...]) -> Any:
+    """What a function of the catalog gives. `owner` says whether it trains; `inputs` are those of the block."""
+    entry = call.entry
+    arguments = _stated(call, value, in_call=False)
+    for argument in entry.arguments:
+        if argument.training and not owner.training:
+            arguments[argument.name] = 0.0
+    if entry.training:
+        arguments["training"] = owner.training
+    if entry.creates:
+        arguments = {**_leading(entry, arguments), "device": _device(owner, inputs)}
+    return _run(resolve(entry.target), entry, call.inputs, get, arguments)
+
+
+def _stated(call: Call, value: Callable[[Any], Any], in_call: bool) -> dict[str, Any]:
+    found = {}
+    for name, argument in call.arguments.items():
+        declared = call.entry.argument(name)
+        assert declared is not None
+        if declared.call == in_call:
+            found[name] = _python(declared, value(argument.value))
+    return found
+
+
+def _python(declared: Argument, value: Any) -> Any:
+    """A value as torch takes it: the dtype of that name."""
+    if declared.kind.startswith("dtype") and isinstance(value, str):
+        return getattr(torch, value)
+    return value
+
+
+def _leading(entry: Entry, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments with the defaults that cannot be left out: `arange` takes a step only after a start."""
+    required = [argument.required for argument in entry.arguments]
+    defaults = {a.name: a.default for a in entry.arguments[: required.index(True)]} if any(required) else {}
+    return {**defaults, **arguments}
+
+
+def _device(owner: nn.Module, inputs: tuple[Any, ...]) -> torch.device | None:
+    """Where the block's first input is; without inputs, where its weights are."""
+    first = inputs[0] if inputs else next(owner.parameters(), None)
+    if isinstance(first, list | tuple):
+        first = first[0]
+    return first.device if isinstance(first, Tensor) else None
+
+
+def _run(target: Callable[..., Any], entry: Entry, inputs: Inputs, get: Get, arguments: Mapping[str, Any]) -> Any:
+    """Tensors by position as long as none is left out, then by name."""
+    positional: list[Any] = []
+    named: dict[str, Any] = {}
+    for argument, ports in entry.tensors.items():
+        given = [inputs[port.name] for port in ports if port.name in inputs]
+        if not given:
+            continue
+        values = [[get(one) for one in ref] if isinstance(ref, tuple) else get(ref) for ref in given]
+        value = tuple(values) if len(ports) > 1 else values[0]
+        if not ports[0].keyword and len(positional) == list(entry.tensors).index(argument):
+            positional.append(value)
+        else:
+            named[argument] = value
+    result = target(*positional, **named, **arguments)
+    return _unpacked(result, entry) if entry.returns else result
+
+
+def _unpacked(result: Any, entry: Entry) -> Any:
+    """The tensors of a result that comes as nested tuples, in the order of the ports; a single one alone."""
+    found = []
+    for part, value in zip(entry.returns, result, strict=True):
+        found += list(value) if isinstance(part, tuple) else [value]
+    tensors = tuple(value for value in found if value is not None)
+    return tensors if len(tensors) > 1 else tensors[0]
+
+
+@cache
+def resolve(target: str) -> Any:
+    """The Python object of a catalog entry's target, which the catalog states and never a spec."""
+    module, _, name = target.rpartition(".")
+    if module == "torch.Tensor":
+        return getattr(Tensor, name)
+    return getattr(import_module(module), name)

@@ -1,0 +1,102 @@
+"""What is particular about some layers of the catalog, through both doors: tuples, tensors made of nothing, arguments
+of the call.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import netspec
+from netspec.runtime.verify import verify
+
+IMAGE = {"x": ["N", 3, 16, 16]}
+TOKENS = {"tokens": {"shape": ["N", "T"], "dtype": "int64"}}
+STEPS = {"x": ["N", "T", 8]}
+WORDS = {"type": "Embedding", "num_embeddings": 20, "embedding_dim": 12}
+
+MODELS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
+    "positions": (
+        TOKENS,
+        {
+            "wte": WORDS,
+            "positions": {"type": "arange", "end": "$T"},
+            "wpe": {"type": "Embedding", "num_embeddings": 32, "embedding_dim": 12},
+            "sum": {"compute": "wte + wpe"},
+        },
+        ["torch.arange(T, device=tokens.device)"],
+    ),
+    "steps": (
+        STEPS,
+        {
+            "even": {"type": "arange", "end": 16, "step": 2},
+            "late": {"type": "arange", "start": 8, "end": 16, "dtype": "float32"},
+            "noise": {"type": "randn", "size": ["$N", "$T", 8]},
+            "sum": {"compute": "x + even + late + noise"},
+        },
+        [
+            "torch.arange(0, 16, 2, device=x.device)",
+            "torch.arange(8, 16, dtype=torch.float32, device=x.device)",
+            "torch.randn((N, T, 8), device=x.device)",
+        ],
+    ),
+    "attention": (
+        STEPS,
+        {
+            "q": {"type": "Linear", "out_features": 8},
+            "k": {"type": "Linear", "from": "x", "out_features": 8},
+            "seen": {"type": "ones", "size": ["$T", "$T"]},
+            "mask": {"type": "tril"},
+            "mixed": {
+                "type": "scaled_dot_product_attention",
+                "from": {"query": "q", "key": "k", "value": "x", "attn_mask": "mask"},
+                "dropout_p": 0.3,
+            },
+        },
+        ["attn_mask=out", "dropout_p=0.3 if self.training else 0.0"],
+    ),
+    "several results": (
+        STEPS,
+        {
+            "top": {"type": "topk", "k": 3},
+            "picked": {"type": "gather", "from": {"input": "x", "index": "top.indices"}, "dim": 2},
+            "sum": {"compute": "picked + top.values"},
+        },
+        ["values, indices = x.topk(3)", "x.gather(2, index=indices)"],
+    ),
+    "one of several results": (
+        STEPS,
+        {"largest": {"type": "max", "dim": 1}, "fc": {"type": "Linear", "out_features": 2}},
+        ["x, _ = x.max(1)"],
+    ),
+}
+
+
+def compiled(name: str) -> netspec.Program:
+    inputs, layers, _ = MODELS[name]
+    return netspec.compile({"netspec": 1, "name": "net", "model": {"inputs": inputs, "layers": layers}})
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_both_doors_are_equal(name: str) -> None:
+    assert verify(compiled(name)) == []
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_it_is_written_as_people_write_it(name: str) -> None:
+    source = " ".join(compiled(name).source("net.yaml").split())
+    for text in MODELS[name][2]:
+        assert text in source
+
+
+def test_it_is_formatted_and_clean(tmp_path: Path) -> None:
+    for number, name in enumerate(MODELS):
+        (tmp_path / f"model{number}.py").write_text(compiled(name).source("net.yaml"), "utf-8")
+    for arguments in (("format", "--diff"), ("check", "--no-cache")):
+        command = [sys.executable, "-m", "ruff", arguments[0], "--isolated", *arguments[1:], str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
