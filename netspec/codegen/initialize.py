@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from netspec.catalog import lookup
@@ -9,7 +10,7 @@ from netspec.codegen.literals import for_argument, string
 from netspec.codegen.scope import is_constant
 from netspec.expressions import Literal, Name, evaluate, fold, free_names, substitute, to_python
 from netspec.initialization import initializer, is_type, leaves
-from netspec.program import Call, Instance, Node
+from netspec.program import Apply, Call, Instance, Node, walk
 from netspec.spec import Layer, Rule, Value
 
 if TYPE_CHECKING:
@@ -145,9 +146,17 @@ def _guarded(writer: Constructor, rule: Rule, name: str, instances: list[Instanc
     if not any(present):
         return []
     text = _fill(writer, _value(rule, name), "module", name)
-    if all(present) and not optional:
+    if all(present) and not optional and not _catches_groups(rule, instances):
         return [(2, text)]
-    return [(2, f"if module.{name} is not None:"), (3, text)]
+    typed = all(is_type(pattern) for pattern in rule.match)
+    attribute = f"module.{name}" if typed else f"getattr(module, {string(name)}, None)"
+    return [(2, f"if {attribute} is not None:"), (3, text)]
+
+
+def _catches_groups(rule: Rule, instances: list[Instance]) -> bool:
+    """Whether a glob fits the path of a module that holds others, the outermost too, and so has no weights itself."""
+    paths = ["", *(path for i in instances for path, node in walk(i) if isinstance(node.op, Apply) and node.key)]
+    return any(fnmatchcase(path, pattern) for pattern in rule.match if not is_type(pattern) for path in paths)
 
 
 def _matched(rule: Rule, instances: list[Instance]) -> list[Call]:
@@ -204,7 +213,8 @@ def _closed(writer: Constructor, value: Value) -> bool:
 
 def _of_module(writer: Constructor, name: str) -> bool:
     scope = writer.plan.instances[0].scope
-    return name in FANS or (name not in scope and name not in writer.values)
+    looped = any(name in loop.names or name in loop.variables for loop in writer.loops)
+    return name in FANS or (name not in scope and name not in writer.values and not looped)
 
 
 def _text(writer: Constructor, value: Value, owner: str) -> str:
