@@ -63,6 +63,9 @@ class Constructor(Repeats):
             self.attach(owner, name, "nn.Identity()")
             return
         statement: Callable[[str], None] = lambda text: self.attach(owner, name, text)  # noqa: E731
+        if condition != "True" and any(len(node.op.inputs) != 1 for node in made):
+            # An nn.Identity in its place could not take them all: with and without it are two classes.
+            self.give_up_on(self.deciding(layer))
         target = f"{owner}.{name}" if name.isidentifier() else None
         if condition == "True":
             self.module(layer, made, statement, target)
@@ -291,8 +294,7 @@ class Constructor(Repeats):
         if guard == "False" or (not rows and guard == "True"):
             return
         if not rows:
-            deciding = [value for value in (layer.condition, layer.type) if value is not None]
-            self.give_up_on(frozenset().union(*(free_names(value.expr) for value in deciding)))
+            self.give_up_on(self.deciding(layer))
             return
         if guard != "True" or layer.body is not None or layer.initialize:
             flush()
@@ -320,6 +322,11 @@ class Constructor(Repeats):
         if "True" in (condition, present):
             return present if condition == "True" else condition
         return f"{present} and {f'({condition})' if ' or ' in condition or ' if ' in condition else condition}"
+
+    def deciding(self, layer: Layer) -> frozenset[str]:
+        """The names that decide whether a layer is there."""
+        values = [value for value in (layer.condition, layer.type) if value is not None]
+        return frozenset().union(*(free_names(value.expr) for value in values))
 
     def presence(self, layer: Layer, rows: Rows) -> str:
         """Python for whether `type: $act` names a layer: "True" or "False" where it is decided for this class."""
