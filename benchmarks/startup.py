@@ -2,7 +2,8 @@
 
     python benchmarks/startup.py
 
-Whole processes, each new, in interleaved rounds; medians. Only the ratios mean anything on another machine.
+Whole processes, each new, in interleaved rounds; medians. Only the ratios mean anything on another machine. Then,
+inside one process: compiling against building, and how the time of compiling grows with the number of layers.
 """
 
 from __future__ import annotations
@@ -13,11 +14,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from math import log
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "specs" / "imagenet" / "resnet50.yaml"
+LARGEST_EXPONENT = 1.14
+"""Twice the layers in at most 2.2 times the time."""
 NETSPEC = str(Path(sys.executable).with_name("netspec"))
 
 
@@ -47,6 +53,12 @@ def report(name: str, ours: float, peer: str, theirs: float, target: float) -> b
     return good
 
 
+def chain(count: int) -> dict[str, Any]:
+    """A spec of that many layers, each written out."""
+    layers = [{"type": "Linear", "out_features": 8} for _ in range(count)]
+    return {"netspec": 1, "name": "chain", "model": {"inputs": {"x": ["N", 8]}, "layers": layers}}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=7)
@@ -74,9 +86,9 @@ def main() -> int:
 
     def timed(work: Callable[[], object]) -> Callable[[], float]:
         def measure() -> float:
-            start = time.perf_counter()
+            start = time.process_time()
             work()
-            return time.perf_counter() - start
+            return time.process_time() - start
 
         return measure
 
@@ -84,6 +96,13 @@ def main() -> int:
     netspec.compile(SPEC)
     warm = interleaved(rounds, {name: timed(lambda: netspec.compile(SPEC)), peer: timed(resnet50)})
     good &= report(name, warm[name], peer, warm[peer], 0.1)
+
+    specs = {count: chain(count) for count in (2_500, 10_000)}
+    grown = interleaved(min(rounds, 3), {str(n): timed(partial(netspec.compile, spec)) for n, spec in specs.items()})
+    exponent = log(grown["10000"] / grown["2500"]) / log(4)
+    good &= exponent <= LARGEST_EXPONENT
+    print(f"10,000 layers, written out:{grown['10000'] * 1e3:24.1f} ms")
+    print(f"{'':<8}grows as layers ** {exponent:.2f}, target {LARGEST_EXPONENT}")
     return 0 if good else 1
 
 
