@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from netspec.codegen.literals import literal
-from netspec.codegen.scope import OpenLoop, Retry, is_constant
+from netspec.codegen.scope import Lifted, OpenLoop, Retry, is_constant
 from netspec.expressions import ListExpr, Literal, Name, free_names
 from netspec.origins import names_of, origin_of, untraced
 from netspec.program import Apply, Node, Ref
@@ -19,12 +19,14 @@ from netspec.codegen.arguments import LayerCalls
 from netspec.codegen.writer import Rows, constant
 
 
-def size_row(node: Node, port: str, axis: int) -> tuple[Any, Any, Any]:
+def size_row(node: Node, size: Lifted) -> tuple[Any, Any, Any]:
+    """What a caller gives for a size of a block's input."""
     assert isinstance(node.op, Apply)
-    ref: Ref = node.op.inputs[port]
+    ref: Ref = node.op.inputs[size.port]
     assert isinstance(ref.type, TensorType)
-    size = ref.type.shape[axis]
-    return origin_of(size), node.env, untraced(size)
+    given = ref.type.shape[size.axis]
+    given = given if size.factor == 1 else given // size.factor
+    return origin_of(given), node.env, untraced(given)
 
 
 class BlockCalls(LayerCalls):
@@ -70,8 +72,7 @@ class BlockCalls(LayerCalls):
 
     def block_argument(self, name: str, made: Any, layer: Layer, rows: Rows) -> str | None:
         if name in made.lifted:
-            _, port, axis = made.lifted[name]
-            return self.number([size_row(node, port, axis) for node in rows], name)
+            return self.number([size_row(node, made.lifted[name]) for node in rows], name)
         if name in layer.arguments:
             value = layer.arguments[name]
             if (id(made.block), name) in self.classes.factories:

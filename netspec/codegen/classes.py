@@ -12,7 +12,7 @@ from netspec.codegen.constructor import Constructor
 from netspec.codegen.forward import Forward
 from netspec.codegen.initialize import block_rules
 from netspec.codegen.literals import as_identifier, class_name, identifier, literal
-from netspec.codegen.scope import Plan, Retry
+from netspec.codegen.scope import Lifted, Plan, Retry
 from netspec.expressions import Expr, evaluate, free_names
 from netspec.origins import untraced
 from netspec.program import Apply, Factory, Instance, Program, instances
@@ -39,7 +39,7 @@ class Written:
     group: bool
     base: str
     arguments: list[CtorArgument]
-    lifted: dict[str, tuple[str, str, int]]
+    lifted: dict[str, Lifted]
     init: list[tuple[int, str]]
     inputs: list[tuple[str, str]]
     forward: list[str]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from netspec.catalog.entry import Entry
 from netspec.codegen.literals import as_identifier, for_argument, sequence
 from netspec.codegen.printer import WIDTH
-from netspec.codegen.scope import is_constant
+from netspec.codegen.scope import bound_sizes, is_constant
 from netspec.expressions import Expr, ListExpr, Literal, Name, Tensor, evaluate, free_names, to_python, walk
 from netspec.origins import Opaque, origin_of
 from netspec.program import Apply, Arithmetic, Call, Instance, Node, Ref, Reuse, Skip
@@ -346,6 +346,10 @@ class Forward:
                 origin = origin_of(size) if isinstance(size, int) else None
                 if symbolic or (isinstance(origin, Name) and origin.id == name):
                     return self.size(name, port, axis)
+        multiple = bound_sizes(self.instance).get(name)
+        if multiple is not None:
+            whole = self.size(f"{multiple.port}.{multiple.axis}", multiple.port, multiple.axis)
+            return f"({whole} // {multiple.factor})"
         if name in self.instance.block.let and self.depends_on_input(name):
             text = to_python(self.instance.block.let[name].expr, self.name)
             return f"({text})" if not is_simple(text) else text

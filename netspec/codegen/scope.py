@@ -29,7 +29,9 @@ from netspec.expressions import (
     to_python,
 )
 from netspec.origins import Opaque, Origin, names_of, untraced
+from netspec.patterns import align
 from netspec.program import Factory, Instance
+from netspec.shapes import TensorType
 from netspec.spec import Block, Layer
 
 Row = tuple[Origin, Mapping[str, Any], Any]
@@ -68,6 +70,33 @@ class Plan:
     unrolled: set[int]
 
 
+@dataclass(frozen=True, slots=True)
+class Lifted:
+    """A size of an input: its name in the block, where it stands, and the factor of a multiple (`16*h`)."""
+
+    name: str
+    port: str
+    axis: int
+    factor: int = 1
+
+
+def bound_sizes(instance: Instance) -> dict[str, Lifted]:
+    """The sizes that a block's inputs bind, by name; those without a name under one of their own."""
+    found: dict[str, Lifted] = {}
+    for port, type_ in instance.inputs.items():
+        for axis, size in enumerate(getattr(type_, "shape", ())):
+            origin = getattr(size, "origin", None)
+            if isinstance(origin, Name):
+                found.setdefault(origin.id, Lifted(origin.id, port, axis))
+    for pattern in instance.block.inputs:
+        given = instance.inputs.get(pattern.name)
+        aligned = align(pattern.shape or (), len(given.shape)) if isinstance(given, TensorType) else None
+        for axis, dim in enumerate(aligned or ()):
+            if dim is not None and dim.kind == "multiple":
+                found.setdefault(dim.symbol, Lifted(dim.symbol, pattern.name, axis, dim.factor))
+    return found
+
+
 class Scope:
     """The names of a constructor under way."""
 
@@ -77,8 +106,8 @@ class Scope:
         self.values: dict[str, Expr] = {}
         """What stands for a name at this point: a loop's name in a written-out copy, a carried size."""
         self.loops: list[OpenLoop] = []
-        self.lifted: dict[str, tuple[str, str, int]] = {}
-        """Sizes of inputs that the constructor takes: argument → (name in the scope, input, axis)."""
+        self.lifted: dict[str, Lifted] = {}
+        """Sizes of inputs that the constructor takes, by argument."""
         self.used: dict[str, None] = {}
         """Parameters and captured names that the constructor uses."""
         self.lets: dict[str, str] = {}
@@ -86,12 +115,7 @@ class Scope:
         self.requirements: set[str] = set()
         self.carries: dict[str, Any] = {}
         first = plan.instances[0]
-        self.sizes = {
-            origin.id: (port, axis)
-            for port, type_ in first.inputs.items()
-            for axis, size in enumerate(getattr(type_, "shape", ()))
-            if isinstance(origin := getattr(size, "origin", None), Name)
-        } if not first.group else {}  # fmt: skip
+        self.sizes = {} if first.group else bound_sizes(first)
 
     def choose(self, rows: Sequence[Row]) -> Expr | None:
         """An expression that gives the right number in every row, or None."""
@@ -210,16 +234,16 @@ class Scope:
 
     def lift(self, name: str, hint: str) -> str:
         """Make a size of an input an argument of the constructor."""
-        for argument, (known, _, _) in self.lifted.items():
-            if known == name:
+        for argument, lifted in self.lifted.items():
+            if lifted.name == name:
                 return argument
-        port, axis = self.sizes[name]
-        argument = name if name.isidentifier() else (hint or f"{port}_size_{axis}")
+        size = self.sizes[name]
+        argument = name if name.isidentifier() else (hint or f"{size.port}_size_{size.axis}")
         taken = {*self.lifted, *self.block.params, *self.block.let}
         base, number = argument, 2
         while argument in taken:
             argument, number = f"{base}{number}", number + 1
-        self.lifted[argument] = (name, port, axis)
+        self.lifted[argument] = size
         return argument
 
     def carried(self, name: str, hint: str) -> Expr:
