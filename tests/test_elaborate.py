@@ -795,6 +795,61 @@ def test_an_outer_rule_runs_after_those_of_its_children() -> None:
     assert [state[f"{name}.bias"].unique().item() for name in ("a.fc", "b.fc")] == [4, 1]
 
 
+def test_rules_may_stand_anywhere() -> None:
+    program = compiled("""
+        blocks:
+          Chain:
+            params: {flag: true}
+            layers:
+              - {type: Linear, out_features: 4, initialize: {weight: 2, bias: $(1 / in_features)}}
+              - {type: Linear, out_features: 4, if: $flag, initialize: {weight: 3}}
+              - ReLU
+          Named:
+            params: {flag: true}
+            layers:
+              a-b: {type: Linear, out_features: 4, initialize: {weight: 3}}
+              c: {type: Linear, out_features: 4, if: $flag, initialize: {weight: 4}}
+              d:
+                if: $flag
+                initialize: [{match: Linear, weight: 5}]
+                layers:
+                  fc: {type: Linear, out_features: 4}
+                  sum: {compute: fc + x}
+                  out: {type: Linear, out_features: 4}
+              e:
+                if: $flag
+                initialize: [{match: "*", bias: 6}]
+                layers: [{type: Linear, out_features: 4}, ReLU]
+        model:
+          inputs: {x: [N, 4]}
+          layers:
+            a: Chain
+            b: {type: Chain, flag: false, initialize: [{match: "0", bias: 7}]}
+            c: Named
+            d: {type: Named, flag: false, initialize: [{match: "a-*", weight: $(1 / fan_in)}]}
+            e:
+              - {type: Chain, initialize: [{match: Linear, bias: 8}]}
+              - {for: {i: 2}, type: Chain, initialize: [{match: Linear, bias: $i}]}
+            f$i: {for: {i: 2}, type: Linear, out_features: 4, initialize: {weight: $(i + 1)}}
+    """)
+    state = program.module().state_dict()
+    filled = {
+        "a.0.weight": 2,
+        "a.0.bias": 0.25,
+        "a.1.weight": 3,
+        "b.0.bias": 7,
+        "c.a-b.weight": 3,
+        "c.c.weight": 4,
+        "c.d.out.weight": 5,
+        "c.e.0.bias": 6,
+        "d.a-b.weight": 0.25,
+        "e.0.1.bias": 8,
+        "e.2.0.bias": 1,
+        "f1.weight": 2,
+    }
+    assert {key: state[key].unique().item() for key in filled} == filled
+
+
 def test_values_see_arguments_and_fans() -> None:
     program = compiled("""
         params: {gain: 2}
@@ -802,7 +857,10 @@ def test_values_see_arguments_and_fans() -> None:
           inputs: {image: [N, 3, 8, 8]}
           layers:
             conv:
-              {type: Conv2d, out_channels: 8, kernel_size: 3, initialize: {weight: $(gain / fan_out), bias: $out_channels}}
+              type: Conv2d
+              out_channels: 8
+              kernel_size: 3
+              initialize: {weight: $(gain / fan_out), bias: $out_channels}
     """)
     conv = program.module().conv
     assert conv.weight.unique().item() == pytest.approx(2 / (8 * 9))
