@@ -215,7 +215,6 @@ COMPUTED = "wrong by what an expression gives, and an editor evaluates none"
 ONLY_VALIDATE = {
     "NS103_block_parameter": "what a block takes is in the document, not in the schema",
     "NS103_whole_float": "in JSON Schema 3.0 is an integer",
-    "NS103_one_layer": "an editor cannot tell it from layers called `type` and `out_channels`",
     "NS106_block": "what a block takes is in the document, not in the schema",
     "NS107_block": "what a block takes is in the document, not in the schema",
     "NS107_bare": "a name alone may be a block's",
