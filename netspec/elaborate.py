@@ -218,6 +218,7 @@ class Elaborator(Instances):
             raise Poisoned
         node = Node(written, name, key, env, op, types, loops)
         self.expect(layer, node, env)
+        self.check_mode(node)
         return [node], self.register(node, frame)
 
     def function_in_list(self, layer: Layer, op: Any) -> None:
@@ -353,6 +354,20 @@ class Elaborator(Instances):
             del inner.captured["x"], instance.inputs["x"]
         self.warn_unused(instance)
         return Apply(instance, {}, dict(inner.captured)), {"": last.type}
+
+    def check_mode(self, node: Node) -> None:
+        """What runs in one mode only gives nothing in the other: what runs with it may read it, and the outputs."""
+        for ref in node.inputs:
+            mode = ref.node.layer.when if ref.node is not None else ""
+            if ref.node is not None and mode and mode != node.layer.when:
+                self.diagnostics.error(
+                    "NS324",
+                    f"`{node.name}` reads `{ref.node.name}`, which gives nothing outside of {mode}",
+                    node.layer.span,
+                    labels=[Label(ref.node.layer.span, f"runs in {mode} only")],
+                    help=f"let it read another layer, or give it `when: {mode}` too",
+                )
+                raise Poisoned
 
     def expect(self, layer: Layer, node: Node, env: Mapping[str, Any]) -> None:
         if layer.expect is None or not isinstance(node.type, TensorType):

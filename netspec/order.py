@@ -77,11 +77,16 @@ def _report_cycle(body: Body, needs: list[set[int]], missing: list[int], diagnos
 
 
 def default_before(body: Body, i: int) -> int | None:
-    """The layer whose output the one at `i` reads by default: the one before, weights that stand alone left out."""
+    """The layer whose output the one at `i` reads by default: the one before, layers aside left out."""
     for j in range(i - 1, -1, -1):
-        if not is_weight(body.layers[j]):
+        if not stands_aside(body.layers[j]):
             return j
     return None
+
+
+def stands_aside(layer: Layer) -> bool:
+    """Whether the flow from layer to layer passes by: weights that stand alone, and what runs in one mode only."""
+    return is_weight(layer) or bool(layer.when)
 
 
 def is_weight(layer: Layer) -> bool:

@@ -134,6 +134,8 @@ class Layer:
     argument_spans: dict[str, Span] = field(default_factory=dict)
     initialize: tuple[Rule, ...] = ()
     freeze: bool = False
+    when: str = ""
+    """The mode in which it runs, "training" or "evaluation"; empty: both."""
     expect: tuple[Dim, ...] | None = None
 
 
@@ -301,6 +303,7 @@ class Reader:
             argument_spans={k: s for k, s in node.key_spans.items() if k not in STEERING},
             initialize=self.rules(items.get("initialize")),
             freeze=_flag(items.get("freeze")),
+            when=_word(items.get("when")),
             expect=self.dims(expect) if expect is not None else None,
         )
         return _as_chain(read)
@@ -360,6 +363,10 @@ def _as_chain(layer: Layer) -> Layer:
         extent=layer.extent,
         body=Body(kind="list", layers=(entry,), span=layer.span),
     )
+
+
+def _word(node: Node | None) -> str:
+    return str(node.value) if isinstance(node, Scalar) else ""
 
 
 def _flag(node: Node | None) -> bool:

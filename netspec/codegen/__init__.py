@@ -81,8 +81,6 @@ def _imports(classes: Classes) -> list[str]:
         standard.append(f"from collections.abc import {', '.join(abstract)}")
     if "fnmatchcase" in wanted:
         standard.append("from fnmatch import fnmatchcase")
-    if "partial" in wanted:
-        standard.append("from functools import partial")
     typing = sorted((wanted & {"NamedTuple"}) | ({"Self"} if any(w.frozen_paths for w in classes.written) else set()))
     if typing:
         standard.append(f"from typing import {', '.join(typing)}")
@@ -98,7 +96,7 @@ def _imports(classes: Classes) -> list[str]:
 
 def _output(written: Written) -> str:
     lines = [f"class {written.output_type}(NamedTuple):"]
-    lines += [f"    {field}: Tensor" for field in written.fields]
+    lines += [f"    {field}" for field in written.fields]
     return "\n".join(lines)
 
 

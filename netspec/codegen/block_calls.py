@@ -87,7 +87,7 @@ class BlockCalls(LayerCalls):
         return literal(preset.value) if preset is not None else None
 
     def factory_text(self, value: Value, rows: Rows, name: str) -> str:
-        """A layer given as a value: its class, or a partial of it."""
+        """A layer given as a value: its class, or a function that makes it."""
         resolved = self.resolve(value.expr) if value.layer is None else None
         if isinstance(resolved, Name):
             loop = next((one for one in self.loops if resolved.id in one.names), None)

@@ -169,7 +169,11 @@ class Classes:
             output_type=self.outputs.get(id(block), ""),
             comment=forward.result_comment if forward else "",
             frozen_paths=frozen_paths,
-            fields=[as_identifier(field_name) for field_name in first.outputs] if list(first.outputs) != [""] else [],
+            fields=[
+                f"{as_identifier(name)}: Tensor{' | None' if ref.node is not None and ref.node.layer.when else ''}"
+                for name, ref in first.outputs.items()
+                if name
+            ],
         )
 
     def trailing(self, forward: Forward) -> str:
@@ -262,7 +266,7 @@ class Classes:
         return dotted
 
     def factory(self, value: Any) -> str:
-        """A layer as a value: its class, or a partial of it."""
+        """A layer as a value: its class, or a function that makes it with its arguments."""
         from netspec.catalog import lookup
 
         if value is None:
@@ -275,9 +279,8 @@ class Classes:
         target = self.target(value.target.target)
         if not value.arguments:
             return target
-        self.imports.add("partial")
         given = ", ".join(f"{name}={literal(argument.value)}" for name, argument in value.arguments.items())
-        return f"partial({target}, {given})"
+        return f"lambda: {target}({given})"
 
     def output_type(self, instance: Instance) -> str:
         key = id(instance.block)

@@ -73,6 +73,11 @@ class Forward:
                 self.output = text
                 self.result_comment = self.comment(node)
                 break
+            if not readers.get(id(node)):
+                if not isinstance(node.op, Arithmetic):  # it may draw, or update what it keeps
+                    self.say(text, "")
+                at += 1
+                continue
             name = self.variable(node, at, last_use, inputs) if not self.returns(node) else ""
             self.texts[(id(node), "")] = (name, 0)
             self.say(f"{name or self.unpack(node, at, last_use, inputs)} = {text}", self.comment(node))
@@ -115,6 +120,8 @@ class Forward:
         if readers.get(id(node), 0) != 1 or i + 1 >= len(plan):
             return False
         reader = plan[i + 1]
+        if reader.layer.when or node.layer.when:
+            return False
         if self.is_conditional(reader):
             return False  # it would be written twice
         if not any(ref.node is node for ref in self.steps.refs(reader)):
@@ -229,11 +236,18 @@ class Forward:
         if ref.name and ref.name not in node.types:
             return f"{text}[{int(ref.name)}]", depth
         if len(node.types) > 1:
-            port = ref.name or next(iter(node.types))
-            return f"{text}[{list(node.types).index(port)}]", depth
+            output = ref.name or next(iter(node.types))
+            return f"{text}[{list(node.types).index(output)}]", depth
         return text, depth
 
     def expression(self, node: Node) -> tuple[str, int]:
+        """The text of what a node computes, and how deep it is nested."""
+        text, depth = self.computed(node)
+        if node.layer.when:
+            return f"{text} if {'' if node.layer.when == 'training' else 'not '}self.training else None", depth
+        return text, depth
+
+    def computed(self, node: Node) -> tuple[str, int]:
         rows = self.twins.get(id(node), [node])
         made = next((row for row in rows if not isinstance(row.op, Skip)), node)
         op = made.op

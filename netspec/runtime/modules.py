@@ -135,7 +135,9 @@ def _run(owner: nn.Module, instance: Instance, inputs: tuple[Any, ...], members:
 
     for node in instance.order:
         op = node.op
-        if node.is_weight:
+        if node.layer.when and (node.layer.when == "training") != owner.training:
+            result = None
+        elif node.is_weight:
             result = getattr(owner, node.name)
         elif isinstance(op, Call):
             if node.key is not None:

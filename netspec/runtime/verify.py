@@ -118,7 +118,7 @@ def _declared(program: Program, live: nn.Module, inputs: list[Any]) -> list[str]
     outputs = (given,) if len(program.outputs) == 1 else given
     problems = []
     for (name, type_), tensor in zip(program.outputs.items(), outputs, strict=True):
-        if isinstance(type_, TensorType):
+        if isinstance(type_, TensorType) and tensor is not None:
             shape = tuple(_size(size) for size in type_.shape)
             if tuple(tensor.shape) != shape or tensor.dtype != getattr(torch, type_.dtype):
                 problems.append(

@@ -36,7 +36,6 @@ UNSUPPORTED: Final = (
     "layer.each",
     "layer.select",
     "layer.of",
-    "layer.when",
     "type.library",
     "train.phases",
     "train.layers",
