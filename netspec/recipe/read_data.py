@@ -123,8 +123,16 @@ class _Reader(SectionReader):
                 "NS504", "`split` leaves nothing to train on", node.span, help="give it a share for `train`"
             )
         seed = self.count(node, "seed", 0) or 0
-        stratify = self.value(node.items["stratify"]) if "stratify" in node.items else None
-        return Fractions(sizes=sizes, seed=seed, stratify=stratify)
+        return Fractions(sizes=sizes, seed=seed, stratify=self.stratify(node))
+
+    def stratify(self, split: Mapping) -> str | None:
+        """The field whose classes every part of the split has in equal shares."""
+        node = split.items.get("stratify")
+        value = None if node is None else self.value(node)
+        if node is None or value is None or isinstance(value, str):
+            return value
+        self.reject(value, "NS505", f"`stratify` names a field, and got {show(value)}", node.span)
+        return None
 
     def split(self, name: str, fractions: Fractions | None) -> Split | None:
         node = self.node.items.get(name)

@@ -11,7 +11,7 @@ from netspec.catalog.entry import Entry
 from netspec.catalog.sources import FieldInfo
 from netspec.diagnostics import Span
 from netspec.document import Mapping, Node, Scalar, Sequence
-from netspec.recipe.reading import show
+from netspec.recipe.reading import WRONG, show
 from netspec.recipe.train import Loss, Metric, Reference
 from netspec.recipe.train_values import TrainReader, listed, settled, without
 from netspec.suggest import suggest
@@ -42,8 +42,10 @@ class ObjectiveReader(TrainReader):
                 )
         for name in self.model.inputs:
             stated = mapping.items.get(name) if mapping is not None else None
-            field_name = str(self.value(stated)) if stated is not None else name
-            found[name] = field_name
+            value = self.value(stated) if stated is not None else name
+            if value is WRONG:
+                continue
+            found[name] = field_name = str(value)
             if self.fields is not None and field_name not in self.fields:
                 near = suggest(field_name, self.fields)
                 mend = near or next(
@@ -66,7 +68,8 @@ class ObjectiveReader(TrainReader):
             return Reference(kind="field", name=name)
         known = [*self.model.outputs, *(self.fields or ())]
         near = suggest(str(name), known)
-        self.error(
+        self.reject(
+            name,
             "NS556",
             f"{show(name)} is neither an output of the model ({listed(self.model.outputs)}) nor a field of the data "
             f"({listed(self.fields or ())})",
@@ -101,7 +104,9 @@ class ObjectiveReader(TrainReader):
             found = default()
             return None if None in found else cast(tuple[Reference, ...], found)
         names = self.value(stated)
-        names = [names] if isinstance(names, str) else names
+        if names is WRONG:
+            return None
+        names = names if isinstance(names, list) else [names]
         spans = [item.span for item in stated.items] if isinstance(stated, Sequence) else [stated.span] * len(names)
         refs = tuple(self.reference(name, span) for name, span in zip(names, spans, strict=True))
         if None in refs:

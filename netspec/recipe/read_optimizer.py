@@ -9,7 +9,7 @@ from typing import Any, cast, get_args
 from netspec.catalog.entry import Argument, Entry
 from netspec.catalog.kinds import accepts
 from netspec.document import Mapping, Node, Scalar, Sequence
-from netspec.recipe.reading import show
+from netspec.recipe.reading import WRONG, show
 from netspec.recipe.train import FUNCTIONS, Duration, Group, Interval, Optimizer, Scheduler, WarmUp
 from netspec.recipe.train_values import TrainReader, listed, settled, without
 from netspec.suggest import suggest
@@ -58,7 +58,8 @@ class OptimizerReader(TrainReader):
         patterns = self.value(match)
         patterns = [patterns] if isinstance(patterns, str) else patterns
         if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
-            self.error(
+            self.reject(
+                patterns,
                 "NS554",
                 f"`match` is a glob over parameter names, or a list of them, and got {show(patterns)}",
                 match.span,
@@ -95,7 +96,7 @@ class OptimizerReader(TrainReader):
 
     def accepted(self, argument: Argument, node: Node) -> Any:
         value = self.value(node)
-        problem = accepts(argument, value)
+        problem = None if value is WRONG else accepts(argument, value)
         if problem is not None:
             self.error("NS503", problem.message, node.span, problem.help)
         return value

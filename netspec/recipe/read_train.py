@@ -92,11 +92,12 @@ class _Reader(ObjectiveReader, OptimizerReader):
         if (kind in ("auto", "cpu", "mps") and not index) or (kind == "cuda" and (not index or index.isdecimal())):
             return str(value)
         near = suggest(kind, ("auto", "cpu", "cuda", "mps"))
-        self.error(
+        self.reject(
+            value,
             "NS508",
             f"`device` is auto, cpu, cuda, cuda:N or mps, and got {show(value)}",
             self.node.items["device"].span,
-            f"did you mean `{near}`?" if near else None,
+            help=f"did you mean `{near}`?" if near else None,
         )
         return "auto"
 

@@ -71,7 +71,7 @@ class TrainReader(SectionReader):
         if isinstance(value, int | float) and not isinstance(value, bool) and (minimum is None or value >= minimum):
             return float(value)
         least = f" from {minimum:g}" if minimum is not None else ""
-        self.error("NS508", f"`{key}` is a number{least}, and got {show(value)}", mapping.items[key].span)
+        self.reject(value, "NS508", f"`{key}` is a number{least}, and got {show(value)}", mapping.items[key].span)
         return default
 
     def choice(self, mapping: Mapping, key: str, choices: tuple[str, ...], default: str) -> str:
@@ -81,11 +81,12 @@ class TrainReader(SectionReader):
         if value in choices:
             return str(value)
         near = suggest(str(value), choices)
-        self.error(
+        self.reject(
+            value,
             "NS508",
             f"`{key}` is one of {', '.join(choices)}, and got {show(value)}",
             mapping.items[key].span,
-            f"did you mean `{near}`?" if near else None,
+            help=f"did you mean `{near}`?" if near else None,
         )
         return default
 
@@ -112,11 +113,12 @@ class TrainReader(SectionReader):
         if figures is None or name in figures:
             return str(name)
         near = suggest(str(name), figures)
-        self.error(
+        self.reject(
+            name,
             "NS559",
             f"no epoch has the figure {show(name)}; there are {listed(figures)}",
             node.span,
-            f"did you mean `{near}`?"
+            help=f"did you mean `{near}`?"
             if near
             else "metrics come from `train.metrics`, and `val` from the data's splits",
         )
