@@ -12,11 +12,12 @@ import domain_functions
 import domain_layers
 import domain_losses
 import domain_select
+import domain_sequences
 from domain_base import ARGUMENTS, FLOATS, GUESSES, INPUTS, TOGETHER, WHOLE, Inputs, by_kind, dim, first, ranks
 
 from netspec.catalog import Entry
 
-PARTS = (domain_layers, domain_functions, domain_select, domain_losses)
+PARTS = (domain_layers, domain_functions, domain_select, domain_sequences, domain_losses)
 """Importing them has filled the tables."""
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "CRASHES",
     "FLOATS",
     "NEEDS_BATCH",
+    "UNCOUNTED",
     "WHOLE",
     "Inputs",
     "arguments_of",
@@ -44,6 +46,7 @@ NEEDS_BATCH = {
     *("add", "sub", "mul", "div", "maximum", "minimum", "matmul", "stack", "cat", "squeeze", "expand", "chunk"),
     *("split", "unbind", "reshape", "unflatten", "Unflatten", "LayerNorm", "RMSNorm", "layer_norm", "CTCLoss"),
     *("where", "masked_fill", "gather", "bmm", "baddbmm", "scaled_dot_product_attention"),
+    *("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"),
     *("CosineSimilarity", "PairwiseDistance", "cosine_similarity", "pairwise_distance"),
 }
 """Entries that may need the size of dimension 0 as a number, because they count, cut or compare it."""
@@ -51,10 +54,14 @@ NEEDS_BATCH = {
 CRASHES = {f"{name}{count}d" for name in ("MaxPool", "max_pool") for count in (1, 2, 3)}
 """Entries with which torch 2.15 writes beyond its memory where the rule says NS406: these are not run."""
 
-COUNTS = frozenset(
-    ("arange", "stack", "split", "Upsample", "interpolate", "UpsamplingNearest2d", "UpsamplingBilinear2d")
-)
+COUNTS = {
+    *("stack", "split", "Upsample", "interpolate", "UpsamplingNearest2d", "UpsamplingBilinear2d"),
+    *("arange", "RNN", "LSTM", "GRU"),
+}
 """Entries whose result has sizes that no arithmetic on sizes gives: a number of tensors, a product with a float."""
+
+UNCOUNTED = frozenset(("LSTM",))
+"""Entries that run by kernels of which torch counts nothing."""
 
 
 def inputs_of(random: Random, entry: Entry) -> Inputs:

@@ -73,6 +73,48 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
         {"largest": {"type": "max", "dim": 1}, "fc": {"type": "Linear", "out_features": 2}},
         ["x, _ = x.max(1)"],
     ),
+    "the states of an LSTM": (
+        TOKENS,
+        {
+            "embedding": WORDS,
+            "lstm": {"type": "LSTM", "hidden_size": 6, "num_layers": 2, "bidirectional": True, "batch_first": True},
+            "last": {"compute": "lstm.h_n[-2:]"},
+            "pooled": {"type": "transpose", "dim0": 0, "dim1": 1},
+            "flat": {"type": "flatten", "start_dim": 1},
+            "fc": {"type": "Linear", "out_features": 2},
+        },
+        ["_, (x, _) = self.lstm(x)"],
+    ),
+    "an LSTM that hands its states on": (
+        STEPS,
+        {
+            "encoder": {"type": "LSTM", "hidden_size": 6, "batch_first": True},
+            "decoder": {
+                "type": "LSTM",
+                "from": {"input": "encoder.output", "h_0": "encoder.h_n", "c_0": "encoder.c_n"},
+                "hidden_size": 6,
+                "batch_first": True,
+            },
+            "row": {"compute": "decoder[:, -1]"},
+            "cell": {"type": "LSTMCell", "hidden_size": 4},
+        },
+        ["output, (h_n, c_n) = self.encoder(x)", "x, _ = self.decoder(output, (h_n, c_n))", "x, _ = self.cell("],
+    ),
+    "a GRU that is read": (
+        STEPS,
+        {"gru": {"type": "GRU", "hidden_size": 6}, "fc": {"type": "Linear", "out_features": 2}},
+        ["x, _ = self.gru(x)"],
+    ),
+    "modules of torchvision": (
+        IMAGE,
+        {
+            "conv": {"type": "Conv2d", "out_channels": 4, "kernel_size": 1},
+            "frozen": "FrozenBatchNorm2d",
+            "drop": {"type": "StochasticDepth", "p": 0.5, "mode": "row"},
+            "last": {"type": "Permute", "dims": [0, 2, 3, 1]},
+        },
+        ["import torchvision", "torchvision.ops.StochasticDepth(0.5, "],
+    ),
 }
 
 

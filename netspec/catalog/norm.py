@@ -87,8 +87,7 @@ def _features(doc: str) -> Argument:
     return Argument(name="num_features", kind="int", minimum=1, inferred=True, positional=True, doc=doc)
 
 
-def _eps(default: float = 1e-5) -> Argument:
-    return Argument(name="eps", kind="float", default=default, doc="added to the variance, against division by zero")
+EPS = Argument(name="eps", kind="float", default=1e-5, doc="added to the variance, against division by zero")
 
 
 def _batch(count: int) -> Entry:
@@ -99,7 +98,7 @@ def _batch(count: int) -> Entry:
         target=f"torch.nn.{name}",
         arguments=(
             _features("channels of the input"),
-            _eps(),
+            EPS,
             Argument(
                 name="momentum",
                 kind="float?",
@@ -156,7 +155,7 @@ def _instance(count: int) -> Entry:
         target=f"torch.nn.{name}",
         arguments=(
             _features("channels of the input"),
-            _eps(),
+            EPS,
             Argument(
                 name="momentum", kind="float", default=0.1, doc="weight of the newest batch in the running statistics"
             ),
@@ -289,7 +288,7 @@ ENTRIES: tuple[Entry, ...] = (
                 positional=True,
                 doc="channels of the input",
             ),
-            _eps(),
+            EPS,
             Argument(name="affine", kind="bool", default=True, doc=_AFFINE),
         ),
         rule=_group_norm,
@@ -303,7 +302,7 @@ ENTRIES: tuple[Entry, ...] = (
         target="torch.nn.LayerNorm",
         arguments=(
             _NORMALIZED,
-            _eps(),
+            EPS,
             _ELEMENTWISE,
             Argument(name="bias", kind="bool", default=True, doc="whether to learn a shift for each value"),
         ),

@@ -9,13 +9,13 @@ from netspec.catalog.rules import Arguments, Inputs, Shape, dimension, numel, on
 from netspec.shapes import Dim, Size, TensorType
 
 
-def distinct(name: str, dims: Sequence[int], rank: int, argument: str) -> list[int]:
+def distinct(name: str, dims: Sequence[int], rank: int, argument: str, port: str = "input") -> list[int]:
     """Dimensions counted from 0; refuses one that is named twice."""
     found: list[int] = []
     for dim in dims:
-        axis = dimension(name, dim, rank, argument)
+        axis = dimension(name, dim, rank, argument, port)
         if axis in found:
-            refuse(f"{name} names dimension {axis} twice", argument=argument, code="NS404")
+            refuse(f"{name} names dimension {axis} twice", ports=(port,), argument=argument, code="NS404")
         found.append(axis)
     return found
 
@@ -90,17 +90,21 @@ def _unflatten(name: str, argument: str) -> Rule:
     return infer
 
 
-@rule
-def _permute(arguments: Arguments, inputs: Inputs) -> Inferred:
-    x = tensor(inputs, "permute")
-    dims = arguments["dims"]
+def permuted(name: str, x: TensorType, dims: Sequence[int], port: str = "input") -> Inferred:
+    """The tensor with its dimensions in that order."""
     if len(dims) != len(x.shape):
         refuse(
-            f"permute takes every dimension once, and got {plural(len(dims), 'dimension')} for {x}",
+            f"{name} takes every dimension once, and got {plural(len(dims), 'dimension')} for {x}",
+            ports=(port,),
             argument="dims",
             code="NS404",
         )
-    return one((x.shape[axis] for axis in distinct("permute", dims, len(x.shape), "dims")), x.dtype)
+    return one((x.shape[axis] for axis in distinct(name, dims, len(x.shape), "dims", port)), x.dtype)
+
+
+@rule
+def _permute(arguments: Arguments, inputs: Inputs) -> Inferred:
+    return permuted("permute", tensor(inputs, "permute"), arguments["dims"])
 
 
 @rule
