@@ -26,6 +26,10 @@ def repeated(count: int) -> dict[str, Any]:
     return _spec([{"repeat": count, "type": "Linear", "out_features": 8}])
 
 
+def named_by_a_loop(count: int) -> dict[str, Any]:
+    return _spec({"fc$i": {"for": {"i": count}, "type": "Linear", "out_features": 8}})
+
+
 def distinct_blocks(count: int) -> dict[str, Any]:
     block = {
         "params": {"width": "int"},
@@ -59,7 +63,7 @@ def steps(work: Callable[[], object]) -> int:
     return count
 
 
-@pytest.mark.parametrize("make", [written_out, named, repeated, distinct_blocks])
+@pytest.mark.parametrize("make", [written_out, named, repeated, named_by_a_loop, distinct_blocks])
 @pytest.mark.parametrize("emit", [False, True], ids=["compile", "source"])
 def test_work_grows_in_proportion(make: Callable[[int], dict[str, Any]], emit: bool) -> None:
     """What the second half of the layers adds is twice what the first half added: 4 times would be quadratic."""

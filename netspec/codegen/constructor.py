@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     pass
 from netspec.codegen.printer import split_top
 from netspec.codegen.repeats import Repeats
-from netspec.codegen.writer import Rows, rows_of
+from netspec.codegen.writer import Rows, rows_by_layer, rows_of
 
 
 class Constructor(Repeats):
@@ -33,8 +33,9 @@ class Constructor(Repeats):
         self.named(body, [node for instance in instances for node in instance.nodes], instances, "self")
 
     def named(self, body: Body, rows: Rows, instances: list[Instance], owner: str) -> None:
+        by_layer = rows_by_layer(rows)
         for layer in body.layers:
-            mine = rows_of(layer, rows)
+            mine = by_layer.get(id(layer), [])
             if layer.loop is not None and (
                 layer.inline or (layer.name and free_names(layer.name) & set(layer.loop.names))
             ):
@@ -202,8 +203,9 @@ class Constructor(Repeats):
     def plain_items(self, body: Body, nodes: Rows, instances: list[Instance]) -> list[tuple[str, str]] | None:
         """The children's expressions, or None where there are loops, conditions or children that take statements."""
         texts: list[tuple[str, str]] = []
+        by_layer = rows_by_layer(nodes)
         for layer in body.layers:
-            rows = rows_of(layer, nodes)
+            rows = by_layer.get(id(layer), [])
             if layer.loop is not None or layer.inline or layer.initialize:
                 return None
             guard = self.guard(layer, rows)
@@ -273,8 +275,9 @@ class Constructor(Repeats):
                 self.say(f"{name}.extend([{', '.join(batch)}])")
             batch.clear()
 
+        by_layer = rows_by_layer(nodes)
         for layer in body.layers:
-            rows = rows_of(layer, nodes)
+            rows = by_layer.get(id(layer), [])
             if layer.loop is not None:
                 flush()
                 self.loop(layer, nodes, instances, name, kind)

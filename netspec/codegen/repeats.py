@@ -15,25 +15,22 @@ if TYPE_CHECKING:
     pass
 
 from netspec.codegen.block_calls import BlockCalls
-from netspec.codegen.writer import Line, Rows, copies_in, in_copy
+from netspec.codegen.writer import Line, Rows, copies_in, rows_by_copy
 
 
-def step_value(value: Value, k: int, name: str, rows: Rows, layer: Layer) -> Expr:
-    """What a loop's name stands for in one copy: a number, or an element of the list that it runs over."""
+def step_value(value: Value, k: int, name: str, copy_rows: Rows) -> Expr:
+    """What a loop's name stands for in copy `k`: a number, or an element of the list that it runs over."""
     expr = value.expr
     if isinstance(expr, ListExpr):
         return expr.items[k]
-    for node in rows:
-        if in_copy(node, layer, k):
-            found = untraced(node.env[name])
-            if not free_names(expr):
-                return Literal(found)
-            if isinstance(expr, Name) and isinstance(node.env.get(expr.id), list):
-                return Subscript(expr, Literal(k))
-            if found == k:
-                return Literal(k)
-            return Subscript(expr, Literal(k))
-    return Literal(k)
+    if not copy_rows:
+        return Literal(k)
+    env = copy_rows[0].env
+    found = untraced(env[name])
+    if not free_names(expr):
+        return Literal(found)
+    listed = isinstance(expr, Name) and isinstance(env.get(expr.id), list)
+    return Literal(k) if found == k and not listed else Subscript(expr, Literal(k))
 
 
 class Repeats(BlockCalls):
@@ -72,10 +69,11 @@ class Repeats(BlockCalls):
         self.give_up_on(frozenset(n for n in self.roots(depends) if self.is_count(layer, n)), must=len(counts) > 1)
         kept = dict(self.values)
         carried = {name: self.handed(record.carried[name].before) for record in records[:1] for name in record.carried}
+        by_copy = rows_by_copy(layer, rows)
         for k in range(counts.pop()):
-            copy_rows = [node for node in rows if in_copy(node, layer, k)]
+            copy_rows = by_copy.get(k, [])
             for name, value in zip(names, layer.loop.values, strict=False):
-                self.values[name] = step_value(value, k, name, rows, layer)
+                self.values[name] = step_value(value, k, name, copy_rows)
             for name, expr in carried.items():
                 sizes = {untraced(node.env[name]) for node in copy_rows if name in node.env}
                 self.values[name] = expr if expr is not None else Literal(sizes.pop() if len(sizes) == 1 else None)

@@ -25,8 +25,22 @@ def rows_of(layer: Layer, nodes: Rows) -> Rows:
     return [node for node in nodes if node.layer is layer]
 
 
-def in_copy(node: Node, layer: Layer, k: int) -> bool:
-    return any(part is layer and number == k for part, number in node.loops)
+def rows_by_layer(nodes: Rows) -> dict[int, Rows]:
+    """The same for all layers at once, by the layer's `id`: a body may have thousands."""
+    found: dict[int, Rows] = {}
+    for node in nodes:
+        found.setdefault(id(node.layer), []).append(node)
+    return found
+
+
+def rows_by_copy(layer: Layer, nodes: Rows) -> dict[int, Rows]:
+    """The nodes in each copy of a loop, by the copy's number."""
+    found: dict[int, Rows] = {}
+    for node in nodes:
+        for part, number in node.loops:
+            if part is layer:
+                found.setdefault(number, []).append(node)
+    return found
 
 
 def copies_in(layer: Layer, rows: Rows) -> int:
