@@ -115,7 +115,7 @@ def names_are_written(body: Body) -> bool:
 
 
 def _reads_default(layer: Layer) -> bool:
-    return layer.compute is None and layer.inputs is None
+    return layer.compute is None and layer.inputs is None and not is_weight(layer)
 
 
 def _bases(layer: Layer) -> Iterator[str]:

@@ -250,3 +250,24 @@ def test_same_tells_tensors_apart() -> None:
     assert same([torch.ones(2)], [torch.ones(2)])
     assert not same(torch.ones(2), torch.ones(2, dtype=torch.float64))
     assert not same((torch.ones(2), 1), (torch.zeros(2), 1))
+
+
+def test_a_residual_that_some_uses_leave_out_reads_the_input() -> None:
+    """The first use has none: what the sum of the others reads must still be there when it is computed."""
+    program = compile_mapping(
+        {"inputs": {"x": ["N", 4, 8, 8]}, "layers": {"a": {"type": "Unit", "width": 6}, "b": {"type": "Unit", "width": 6}}},
+        blocks={
+            "Unit": {
+                "params": {"width": "int"},
+                "inputs": {"x": ["N", "in_channels", "H", "W"]},
+                "layers": {
+                    "conv": {"type": "Conv2d", "out_channels": "$width", "kernel_size": 1},
+                    "norm": "BatchNorm2d",
+                    "sum": {"compute": "norm + x", "if": "$(in_channels == width)"},
+                },
+            }
+        },
+    )  # fmt: skip
+    assert program.source().count("class Unit") == 1
+    assert "out + x if self.has_sum else out" in program.source()
+    assert verify(program) == []

@@ -148,9 +148,21 @@ class Forward:
             i -= 1
         return depth
 
+    def reads(self, node: Node) -> list[Ref]:
+        """What the text of a node names; where this use leaves it out, also what one that keeps it names."""
+        refs = self.steps.refs(node)
+        made = next((row for row in self.twins.get(id(node), [node]) if not isinstance(row.op, Skip)), node)
+        if made is node:
+            return refs
+        if id(node) in self.steps.outer and node.layer.condition is not None:
+            self.writer.give_up_on(free_names(node.layer.condition.expr), must=True)
+        known = {(id(ref.node), ref.name) for ref in refs}
+        others = [self.counterpart(ref) for ref in made.inputs]
+        return [*refs, *(ref for ref in others if (id(ref.node), ref.name) not in known)]
+
     def count_readers(self, plan: list[Node]) -> dict[int, int]:
         readers: dict[int, int] = {}
-        read = [ref for node in plan for ref in self.steps.refs(node) for _ in range(mentions(node))]
+        read = [ref for node in plan for ref in self.reads(node) for _ in range(mentions(node))]
         for ref in [*read, *self.outputs.values()]:
             if ref.node is not None:
                 readers[id(ref.node)] = readers.get(id(ref.node), 0) + 1
@@ -161,7 +173,7 @@ class Forward:
         last: dict[Any, int] = {}
         position = 0
         for node in plan:
-            for ref in self.steps.refs(node):
+            for ref in self.reads(node):
                 last[id(ref.node) if ref.node is not None else ref.name] = position
             entry = entry_of(node)
             if entry is not None and entry.creates and self.instance.inputs:

@@ -54,9 +54,50 @@ def _body(body: str, indent: int, bracket: str, call: bool) -> list[str]:
 def _items(items: list[str], indent: int) -> list[str]:
     lines: list[str] = []
     for item in items:
-        wrapped = wrap(item + ",", indent) if len(item) + indent + 1 > WIDTH else [" " * indent + item + ","]
-        lines += wrapped
+        if len(item) + indent + 1 <= WIDTH:
+            lines.append(" " * indent + item + ",")
+            continue
+        parts = _at_operators(item)
+        if len(parts) > 1:
+            lines += [line for part in parts[:-1] for line in wrap(part, indent)]
+            lines += wrap(parts[-1] + ",", indent)
+        else:
+            lines += wrap(item + ",", indent)
     return lines
+
+
+OPERATORS = (
+    (" or ",),
+    (" and ",),
+    (" == ", " != ", " < ", " <= ", " > ", " >= "),
+    (" + ", " - "),
+    (" * ", " / ", " // ", " % ", " @ "),
+)
+"""Binary operators by rising precedence; a long expression breaks before those that bind the least."""
+
+
+def _at_operators(text: str) -> list[str]:
+    """The parts of an expression, each beginning with the operator that stands before it."""
+    for family in OPERATORS:
+        cuts = sorted({at for operator in family for at in _all(text, operator)})
+        if cuts:
+            return [text[a:b].strip() for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    return [text]
+
+
+def _all(text: str, operator: str) -> list[int]:
+    """Where an operator stands outside all brackets and strings."""
+    found, depth = [], 0
+    for i, char, quoted in _chars(text):
+        if quoted:
+            continue
+        if char in _OPEN:
+            depth += 1
+        elif char in _CLOSE:
+            depth -= 1
+        elif depth == 0 and i and text.startswith(operator, i):
+            found.append(i)
+    return found
 
 
 def _ternary(text: str, indent: int) -> list[str]:

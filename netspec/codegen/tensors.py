@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,7 +47,7 @@ def written_tensors(entry: Entry, inputs: Mapping[str, Any], read: Read) -> tupl
 
 
 def written_arguments(entry: Entry, arguments: Mapping[str, str]) -> list[str]:
-    """A function's arguments: the first by position where it is required or says what the method is about."""
+    """A function's arguments in torch's order, by position where the catalog says that people write them so."""
     texts: list[str] = []
     by_position = True
     required = [declared.required for declared in entry.arguments]
@@ -61,19 +62,19 @@ def written_arguments(entry: Entry, arguments: Mapping[str, str]) -> list[str]:
         if text is None:
             by_position = False
             continue
-        alone = (
-            len(arguments) == 1 and i == 0 and entry.name in ("flatten", "reshape", "permute", "unsqueeze", "squeeze")
-        )
-        by_position = by_position and (declared.required or alone or leads or _counts(entry, i))
+        by_position = by_position and declared.positional
         if declared.training:
             text = f"{text} if self.training else 0.0"
+        if by_position and declared.unpacked:
+            text = _items(text)
         texts.append(text if by_position else f"{declared.name}={text}")
     return texts
 
 
-def _counts(entry: Entry, i: int) -> bool:
-    """Whether it is the step of `arange`, which people write by position as they do in `range`."""
-    return entry.creates and entry.arguments[i].positional
+def _items(text: str) -> str:
+    """`0, 2, 1` of `(0, 2, 1)`; an expression that gives a list stays one, and so does a list of nothing."""
+    tree = ast.parse(text, mode="eval").body
+    return text[1:-1].rstrip(",") if isinstance(tree, ast.Tuple | ast.List) and tree.elts else text
 
 
 def result_pattern(returns: tuple[str | tuple[str, ...], ...], names: Mapping[str, str]) -> str:
