@@ -255,7 +255,10 @@ def test_same_tells_tensors_apart() -> None:
 def test_a_residual_that_some_uses_leave_out_reads_the_input() -> None:
     """The first use has none: what the sum of the others reads must still be there when it is computed."""
     program = compile_mapping(
-        {"inputs": {"x": ["N", 4, 8, 8]}, "layers": {"a": {"type": "Unit", "width": 6}, "b": {"type": "Unit", "width": 6}}},
+        {
+            "inputs": {"x": ["N", 4, 8, 8]},
+            "layers": {"a": {"type": "Unit", "width": 6}, "b": {"type": "Unit", "width": 6}},
+        },
         blocks={
             "Unit": {
                 "params": {"width": "int"},
@@ -267,7 +270,7 @@ def test_a_residual_that_some_uses_leave_out_reads_the_input() -> None:
                 },
             }
         },
-    )  # fmt: skip
+    )
     assert program.source().count("class Unit") == 1
     assert "out + x if self.has_sum else out" in program.source()
     assert verify(program) == []
