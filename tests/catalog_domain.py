@@ -46,6 +46,7 @@ NEEDS_BATCH = {
     *("add", "sub", "mul", "div", "maximum", "minimum", "matmul", "stack", "cat", "squeeze", "expand", "chunk"),
     *("split", "unbind", "reshape", "unflatten", "Unflatten", "LayerNorm", "RMSNorm", "layer_norm", "CTCLoss"),
     *("where", "masked_fill", "gather", "bmm", "baddbmm", "scaled_dot_product_attention"),
+    *("MultiheadAttention", "TransformerEncoderLayer", "TransformerDecoderLayer"),
     *("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"),
     *("CosineSimilarity", "PairwiseDistance", "cosine_similarity", "pairwise_distance"),
 }

@@ -76,3 +76,60 @@ for _name, _states in (("RNN", 1), ("LSTM", 2), ("GRU", 1)):
     for _either in (_name, f"{_name}Cell"):
         ARGUMENTS[_either] = dict(_hidden)
         GUESSES[_either] = {"input_size": -1}
+
+
+def attention(extra: int) -> Any:
+    """Queries, keys and values with 4 features, mostly, and two masks."""
+
+    def draw(random: Random) -> Inputs:
+        queries, keys, batch, heads = random.randint(1, 3), random.randint(1, 3), random.randint(1, 3), 2
+        first = random.random() < 0.5
+        batched = random.random() < 0.8
+
+        def sequence(length: int) -> TensorType:
+            width = 4 if random.random() < 0.9 else random.choice((2, 6))
+            sizes: tuple[int, ...] = (length, width)
+            if batched:
+                sizes = (batch, *sizes) if first else (length, batch, width)
+            return TensorType(off(random, sizes) if random.random() < 0.3 else sizes, kind(random))
+
+        def mask(columns: int, rows: int = queries) -> TensorType:
+            sizes = (rows, columns) if random.random() < 0.7 else (batch * heads if batched else heads, rows, columns)
+            return TensorType(off(random, sizes), random.choice(("bool", "float32", "float32", kind(random))))
+
+        def padding(columns: int) -> TensorType:
+            sizes = (batch, columns) if batched else (columns,)
+            return TensorType(off(random, sizes), random.choice(("bool", "bool", "float32", kind(random))))
+
+        def maybe(x: TensorType) -> TensorType | None:
+            return x if random.random() < 0.3 else None
+
+        if extra == 3:
+            return [*(sequence(n) for n in (queries, keys, keys)), maybe(padding(keys)), maybe(mask(keys))]
+        if extra == 1:
+            return [sequence(queries), maybe(mask(queries)), maybe(padding(queries))]
+        found = [sequence(queries), sequence(keys), maybe(mask(queries)), maybe(mask(keys))]
+        return [*found, maybe(padding(queries)), maybe(padding(keys))]
+
+    return draw
+
+
+def wide(random: Random, inputs: Inputs) -> int | None:
+    return random.choice((None, 4, 2, 6))
+
+
+for _name, _extra in (("MultiheadAttention", 3), ("TransformerEncoderLayer", 1), ("TransformerDecoderLayer", 2)):
+    INPUTS[_name] = attention(_extra)
+    ARGUMENTS[_name] = {
+        "embed_dim": stated(-1),
+        "d_model": stated(-1),
+        "num_heads": lambda random, inputs: random.choice((1, 2, 2, 2, 3)),
+        "nhead": lambda random, inputs: random.choice((1, 2, 2, 2, 3)),
+        "dim_feedforward": lambda random, inputs: random.choice((1, 5)),
+        "kdim": wide,
+        "vdim": wide,
+        "is_causal": lambda random, inputs: random.random() < 0.1,
+        "tgt_is_causal": lambda random, inputs: random.random() < 0.1,
+        "memory_is_causal": lambda random, inputs: random.random() < 0.1,
+    }
+    GUESSES[_name] = {"embed_dim": -1, "d_model": -1}

@@ -105,6 +105,57 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
         {"gru": {"type": "GRU", "hidden_size": 6}, "fc": {"type": "Linear", "out_features": 2}},
         ["x, _ = self.gru(x)"],
     ),
+    "attention of a sequence to itself": (
+        STEPS,
+        {
+            "attention": {
+                "type": "MultiheadAttention",
+                "from": {"query": "x", "key": "x", "value": "x"},
+                "num_heads": 2,
+                "batch_first": True,
+                "need_weights": False,
+            },
+            "sum": {"compute": "x + attention"},
+        },
+        ["nn.MultiheadAttention(8, 2, batch_first=True)", "out, _ = self.attention(x, x, x, need_weights=False)"],
+    ),
+    "attention with a mask and weights": (
+        {**STEPS, "padding": {"shape": ["N", "T"], "dtype": "bool"}},
+        {
+            "attention": {
+                "type": "MultiheadAttention",
+                "from": {"query": "x", "key": "x", "value": "x", "key_padding_mask": "hidden"},
+                "num_heads": 2,
+                "batch_first": True,
+            },
+            "hidden": {"type": "zeros_like", "from": "padding"},
+            "mixed": {"compute": "attention.attn_output_weights @ attention"},
+        },
+        ["attn_output, attn_output_weights = self.attention(", "key_padding_mask="],
+    ),
+    "a transformer": (
+        STEPS,
+        {
+            "mask": {"type": "ones", "size": ["$T", "$T"], "dtype": "bool"},
+            "later": {"type": "triu", "diagonal": 1},
+            "encoder": {
+                "type": "TransformerEncoderLayer",
+                "from": {"src": "x", "src_mask": "later"},
+                "nhead": 2,
+                "dim_feedforward": 16,
+                "batch_first": True,
+                "is_causal": True,
+            },
+            "decoder": {
+                "type": "TransformerDecoderLayer",
+                "from": ["x", "encoder"],
+                "nhead": 2,
+                "dim_feedforward": 16,
+                "batch_first": True,
+            },
+        },
+        ["nn.TransformerEncoderLayer( 8, 2, dim_feedforward=16, ", ", is_causal=True)", "self.decoder(x, "],
+    ),
     "modules of torchvision": (
         IMAGE,
         {

@@ -119,7 +119,8 @@ def build(given: Any, whole: int, gradient: bool) -> Any:
 def types_of(outputs: Any) -> Any:
     if isinstance(outputs, torch.Tensor):
         return TensorType(tuple(outputs.shape), str(outputs.dtype).removeprefix("torch."))
-    return [types_of(output) for output in flat(outputs)]
+    found = [types_of(output) for output in flat(outputs)]
+    return found[0] if any(output is None for output in outputs) else found
 
 
 def answered(answer: Inferred) -> Any:

@@ -36,7 +36,6 @@ _FILES: Final = MappingProxyType(
             "vision",
             "recurrent",
             "transformer",
-            "unpool",
             "losses",
             "weights",
             "losses_classes",
