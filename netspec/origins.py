@@ -216,15 +216,22 @@ class Names(dict[str, Any]):
     def __init__(self, known: Mapping[str, Any] | None = None) -> None:
         super().__init__(known or {})
         self.reached: dict[frozenset[str], frozenset[str]] = {}
+        self.behind: dict[str, frozenset[str]] = {}
+
+    def names_behind(self, name: str) -> frozenset[str]:
+        found = self.behind.get(name)
+        if found is None:
+            found = self.behind[name] = names_of(self[name]) if name in self else frozenset((name,))
+        return found
 
 
 def reach(used: frozenset[str], names: Mapping[str, Origin | Traced]) -> frozenset[str]:
     """The names of the other scope behind these."""
-    known = names.reached.get(used) if isinstance(names, Names) else None
+    if not isinstance(names, Names):
+        return frozenset().union(*(names_of(names[name]) if name in names else (name,) for name in used))
+    known = names.reached.get(used)
     if known is None:
-        known = frozenset().union(*(names_of(names[name]) if name in names else (name,) for name in used))
-        if isinstance(names, Names):
-            names.reached[used] = known
+        known = names.reached[used] = frozenset().union(*map(names.names_behind, used))
     return known
 
 

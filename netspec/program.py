@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from netspec.graph import LayerGraph
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Ref:
     """A tensor inside an instance: an input of it by name (`node` is None), or a node's output by port."""
 
@@ -37,7 +37,7 @@ class Ref:
     """As the reader sees it: inside a loop the sizes carried from copy to copy bear the loop's own names."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Argument:
     """A value with where it came from: the expression as written, or the origin of an inferred size."""
 

@@ -110,7 +110,9 @@ class _Evaluation(Budget):
         self.tensors = tensors
 
     def value(self, expr: Expr) -> Any:
-        self.spend(1)
+        self.steps -= 1
+        if self.steps < 0:
+            self.spend(0)
         match expr:
             case Literal(value):
                 return value
