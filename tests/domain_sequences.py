@@ -21,7 +21,7 @@ GUESSES["FrozenBatchNorm2d"] = {"num_features": 1}
 
 
 def kind(random: Random) -> str:
-    return "float32" if random.random() < 0.95 else dtype(random)
+    return "float32" if random.random() < 0.97 else dtype(random)
 
 
 def off(random: Random, sizes: tuple[int, ...]) -> tuple[int, ...]:
@@ -87,11 +87,11 @@ def attention(extra: int) -> Any:
         batched = random.random() < 0.8
 
         def sequence(length: int) -> TensorType:
-            width = 4 if random.random() < 0.9 else random.choice((2, 6))
+            width = 4 if random.random() < 0.96 else random.choice((2, 6))
             sizes: tuple[int, ...] = (length, width)
             if batched:
                 sizes = (batch, *sizes) if first else (length, batch, width)
-            return TensorType(off(random, sizes) if random.random() < 0.3 else sizes, kind(random))
+            return TensorType(off(random, sizes) if random.random() < 0.2 else sizes, kind(random))
 
         def mask(columns: int, rows: int = queries) -> TensorType:
             sizes = (rows, columns) if random.random() < 0.7 else (batch * heads if batched else heads, rows, columns)
@@ -115,7 +115,7 @@ def attention(extra: int) -> Any:
 
 
 def wide(random: Random, inputs: Inputs) -> int | None:
-    return random.choice((None, 4, 2, 6))
+    return random.choice((None, 4, 4, 6))
 
 
 for _name, _extra in (("MultiheadAttention", 3), ("TransformerEncoderLayer", 1), ("TransformerDecoderLayer", 2)):
@@ -123,13 +123,13 @@ for _name, _extra in (("MultiheadAttention", 3), ("TransformerEncoderLayer", 1),
     ARGUMENTS[_name] = {
         "embed_dim": stated(-1),
         "d_model": stated(-1),
-        "num_heads": lambda random, inputs: random.choice((1, 2, 2, 2, 3)),
-        "nhead": lambda random, inputs: random.choice((1, 2, 2, 2, 3)),
+        "num_heads": lambda random, inputs: random.choice((1, 2, 2, 2, 4, 3)),
+        "nhead": lambda random, inputs: random.choice((1, 2, 2, 2, 4, 3)),
         "dim_feedforward": lambda random, inputs: random.choice((1, 5)),
         "kdim": wide,
         "vdim": wide,
-        "is_causal": lambda random, inputs: random.random() < 0.1,
-        "tgt_is_causal": lambda random, inputs: random.random() < 0.1,
-        "memory_is_causal": lambda random, inputs: random.random() < 0.1,
+        "is_causal": lambda random, inputs: random.random() < 0.05,
+        "tgt_is_causal": lambda random, inputs: random.random() < 0.05,
+        "memory_is_causal": lambda random, inputs: random.random() < 0.05,
     }
     GUESSES[_name] = {"embed_dim": -1, "d_model": -1}

@@ -183,7 +183,11 @@ ENTRIES: tuple[Entry, ...] = (
             ),
             Argument(name="eps", kind="float", default=1e-5, doc="added to the variance, against division by zero"),
         ),
-        inputs=(Port(name="input"), Port(name="weight", optional=True), Port(name="bias", optional=True)),
+        inputs=(
+            Port(name="input"),
+            Port(name="weight", optional=True, keyword=True),
+            Port(name="bias", optional=True, keyword=True),
+        ),
         rule=_layer_norm,
         role="norm",
         doc="Brings the last dimensions of each sample to mean 0 and variance 1, without weights of its own.",
