@@ -78,12 +78,17 @@ def apply(
         return document
     if not found.rest:
         history.replace(found.steps, found.node)
-    elif not isinstance(found.node, Mapping) or knows is None or not knows(steps):
+    elif not isinstance(found.node, Mapping) or knows is None or not all(knows(one) for one in _created(found)):
         _report(document, override, found, diagnostics, meant)
         return document
     changed = put(document, steps, override.value, override.span(0, len(override.path)))
     assert isinstance(changed, Mapping)
     return changed
+
+
+def _created(found: Found) -> list[Steps]:
+    """The paths that an override would create. A layer is not made by setting its stride: its name is a typo."""
+    return [(*found.steps, *found.rest[: count + 1]) for count in range(len(found.rest))]
 
 
 def _report(document: Mapping, override: Override, found: Found, diagnostics: Diagnostics, meant: Meant | None) -> None:
@@ -113,9 +118,10 @@ def _help(document: Mapping, found: Found, names: list[str], meant: Meant | None
     near = suggest(step, names)
     if near is not None:
         return f"did you mean `{'.'.join([*found.steps, near, *rest])}`?"
-    known = meant((*found.steps, *found.rest)) if meant is not None else None
-    if known is not None:
-        return f"did you mean `{'.'.join(known)}`?"
+    for prefix in _created(found):
+        known = meant(prefix) if meant is not None else None
+        if known is not None and known != prefix:
+            return f"did you mean `{'.'.join((*known, *found.rest[len(prefix) - len(found.steps) :]))}`?"
     elsewhere = next(iter(keys_named(document, found.rest[-1])), None)
     if elsewhere is not None:
         return f"did you mean `{'.'.join(elsewhere)}`?"

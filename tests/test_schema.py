@@ -437,6 +437,7 @@ def test_the_work_grows_as_the_number_of_layers(stride: str) -> None:
         "model.layers.features.0.kernel_size",
         "model.layers.stage.layers.conv.if",
         "model.initialize.0.weight.std",
+        "model.layers.conv1.initialize.weight",
     ],
 )
 def test_known_paths(path: str) -> None:

@@ -40,7 +40,9 @@ def _unknown_step(path: tuple[str, ...]) -> int | None:
         named = [form["properties"][step] for form in forms if step in form.get("properties", {})]
         free = [form["additionalProperties"] for form in forms if isinstance(form.get("additionalProperties"), dict)]
         items = [inner(form, 0) for form in forms if form.get("type") == "array"] if step.isdecimal() else []
-        places = named or items or ([] if i == len(path) - 1 else free)
+        if i == len(path) - 1:  # `initialize` has the names of torch's parameters, which a user does not choose
+            free = [form for form in free if kind_of(form) == "initializer"]
+        places = named or items or free
         if not places:
             return i
     return None
