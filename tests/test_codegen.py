@@ -274,3 +274,30 @@ def test_a_residual_that_some_uses_leave_out_reads_the_input() -> None:
     assert program.source().count("class Unit") == 1
     assert "out + x if self.has_sum else out" in program.source()
     assert verify(program) == []
+
+
+@pytest.mark.parametrize(
+    ("layer", "written"),
+    [
+        ({"type": "flatten", "start_dim": 1}, "x.flatten(1)"),
+        ({"type": "flatten", "start_dim": 1, "end_dim": 2}, "x.flatten(1, 2)"),
+        ({"type": "flatten", "end_dim": 1}, "x.flatten(end_dim=1)"),
+        ({"type": "permute", "dims": [0, 2, 1]}, "x.permute(0, 2, 1)"),
+        ({"type": "transpose", "dim0": 1, "dim1": 2}, "x.transpose(1, 2)"),
+        ({"type": "reshape", "shape": [6, -1]}, "x.reshape(6, -1)"),
+        ({"type": "reshape", "shape": [-1]}, "x.reshape(-1)"),
+        ({"type": "unflatten", "dim": 2, "sizes": [2, 2]}, "x.unflatten(2, (2, 2))"),
+        ({"type": "unsqueeze", "dim": 1}, "x.unsqueeze(1)"),
+        ({"type": "squeeze"}, "x.squeeze()"),
+        ({"type": "expand", "size": "$([5] + shape)"}, "x.expand([5] + self.shape)"),
+        ({"type": "mean", "dim": [1, 2]}, "x.mean(dim=(1, 2))"),
+        ({"type": "roll", "shifts": 1, "dims": 1}, "x.roll(shifts=1, dims=1)"),
+        ({"type": "cat", "from": ["x", "x"], "dim": 1}, "torch.cat([x, x], dim=1)"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_functions_are_called_as_people_call_them(layer: dict[str, Any], written: str) -> None:
+    """In the order and the spelling of the catalog: by position where torch's users leave the name out."""
+    program = compile_mapping({"inputs": {"x": [2, 3, 4]}, "let": {"shape": [2, 3, 4]}, "layers": {"out": layer}})
+    assert f"return {written}" in program.source()
+    assert verify(program) == []
