@@ -74,9 +74,9 @@ def _type(node: Node) -> str:
         case Apply(instance=instance):
             return instance.block.name if not instance.group else "layers"
         case Arithmetic(expr=expr):
-            from netspec.expressions import to_python
+            from netspec.expressions import to_text
 
-            return to_python(expr)
+            return to_text(expr)
         case Reuse(target=target):
             return f"use {target.name}"
         case Skip():

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         if args.format == "json":
             print(json.dumps({args.split: figures}, indent=2))
         else:
-            print(f"{args.split:5}" + "  ".join(f"{name} {figure(value)}" for name, value in figures.items()))
+            print(f"{args.split}: " + "  ".join(f"{name} {figure(value)}" for name, value in figures.items()))
         return common.GOOD
 
     return common.run_guarded(work)

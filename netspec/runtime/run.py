@@ -290,7 +290,7 @@ def report(done: Run, say: Callable[[str], None]) -> None:
     """The last lines: how long it took, the figures, where everything lies."""
     say(f"{done.status} after {count(done.epochs, 'epoch')}, {count(done.steps, 'step')}, in {done.seconds:.1f} s")
     for split, figures in done.results.items():
-        say(f"{split:5}" + "  ".join(f"{name} {figure(value)}" for name, value in figures.items()))
+        say(f"{split}: " + "  ".join(f"{name} {figure(value)}" for name, value in figures.items()))
     if done.exit_code:
         say(f"saved; go on with: netspec train --resume {done.directory}")
     named = f", {directory.CHECKPOINTS}/{done.checkpoint.name}" if done.checkpoint else ""
