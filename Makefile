@@ -8,9 +8,8 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.netspec-installed
-RUN := runs/demo
 
-.PHONY: help setup demo test test-long lint clean
+.PHONY: help setup demo test test-long lint picture clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +17,7 @@ help:
 	@echo "make test       run the tests"
 	@echo "make test-long  run the tests that take minutes"
 	@echo "make lint       ruff, mypy, and the drift check of generated/"
+	@echo "make picture    draw docs/images/digits.png again"
 	@echo "make clean      remove .venv and caches"
 
 setup: $(STAMP)
@@ -64,6 +64,11 @@ lint: $(STAMP)
 	@$(BIN)/python -m mypy netspec generated
 	@echo "==> generated/ is what the specs say"
 	@$(BIN)/netspec build --check specs
+
+# The picture of the README, as the program draws it.
+picture: $(STAMP)
+	@scratch=$$(mktemp -d) && $(BIN)/netspec train specs/digits.yaml --run-dir "$$scratch/run" --progress none && \
+		cp "$$scratch/run/curves.png" docs/images/digits.png && rm -rf "$$scratch"
 
 clean:
 	@echo "==> removing .venv and caches (runs/ stays)"

@@ -43,7 +43,10 @@ def test_the_mistake_is_shown_as_it_says(spec: Path, capsys: pytest.CaptureFixtu
     assert f"$ netspec validate small_resnet.yaml\n{capsys.readouterr().err}" == block("text")
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/guide.md"])
+PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_links_lead_somewhere(name: str) -> None:
     page = ROOT / name
     for link in re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8")):
