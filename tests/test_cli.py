@@ -72,6 +72,29 @@ def test_a_wrong_command_line_exits_with_2(argv: list[str], said: str, capsys: p
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "argv", [["init"], ["graph", "tiny.yaml", "-o", "FILE.svg"], ["build", "tiny.yaml"], ["schema", "-o", "FILE"]]
+)
+def test_a_place_that_cannot_be_written_is_named(
+    argv: list[str], tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("file").write_text("", encoding="utf-8")
+    argv = [part.replace("FILE", "file/x") for part in argv]
+    assert main(argv if "-o" in argv else [*argv, "-o", "file/x"]) == 2
+    assert "cannot be written: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"", "needs a header"), (b"\xff\xfe\x00", "cannot be read as a CSV file")]
+)
+def test_init_refuses_what_is_no_table(
+    content: bytes, said: str, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("bad.csv").write_bytes(content)
+    assert main(["init", "csv", "--data", "bad.csv"]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_help_is_quick() -> None:
     """`--help` imports nothing that it does not need: well under the time of importing numpy alone, let alone torch."""
     script = "import sys; from netspec.cli import main; main(['--help']); sys.exit(len(sys.modules))"
@@ -422,6 +445,11 @@ def test_predict_applies_a_run_to_the_rows_of_a_file(tiny: Path, capsys: pytest.
 def test_predict_names_a_file_that_is_missing(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", str(run_dir), "nowhere.png"]) == 3
     assert "nowhere.png" in capsys.readouterr().err
+
+
+def test_a_device_that_does_not_exist_is_named(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", str(run_dir), "--device", "gpu"]) == 3
+    assert "this machine has no device `gpu`" in capsys.readouterr().err
 
 
 def test_eval_of_what_is_no_run_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

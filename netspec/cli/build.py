@@ -69,8 +69,7 @@ def _deliver(args: argparse.Namespace, program: Program, source: str, target: Pa
         _print_diff(before, source, str(target))
         return common.WRONG_SPEC
     if before != source:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(source, encoding="utf-8")
+        common.write(args, target, source)
     print(f"{target}: {'unchanged' if before == source else 'written'}")
     if args.verify:
         from netspec.runtime.verify import verify

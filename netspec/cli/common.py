@@ -54,6 +54,15 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     add_trust(parser)
 
 
+def write(args: argparse.Namespace, path: Path, text: str) -> None:
+    """Write a file that the command line named; the folders around it are made. Where none can be, that is said."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        wrong_usage(args, f"{path} cannot be written: {error.strerror}")
+
+
 def positive(text: str) -> int:
     """An argument that counts something, for argparse."""
     if not text.isascii() or not text.isdigit() or int(text) == 0:

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         case _:
             text = graph_draw.to_mermaid(graph)
     if args.output:
-        Path(args.output).write_text(text, encoding="utf-8")
+        common.write(args, Path(args.output), text)
         print(f"{args.output}: {len(graph)} layers drawn")
     else:
         sys.stdout.write(text)

@@ -46,8 +46,7 @@ def run(args: argparse.Namespace) -> int:
     values |= _of_images(args, output) if args.kind == "images" else _of_csv(args, output) if args.kind == "csv" else {}
     template = Path(__file__).parent.parent / "templates" / f"{args.kind}.yaml"
     text = re.sub(r"@(\w+)@", lambda found: values[found[1]], template.read_text(encoding="utf-8"))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(text, encoding="utf-8")
+    common.write(args, output, text)
     print(f"{output}: written\nNext:\n  netspec show {output}\n  netspec train {output}")
     print("  netspec schema -o netspec.schema.json    (completion in the editor)")
     return common.GOOD
@@ -75,8 +74,11 @@ def _of_csv(args: argparse.Namespace, output: Path) -> dict[str, str]:
     file = Path(args.data)
     if not file.is_file():
         common.wrong_usage(args, f"{file} is no file")
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        header, *rows = csv.reader(stream)
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            header, *rows = list(csv.reader(stream)) or [[]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        common.wrong_usage(args, f"{file} cannot be read as a CSV file: {error}")
     if len(header) < 2 or not rows:
         common.wrong_usage(args, f"{file} needs a header with two columns or more, and rows")
     return {

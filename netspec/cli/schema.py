@@ -24,6 +24,6 @@ def run(args: argparse.Namespace) -> int:
     if args.output is None:
         sys.stdout.write(text)
     else:
-        Path(args.output).write_text(text, encoding="utf-8")
+        common.write(args, Path(args.output), text)
         print(f"{args.output}: written")
     return common.GOOD

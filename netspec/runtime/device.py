@@ -27,13 +27,16 @@ def choose_device(name: str) -> torch.device:
     """`auto` is the first GPU, else Apple's, else the CPU; a device by name has to exist. Raises RunError NS906."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
     available = {
         "cpu": True,
-        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "cuda": torch.cuda.is_available() and ((device and device.index) or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
     }
-    if not available.get(device.type, False):
+    if device is None or not available.get(device.type, False):
         have = [kind for kind, there in (("cuda", torch.cuda.is_available()), ("mps", available["mps"])) if there]
         raise RunError(
             "NS906",
