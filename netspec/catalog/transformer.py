@@ -232,7 +232,8 @@ def _layer_flops(decoder: bool) -> Any:
         flops = _self_flops(rows, length, length, width, heads)
         if decoder:
             flops = flops + _self_flops(rows, length, _tokens("", inputs, "memory", first)[1], width, heads)
-        return flops + 4 * rows * length * width * arguments["dim_feedforward"]
+        both: Size = flops + 4 * rows * length * width * arguments["dim_feedforward"]
+        return both
 
     return count
 

@@ -80,7 +80,9 @@ class Forward:
                 continue
             name = self.variable(node, at, last_use, inputs) if not self.returns(node) else ""
             self.texts[(id(node), "")] = (name, 0)
-            self.say(f"{name or self.unpack(node, at, last_use, inputs)} = {text}", self.comment(node))
+            ports = self.ports_read(node) if not name else [""]
+            comment = self.comment(node, ports[0]) if len(ports) == 1 else ""
+            self.say(f"{name or self.unpack(node, ports, at, last_use, inputs)} = {text}", comment)
             at += 1
         if not self.output:
             self.output = self.results()
@@ -216,14 +218,18 @@ class Forward:
         entry = entry_of(next(made, node))
         return entry.returns if entry is not None else ()
 
-    def unpack(self, node: Node, at: int, last_use: dict[Any, int], inputs: list[str]) -> str:
-        """`output, (h_n, _)`: names for the ports that are read."""
+    def ports_read(self, node: Node) -> list[str]:
+        """The ports of a node that something reads; its only one for a node without readers."""
         refs = [*(ref for other in self.steps.nodes for ref in self.steps.refs(other)), *self.outputs.values()]
         read = {ref.name or next(iter(node.types)) for ref in refs if ref.node is node}
-        if len(read) > 1:
-            names = {port: self.fresh(port) for port in node.types if port in read}
+        return [port for port in node.types if port in read] or list(node.types)[:1]
+
+    def unpack(self, node: Node, ports: list[str], at: int, last_use: dict[Any, int], inputs: list[str]) -> str:
+        """`output, (h_n, _)`: names for the ports that are read."""
+        if len(ports) > 1:
+            names = {port: self.fresh(port) for port in ports}
         else:
-            names = dict.fromkeys(read, self.variable(node, at, last_use, inputs))
+            names = dict.fromkeys(ports, self.variable(node, at, last_use, inputs))
         self.texts.update({(id(node), port): (name, 0) for port, name in names.items()})
         return result_pattern(self.returns(node), names)
 
@@ -428,10 +434,10 @@ class Forward:
 
     # Comments
 
-    def comment(self, node: Node) -> str:
+    def comment(self, node: Node, port: str = "") -> str:
         """The shape, in numbers where they are the same in every use, else in the block's own names."""
         rows = [row for row in self.twins.get(id(node), [node])]
-        types = [row.type for row in rows]
+        types = [row.types[port] if port in row.types else row.type for row in rows]
         if not all(isinstance(type_, TensorType) for type_ in types):
             return ""
         shapes = [type_.shape for type_ in types if isinstance(type_, TensorType)]
