@@ -21,6 +21,7 @@ from netspec.compose import compose
 from netspec.diagnostics import Diagnostics, Span
 from netspec.document import parse_document, plain
 from netspec.schema import UNSUPPORTED, check_layer_name, knows, suggest_path, validate
+from netspec.schema.names import check_local_name, check_name
 from netspec.spec import read_spec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -360,6 +361,14 @@ def test_good_layer_names(name: str) -> None:
 def test_bad_layer_names(name: str) -> None:
     problem = check_layer_name(name)
     assert problem is not None and problem.help
+
+
+@pytest.mark.parametrize("name", ["F", "math", "nn", "range", "super", "torch"])
+def test_names_that_would_hide_what_the_generated_code_uses(name: str) -> None:
+    problem = check_local_name(name, "a parameter's name")
+    assert problem is not None and problem.help == f"write `{name}_`"
+    assert check_name(name, "the name of a spec") is None
+    assert check_layer_name("torch") is not None
 
 
 def test_names_that_torch_refuses_are_refused() -> None:

@@ -30,6 +30,9 @@ _PRIVATE: Final = """
 MODULE_ATTRIBUTES: Final = frozenset(_PUBLIC.split() + _PRIVATE.split())
 """What `nn.Module` and `nn.Sequential` have, `__dunder__` names left out: torch refuses a child of such a name."""
 
+_OURS: Final = frozenset({"F", "math", "nn", "range", "super", "torch"})
+"""What a constructor or `forward` may say: a parameter, an input or a loop of such a name would hide it."""
+
 _WORD = re.compile(r"[^\W\d]\w*")
 
 
@@ -51,6 +54,10 @@ def check_layer_name(name: str) -> NameProblem | None:
             f"a layer cannot be called `{name}`: every `nn.Module` has an attribute of that name",
             f"choose another name, such as `{name.strip('_')}_`",
         )
+    if name == "torch":
+        return NameProblem(
+            "a layer cannot be called `torch`: the generated code means the library by it", "write `torch_`"
+        )
     if name == "previous":
         return NameProblem(
             "a layer cannot be called `previous`: `from: previous` means the layer before",
@@ -66,6 +73,15 @@ def check_name(name: str, what: str) -> NameProblem | None:
     if _is_dunder(name) or name == "self":
         return NameProblem(f"`{name}` has a meaning of its own in Python", "choose another name")
     return None
+
+
+def check_local_name(name: str, what: str) -> NameProblem | None:
+    """Whether `what` may be so as a name that a generated function binds: a parameter, an input, a loop's name."""
+    if name in _OURS:
+        return NameProblem(
+            f"{what} cannot be `{name}`: the generated code means something else by it", f"write `{name}_`"
+        )
+    return check_name(name, what)
 
 
 def _check_word(name: str, word: str, what: str) -> NameProblem | None:

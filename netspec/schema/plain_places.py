@@ -7,7 +7,7 @@ from typing import Final
 from netspec.diagnostics import Label
 from netspec.document import Mapping, Scalar
 from netspec.schema import layer_rules, words
-from netspec.schema.names import NameProblem, check_layer_name, check_name
+from netspec.schema.names import NameProblem, check_layer_name, check_local_name, check_name
 from netspec.schema.structure import KINDS, STEERING, UNSUPPORTED
 from netspec.schema.walk import Place, Walk, judge_of_kind
 from netspec.schema.words import Owner
@@ -32,6 +32,8 @@ _NAMED: Final = {
     "losses": "a loss's name",
 }
 """The tables whose keys become names in Python, and what these are called."""
+_LOCAL: Final = frozenset({"blocks", "params", "let", "inputs", "loop"})
+"""Those of them whose names stand beside what generated code imports."""
 
 
 def check_plain(walk: Walk, place: Place) -> None:
@@ -54,7 +56,7 @@ def _look_closer(walk: Walk, kind: str, node: Mapping) -> None:
     """The rules that a schema cannot state."""
     if kind in _NAMED:
         for name, span in node.key_spans.items():
-            problem = check_name(name, _NAMED[kind])
+            problem = (check_local_name if kind in _LOCAL else check_name)(name, _NAMED[kind])
             if problem is None and kind == "params" and name in STEERING:
                 problem = NameProblem(
                     f"a parameter of a block cannot be called `{name}`: that key steers every layer",
