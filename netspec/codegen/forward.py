@@ -437,7 +437,7 @@ class Forward:
     def comment(self, node: Node, port: str = "") -> str:
         """The shape, in numbers where they are the same in every use, else in the block's own names."""
         rows = [row for row in self.twins.get(id(node), [node])]
-        types = [row.types[port] if port in row.types else row.type for row in rows]
+        types = [row.types.get(port, row.type) for row in rows]
         if not all(isinstance(type_, TensorType) for type_ in types):
             return ""
         shapes = [type_.shape for type_ in types if isinstance(type_, TensorType)]
