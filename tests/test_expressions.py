@@ -548,6 +548,7 @@ def test_any_text_gives_a_tree_or_one_diagnostic(text: str, paths: bool) -> None
         ("$(2 ** -1)", "2**-1"),
         ("$((-1) ** n)", "(-1) ** n"),
         ("$(-x ** 2)", "-(x**2)"),
+        ("$(not x ** 2)", "not (x**2)"),
         ("$(a - (b - c))", "a - (b - c)"),
         ("$((a - b) - c)", "a - b - c"),
         ("$((a and b) and c)", "a and b and c"),

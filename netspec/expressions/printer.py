@@ -156,11 +156,12 @@ class _Printer:
                 return f"[{', '.join(map(self.index, items))}]", _ATOM
             case TupleExpr(items):
                 return ", ".join(map(self.index, items)) + ("," if len(items) == 1 else ""), _ATOM
-            case Unary("not", operand):
-                return f"not {self.print(operand, _NOT)}", _NOT
             case Unary(op, Binary("**", _, _) as power):
                 # The parentheses change nothing; ruff wants them.
-                return f"{op}({self.print(power, _CONDITIONAL)})", _SIGN
+                text = f"({self.print(power, _CONDITIONAL)})"
+                return (f"not {text}", _NOT) if op == "not" else (op + text, _SIGN)
+            case Unary("not", operand):
+                return f"not {self.print(operand, _NOT)}", _NOT
             case Unary(op, operand):
                 return op + self.print(operand, _SIGN), _SIGN
             case Binary("**", left, right):
