@@ -84,7 +84,7 @@ class BlockCaller(CallParts):
             {k: untraced(v) for k, v in values.items()},
             {p: untraced_type(t) for p, t in given.items()},
             layer.span,
-            {port: self.labels(ref) for port, ref in ports.items()},
+            lambda port: self.labels(ports[port]),
         )
         if instance.failed:
             raise Poisoned

@@ -203,7 +203,7 @@ class Caller(BlockCaller):
                 values,
                 given_types,
                 layer.span,
-                {port: self.labels(ref) for port, ref in block_ports.items()},
+                lambda port: self.labels(block_ports[port]),
             )
             if instance.failed:
                 raise Poisoned

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from netspec.catalog.entry import TypeLike
@@ -97,11 +97,11 @@ class Instances(Loops):
         values: dict[str, Any],
         given: dict[str, TypeLike],
         span: Span,
-        labels: Mapping[str, list[Label]],
+        labels: Callable[[str], list[Label]],
     ) -> Instance:
         """The instance of a block for these arguments and input types; one that was made before is shared.
 
-        `span` is where the block is used, `labels` where each input comes from.
+        `span` is where the block is used, `labels` says where each input comes from.
         """
         key = (
             id(block),
@@ -136,19 +136,19 @@ class Instances(Loops):
             self.diagnostics.leave()
         return instance
 
-    def bind_inputs(self, instance: Instance, given: dict[str, TypeLike], labels: Mapping[str, list[Label]]) -> None:
+    def bind_inputs(self, instance: Instance, given: dict[str, TypeLike], labels: Callable[[str], list[Label]]) -> None:
         block = instance.block
         for pattern in block.inputs or (UNNAMED,):
             if pattern.name not in given:
                 continue
             bound = bind(pattern, given[pattern.name], instance.scope, lambda dim: self.dim(dim, instance.scope))
             if isinstance(bound, Problem):
-                use = self.diagnostics.uses[-1].span
+                use = self.diagnostics.uses[-1][2]
                 self.diagnostics.error(
                     bound.code,
                     bound.message,
                     use,
-                    labels=[Label(pattern.span, f"`{pattern.name}` of `{block.name}`"), *labels[pattern.name]],
+                    labels=[Label(pattern.span, f"`{pattern.name}` of `{block.name}`"), *labels(pattern.name)],
                     help=bound.help or f"give `{block.name}` another tensor, or change its `inputs`",
                 )
                 raise Poisoned

@@ -20,8 +20,8 @@ class Mistakes(Diagnostics):
     def __init__(self, collector: Diagnostics) -> None:
         super().__init__(collector.found, collector.sources)
         self.known: set[tuple[str, Span | None]] = set()
-        self.uses: list[Label] = []
-        """The blocks in which elaboration is, outermost first, each where it is used."""
+        self.uses: list[tuple[Block, Mapping[str, Any], Span]] = []
+        """The blocks in which elaboration is, outermost first, each with its values and where it is used."""
 
     def error(
         self, code: str, message: str, span: Span | None, *, labels: Iterable[Label] = (), help: str | None = None
@@ -29,8 +29,8 @@ class Mistakes(Diagnostics):
         if (code, span) in self.known:
             return
         self.known.add((code, span))
-        if self.uses and self.uses[-1].span != span and _depends_on_values(code):
-            labels = (*labels, self.uses[-1])
+        if self.uses and self.uses[-1][2] != span and _depends_on_values(code):
+            labels = (*labels, _use(*self.uses[-1]))
         super().error(code, message, span, labels=labels, help=help)
 
     def warning(
@@ -42,13 +42,17 @@ class Mistakes(Diagnostics):
 
     def enter(self, block: Block, values: Mapping[str, Any], span: Span) -> None:
         """What is reported until `leave` stands in this use of the block."""
-        plain = {name: untraced(value) for name, value in values.items()}
-        told = [f"{name} = {value}" for name, value in plain.items() if isinstance(value, int | float | str | None)]
-        words = f" with {', '.join(told[:SHOWN])}" if told else ""
-        self.uses.append(Label(span, f"in this use of `{block.name}`{words}"))
+        self.uses.append((block, values, span))
 
     def leave(self) -> None:
         self.uses.pop()
+
+
+def _use(block: Block, values: Mapping[str, Any], span: Span) -> Label:
+    plain = {name: untraced(value) for name, value in values.items()}
+    told = [f"{name} = {value}" for name, value in plain.items() if isinstance(value, int | float | str | None)]
+    words = f" with {', '.join(told[:SHOWN])}" if told else ""
+    return Label(span, f"in this use of `{block.name}`{words}")
 
 
 def _depends_on_values(code: str) -> bool:

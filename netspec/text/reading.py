@@ -22,12 +22,13 @@ def read_text(path: Path, diagnostics: Diagnostics, at: Span | None) -> str | No
             diagnostics.error(code, message, at, help=help)
             return None
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            too_large = os.fstat(file.fileno()).st_size > MAX_BYTES
+            data = b"" if too_large else file.read()
     except OSError as error:
         reason = (error.strerror or "it cannot be read").lower()
         diagnostics.error("NS002", f"cannot read `{path}`: {reason}", at, help="look at its permissions")
         return None
-    if len(data) > MAX_BYTES:
+    if too_large:
         diagnostics.error(
             "NS007", f"`{path}` is larger than 16 MiB", at, help="a spec that long is written by a program: use `for`"
         )
@@ -36,14 +37,14 @@ def read_text(path: Path, diagnostics: Diagnostics, at: Span | None) -> str | No
 
 
 def _problem(path: Path) -> tuple[str, str, str | None] | None:
+    if path.is_file():
+        return None
     if path.is_dir():
         inside = sorted(one.name for one in path.iterdir() if one.suffix in (".yaml", ".yml"))
         return "NS002", f"`{path}` is a directory", f"name a file in it: `{path / inside[0]}`" if inside else None
     if not path.exists():
         return "NS001", f"there is no file `{path}`", _missing_help(path)
-    if not path.is_file():
-        return "NS002", f"`{path}` is no regular file", "a spec is read from a file"
-    return None
+    return "NS002", f"`{path}` is no regular file", "a spec is read from a file"
 
 
 def _missing_help(path: Path) -> str | None:
