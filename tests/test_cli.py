@@ -447,6 +447,12 @@ def test_predict_names_a_file_that_is_missing(run_dir: Path, capsys: pytest.Capt
     assert "nowhere.png" in capsys.readouterr().err
 
 
+def test_a_run_directory_that_cannot_be_made_is_named(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").write_text("", encoding="utf-8")
+    assert main(["train", str(ROOT / "specs" / "digits.yaml"), "--run-dir", "file/run"]) == 3
+    assert "file/run cannot be made: " in capsys.readouterr().err
+
+
 def test_a_device_that_does_not_exist_is_named(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(run_dir), "--device", "gpu"]) == 3
     assert "this machine has no device `gpu`" in capsys.readouterr().err

@@ -20,8 +20,19 @@ CURVES: Final = "curves.png"
 def make_directory(name: str, wanted: str | Path | None) -> Path:
     """The folder that the person asked for, or the next free number below `runs/<name>`.
 
-    Raises RunError NS901 where there is something in it already.
+    Raises RunError NS901 where there is something in it already, or where none can be made.
     """
+    try:
+        return _make_directory(name, wanted)
+    except OSError as error:
+        raise RunError(
+            "NS901",
+            f"{wanted or Path('runs') / name} cannot be made: {error.strerror}",
+            help="choose a --run-dir where you may write",
+        ) from error
+
+
+def _make_directory(name: str, wanted: str | Path | None) -> Path:
     if wanted is not None:
         folder = Path(wanted)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
