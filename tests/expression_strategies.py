@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hypothesis import strategies as st
 
 from netspec.expressions import (
@@ -44,6 +46,11 @@ texts = st.text(max_size=6).map(Literal) | st.just(Name("word"))
 booleans = st.sampled_from([Literal(True), Literal(False), Name("flag"), Name("off")])
 
 
+def _instead(inner: st.SearchStrategy[Expr], wrong: Callable[[Expr], bool], name: Expr) -> st.SearchStrategy[Expr]:
+    """A name in the place of what is wrong there. A filter would give up in deep recursion, and print all of it."""
+    return inner.map(lambda e: name if wrong(e) else e)
+
+
 def _numeric(inner: st.SearchStrategy[Expr]) -> st.SearchStrategy[Expr]:
     test = st.builds(lambda a, op, b: Compare(a, (op,), (b,)), inner, st.sampled_from(_ORDER), inner)
     chain = st.builds(lambda a, b, c: Compare(a, ("<", "<="), (b, c)), inner, inner, inner)
@@ -57,7 +64,7 @@ def _numeric(inner: st.SearchStrategy[Expr]) -> st.SearchStrategy[Expr]:
     listed = some | counted | st.just(Name("xs")) | st.builds(lambda a, b: Binary("+", a, b), some, some)
     return st.one_of(
         st.builds(Binary, st.sampled_from(_ARITHMETIC), inner, inner),
-        st.builds(Unary, st.just("-"), inner.filter(lambda e: not isinstance(e, Literal))),
+        st.builds(Unary, st.just("-"), _instead(inner, lambda e: isinstance(e, Literal), Name("n"))),
         st.builds(Conditional, test | chain | booleans, inner, inner),
         st.builds(lambda op, *values: BoolOp(op, values), st.sampled_from(["and", "or"]), inner, test, inner),
         test,
@@ -85,19 +92,23 @@ def _maybe(inner: st.SearchStrategy[Expr]) -> st.SearchStrategy[Expr | None]:
     return st.none() | inner
 
 
-def _any(inner: st.SearchStrategy[Expr], operators: list[str]) -> list[st.SearchStrategy[Expr]]:
+def _any(inner: st.SearchStrategy[Expr], operators: list[str], name: Expr) -> list[st.SearchStrategy[Expr]]:
     return [
         st.builds(Binary, st.sampled_from(operators), inner, inner),
-        st.builds(Unary, st.sampled_from("-+"), inner.filter(lambda e: not isinstance(e, Literal) or e.value is True)),
+        st.builds(
+            Unary,
+            st.sampled_from("-+"),
+            _instead(inner, lambda e: isinstance(e, Literal) and e.value is not True, name),
+        ),
         st.builds(lambda a, op, b: Compare(a, (op,), (b,)), inner, st.sampled_from(_ORDER), inner),
     ]
 
 
 def _anything(inner: st.SearchStrategy[Expr]) -> st.SearchStrategy[Expr]:
-    operand = inner.filter(lambda e: not isinstance(e, BoolOp))
+    operand = _instead(inner, lambda e: isinstance(e, BoolOp), Name("n"))
     several = st.lists(inner, max_size=3).map(tuple)
     return st.one_of(
-        *_any(inner, _ARITHMETIC),
+        *_any(inner, _ARITHMETIC, Name("n")),
         st.builds(lambda a, b, c: Compare(a, ("in", "<"), (b, c)), inner, inner, inner),
         st.builds(lambda a, op: Compare(a, (op,), (Literal(None),)), inner, st.sampled_from(["is", "is not"])),
         st.builds(lambda value: Unary("not", value), inner),
@@ -123,7 +134,7 @@ def _tensor(inner: st.SearchStrategy[Expr]) -> st.SearchStrategy[Expr]:
     bound = _maybe(st.integers(-3, 5).map(Literal) | inner)
     item = st.builds(SliceExpr, bound, bound, bound) | st.sampled_from([Literal(None), Literal(...), Literal(0)])
     items = st.lists(item, min_size=1, max_size=3).map(lambda items: TupleExpr(tuple(items)))
-    return st.one_of(*_any(inner, [*_ARITHMETIC, "@"]), st.builds(Subscript, inner, item | items))
+    return st.one_of(*_any(inner, [*_ARITHMETIC, "@"], Tensor("x")), st.builds(Subscript, inner, item | items))
 
 
 _references = st.sampled_from(
