@@ -40,7 +40,10 @@ def elaborate(spec: Spec, diagnostics: Diagnostics, broken: tuple[Span, ...] = (
     """
     if spec.model is None:
         return None
-    return Elaborator(spec, diagnostics, broken).model(spec.model)
+    elaborator = Elaborator(spec, diagnostics, broken)
+    model = elaborator.model(spec.model)
+    del elaborator.caller  # the two hold each other: parted, they are freed at once and not by the collector
+    return model
 
 
 class Elaborator(Instances):
