@@ -21,7 +21,7 @@ from netspec.compose import compose
 from netspec.diagnostics import Diagnostics, Span
 from netspec.document import parse_document, plain
 from netspec.schema import UNSUPPORTED, check_layer_name, knows, suggest_path, validate
-from netspec.schema.names import check_local_name, check_name
+from netspec.schema.names import check_local_name, check_name, check_output_name
 from netspec.spec import read_spec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -363,12 +363,23 @@ def test_bad_layer_names(name: str) -> None:
     assert problem is not None and problem.help
 
 
-@pytest.mark.parametrize("name", ["F", "math", "nn", "range", "super", "torch"])
+@pytest.mark.parametrize("name", ["F", "len", "math", "max", "nn", "range", "super", "torch"])
 def test_names_that_would_hide_what_the_generated_code_uses(name: str) -> None:
+    document = f"netspec: 1\nname: net\nparams: {{{name}: 4}}\nmodel:\n  inputs: {{x: [N, 3]}}\n  layers: {{a: ReLU}}\n"
+    assert [code for code, _, _ in findings(document)] == ["NS110"]
     problem = check_local_name(name, "a parameter's name")
     assert problem is not None and problem.help == f"write `{name}_`"
     assert check_name(name, "the name of a spec") is None
     assert check_layer_name("torch") is not None
+
+
+@pytest.mark.parametrize("name", ["_x", "_", "class", "__class__", "a b", "count", "index"])
+def test_names_that_no_tuple_can_have(name: str) -> None:
+    assert check_output_name(name) is not None and check_output_name("logits") is None
+    document = (
+        f"netspec: 1\nname: net\nmodel:\n  inputs: {{x: [N, 3]}}\n  layers: {{a: ReLU}}\n  outputs: {{'{name}': a}}\n"
+    )
+    assert [code for code, _, _ in findings(document)] == ["NS110"]
 
 
 def test_names_that_torch_refuses_are_refused() -> None:

@@ -30,7 +30,8 @@ _PRIVATE: Final = """
 MODULE_ATTRIBUTES: Final = frozenset(_PUBLIC.split() + _PRIVATE.split())
 """What `nn.Module` and `nn.Sequential` have, `__dunder__` names left out: torch refuses a child of such a name."""
 
-_OURS: Final = frozenset({"F", "math", "nn", "range", "super", "torch"})
+_SPOKEN: Final = "F abs float int len math max min nn range reversed round sum super torch zip"
+_OURS: Final = frozenset(_SPOKEN.split())
 """What a constructor or `forward` may say: a parameter, an input or a loop of such a name would hide it."""
 
 _WORD = re.compile(r"[^\W\d]\w*")
@@ -82,6 +83,23 @@ def check_local_name(name: str, what: str) -> NameProblem | None:
             f"{what} cannot be `{name}`: the generated code means something else by it", f"write `{name}_`"
         )
     return check_name(name, what)
+
+
+def check_output_name(name: str) -> NameProblem | None:
+    """Whether an output may be so: as a field of a NamedTuple."""
+    if problem := check_name(name, "an output's name"):
+        return problem
+    if name.startswith("_") or name in ("count", "index"):
+        why = (
+            "the fields of a tuple do not begin with `_`"
+            if name.startswith("_")
+            else "every tuple has a method of that name"
+        )
+        return NameProblem(
+            f"an output cannot be called `{name}`: {why}",
+            f"write `{name.strip('_') or 'out'}{'' if name.startswith('_') else '_'}`",
+        )
+    return None
 
 
 def _check_word(name: str, word: str, what: str) -> NameProblem | None:

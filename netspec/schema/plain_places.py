@@ -7,7 +7,7 @@ from typing import Final
 from netspec.diagnostics import Label
 from netspec.document import Mapping, Scalar
 from netspec.schema import layer_rules, words
-from netspec.schema.names import NameProblem, check_layer_name, check_local_name, check_name
+from netspec.schema.names import NameProblem, check_layer_name, check_local_name, check_name, check_output_name
 from netspec.schema.structure import KINDS, STEERING, UNSUPPORTED
 from netspec.schema.walk import Place, Walk, judge_of_kind
 from netspec.schema.words import Owner
@@ -32,7 +32,7 @@ _NAMED: Final = {
     "losses": "a loss's name",
 }
 """The tables whose keys become names in Python, and what these are called."""
-_LOCAL: Final = frozenset({"blocks", "params", "let", "inputs", "loop"})
+_LOCAL: Final = frozenset({"blocks", "params", "values", "let", "inputs", "loop"})
 """Those of them whose names stand beside what generated code imports."""
 
 
@@ -67,6 +67,10 @@ def _look_closer(walk: Walk, kind: str, node: Mapping) -> None:
         for name, span in node.key_spans.items():
             if "$" not in name:
                 walk.bad_name(check_layer_name(name), span)
+    elif kind in ("block", "model"):
+        outputs = node.items.get("outputs")
+        for name, span in outputs.key_spans.items() if isinstance(outputs, Mapping) else ():
+            walk.bad_name(check_output_name(name), span)
     elif kind == "document":
         _look_at_document(walk, node)
 

@@ -93,7 +93,7 @@ BODIES: Final = ("type", "use", "compute", "layers", "branches", "select")
 """What makes a layer: one of these, and no two."""
 
 _OUTPUTS = fixed(
-    {"anyOf": [TEXT, {"type": "object", "additionalProperties": TEXT}]},
+    {"anyOf": [TEXT, {"type": "object", "additionalProperties": TEXT, "minProperties": 1}]},
     "a layer's name, or a mapping from output to layer",
     "What it gives: a layer's name, or a mapping output → layer. Left out: the last layer.",
     "{logits: fc, features: pool}",
