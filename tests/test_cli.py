@@ -422,6 +422,8 @@ def test_a_finished_run_resumes_and_evaluates_from_its_folder_alone(
     assert main(["eval", str(run_dir), "--format", "json"]) == 0
     measured = json.loads(capsys.readouterr().out)
     assert measured["test"]["accuracy"] == pytest.approx(summary["results"]["test"]["accuracy"])
+    assert main(["eval", str(run_dir), "--split", "train"]) == 0
+    assert capsys.readouterr().out.startswith("train: loss ")
     assert main(["train", "--resume", str(run_dir), "--set", "train.epochs=3"]) == 0
     assert json.loads((run_dir / "summary.json").read_text("utf-8"))["epochs"] == 3
 

@@ -115,7 +115,7 @@ def test_what_a_run_directory_holds(tmp_path: Path) -> None:
 
     assert len([line for line in said if line.startswith("epoch ")]) == 3
     assert said[0].startswith("mlp: 2,474 weights, 1,258 training samples, 3 epochs")
-    assert any(line.startswith("test ") and "accuracy 0." in line for line in said)
+    assert any(line.startswith("test: loss ") and "accuracy 0." in line for line in said)
     assert said[-1].startswith(f"results in {folder}")
 
 
