@@ -19,8 +19,8 @@ from netspec.expressions import (
     Literal,
     evaluate,
 )
-from netspec.frame import Frame, Poisoned
-from netspec.instances import Instances
+from netspec.frame import Frame, Poisoned, TooLarge
+from netspec.instances import Instances, layers_in
 from netspec.mistakes import got
 from netspec.order import default_before, definition_order, names_are_written
 from netspec.patterns import pattern_text, unlike
@@ -30,6 +30,9 @@ from netspec.schema.names import check_layer_name
 from netspec.shapes import TensorType
 from netspec.spec import Block, Body, Layer, Spec, Value, literal_names
 from netspec.values import FAILED
+
+MOST_LAYERS = 50_000
+"""Layers of a whole model, those in blocks counted for every use. Ten times the largest network that we know of."""
 
 
 def elaborate(spec: Spec, diagnostics: Diagnostics, broken: tuple[Span, ...] = ()) -> Instance | None:
@@ -243,6 +246,15 @@ class Elaborator(Instances):
         return next(iter(refs.values())) if isinstance(refs, dict) else refs[0]
 
     def register(self, node: Node, frame: Frame) -> Ref:
+        self.made += 1 + layers_in(node)
+        if self.made > MOST_LAYERS:
+            self.diagnostics.error(
+                "NS325",
+                f"the model has more than {MOST_LAYERS:,} layers",
+                node.layer.span,
+                help="loops in loops multiply: look at the counts of those around this layer",
+            )
+            raise TooLarge
         ref = Ref(node, "", node.type)
         other = frame.names.get(node.name)
         if other is not None and node.layer.name is not None:
@@ -346,6 +358,7 @@ class Elaborator(Instances):
             instance.inputs["x"] = outer.type
         nodes, last = self.body(layer.body, inner, env, default, ())
         instance.nodes, instance.order = nodes, inner.order
+        instance.total = sum(1 + layers_in(one) for one in nodes)
         if last is None:
             frame.instance.failed = True
             raise Poisoned

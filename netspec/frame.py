@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from netspec.program import Instance, Node, Ref
 
 
+class TooLarge(Exception):
+    """The model has more layers than anyone means: it was reported, and nothing more is worked out."""
+
+
 class Poisoned(Exception):
     """What is needed here failed before and was reported there: nothing more is said."""
 

@@ -7,16 +7,21 @@ from typing import Any
 
 from netspec.catalog.entry import TypeLike
 from netspec.diagnostics import Diagnostics, Label, Span
-from netspec.frame import Frame, Poisoned
+from netspec.frame import Frame, Poisoned, TooLarge
 from netspec.loops import Loops
 from netspec.origins import untraced
 from netspec.patterns import bind, declare
-from netspec.program import Factory, Instance, Node, Ref, Reuse, Skip
+from netspec.program import Apply, Factory, Instance, Node, Ref, Reuse, Skip
 from netspec.shapes import Problem, TensorType
 from netspec.spec import Block, Body, Input, Layer, Spec
 
 UNNAMED = Input(name="x", span=Span("", 0, 0, 0, 0))
 """What a block without `inputs` takes."""
+
+
+def layers_in(node: Node) -> int:
+    """How many layers a node holds."""
+    return node.op.instance.total if isinstance(node.op, Apply) else 0
 
 
 def _hashable(value: Any) -> Any:
@@ -46,6 +51,8 @@ class Instances(Loops):
     def __init__(self, spec: Spec, diagnostics: Diagnostics) -> None:
         super().__init__(spec, diagnostics)
         self.memo: dict[Any, Instance] = {}
+        self.made = 0
+        """Layers so far, those inside blocks counted for every use."""
 
     def model(self, block: Block) -> Instance:
         scope: dict[str, Any] = {}
@@ -87,7 +94,7 @@ class Instances(Loops):
                 instance.inputs[pattern.name] = given
             scope.update({name: size for name, size in sizes.items() if not isinstance(size, int)})
             self.fill(instance)
-        except Poisoned:
+        except (Poisoned, TooLarge):
             instance.failed = True
         return instance
 
@@ -164,6 +171,7 @@ class Instances(Loops):
         frame = Frame(instance, None, default, names=dict(inputs))
         nodes, last = self.body(block.body, frame, scope, default, ())
         instance.nodes, instance.order = nodes, frame.order
+        instance.total = sum(1 + layers_in(node) for node in nodes)
         self.finish(instance, frame, block, last)
 
     def finish(self, instance: Instance, frame: Frame, block: Block, last: Ref | None) -> None:

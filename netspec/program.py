@@ -191,6 +191,8 @@ class Instance:
     outputs: dict[str, Ref] = field(default_factory=dict)
     loops: list[Loop] = field(default_factory=list)
     failed: bool = False
+    total: int = 0
+    """How many layers it holds, in whatever depth."""
     members: set[str] = field(default_factory=set)
     """The children of a group whose own outputs are read from outside it (`downs.2`)."""
 

@@ -301,3 +301,18 @@ def test_functions_are_called_as_people_call_them(layer: dict[str, Any], written
     program = compile_mapping({"inputs": {"x": [2, 3, 4]}, "let": {"shape": [2, 3, 4]}, "layers": {"out": layer}})
     assert f"return {written}" in program.source()
     assert verify(program) == []
+
+
+@pytest.mark.parametrize("name", ["None_", "class_", "true_"])
+def test_a_name_that_would_become_a_keyword(name: str) -> None:
+    assert verify(netspec.compile({"netspec": 1, "name": name, "model": LINEAR})) == []
+
+
+def test_a_loop_may_have_the_name_of_a_width() -> None:
+    program = compile_mapping(
+        {
+            "inputs": {"x": ["N", 3]},
+            "layers": {"body": [{"for": {"in_features": [4, 6, 8]}, "type": "Linear", "out_features": "$in_features"}]},
+        }
+    )
+    assert verify(program) == []

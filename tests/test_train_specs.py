@@ -109,3 +109,10 @@ def test_linear_regression_is_least_squares(root: Path, tmp_path: Path) -> None:
     oracle = LinearRegression().fit(*arrays["train"])
     assert results["test"]["r2_score"] == pytest.approx(oracle.score(*arrays["test"]), abs=1e-3)
     assert len(arrays["train"][0]) + len(arrays["test"][0]) == len(load_diabetes().target)
+
+
+def test_the_path_of_a_spec_can_be_trained(tmp_path: Path) -> None:
+    spec = Path(__file__).parents[1] / "specs" / "logistic_regression.yaml"
+    run = netspec.train(spec, set={"train.epochs": 2}, run_dir=tmp_path / "run", progress="none")
+    assert run.status == "finished"
+    assert run.epochs == 2

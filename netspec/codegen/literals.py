@@ -67,7 +67,7 @@ def class_name(name: str) -> str:
     """`resnet50` → `Resnet50`, `yolo_v3-tiny` → `YoloV3Tiny`; what is in CamelCase stays."""
     parts = [part for part in re.split(r"[\W_]+", name) if part]
     word = "".join(part[0].upper() + part[1:] for part in parts) or "Model"
-    return identifier(word if word.isidentifier() else f"Model{word}")
+    return identifier(word if word.isidentifier() and not keyword.iskeyword(word) else f"Model{word}")
 
 
 def is_literal(expr: Any) -> bool:

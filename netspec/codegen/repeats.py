@@ -142,7 +142,13 @@ class Repeats(BlockCalls):
             for carry, variable in loop.variables.items():
                 if carry.rpartition(" ")[2] == name.rpartition(" ")[2]:
                     return variable
-        taken = {*self.block.params, *self.block.let, *self.lifted, *mine}
+        taken = {
+            *self.block.params,
+            *self.block.let,
+            *self.lifted,
+            *mine,
+            *(n for loop in self.loops for n in loop.names),
+        }
         base, number = hint, 2
         while hint in taken:
             hint, number = f"{base}{number}", number + 1

@@ -49,8 +49,9 @@ class Run:
 
 
 def train(
-    program: Program,
+    program: Program | str | Path,
     *,
+    set: Mapping[str, Any] | None = None,
     run_dir: str | Path | None = None,
     resume: str | Path | None = None,
     overrides: Sequence[str] = (),
@@ -60,16 +61,22 @@ def train(
     data: Any = None,
     say: Callable[[str], None] = print,
 ) -> Run:
-    """Train a program as its `train` section says.
+    """Train a spec as its `train` section says.
 
-    run_dir: a new or empty folder (default: the next of `runs/<name>/`). resume: the folder of a run to go on with, in
-    place. overrides: what `--set` changed, for the record. dry_run: build everything, make one update on one batch,
-    write nothing. progress: `auto` is a bar on a terminal and a line an epoch elsewhere, `none` is silence. trust: run
-    a `model.py` that is not what the spec says. data: opened data to use in place of the spec's `data` section. say:
+    program: a compiled spec, or the path of one; `set` overrides values of a path by their dotted names. run_dir: a new
+    or empty folder (default: the next of `runs/<name>/`). resume: the folder of a run to go on with, in place.
+    overrides: what `--set` changed, for the record. dry_run: build everything, make one update on one batch, write
+    nothing. progress: `auto` is a bar on a terminal and a line an epoch elsewhere, `none` is silence. trust: run a
+    `model.py` that is not what the spec says. data: opened data to use in place of the spec's `data` section. say:
     takes each line.
 
-    Raises RunError where the run can't begin or can't go on.
+    Raises SpecError where the spec is wrong, RunError where the run can't begin or can't go on.
     """
+    if isinstance(program, str | Path):
+        from netspec.compiler import compile
+
+        program = compile(program, set)
+        overrides = [*overrides, *(f"{name}={value}" for name, value in (set or {}).items())]
     recipe = train_recipe(program)
     device = choose_device(recipe.device)
     set_precision(recipe.precision, device)
