@@ -235,7 +235,7 @@ class Instance:
         return output.node is previous and not output.name
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Program:
     """A checked and shaped spec. `module()` and `source()` are the two doors; both give the same bits."""
 
@@ -304,6 +304,12 @@ class Program:
         from netspec.codegen import emit
 
         return emit(self, name)
+
+    def __repr__(self) -> str:
+        def types(named: dict[str, TypeLike]) -> str:
+            return ", ".join(f"{name} {type_}" for name, type_ in named.items())
+
+        return f"<Program {self.name}: {types(self.inputs)} → {types(self.outputs)}>"
 
     def _repr_html_(self) -> str:
         from netspec.table import layer_table_html

@@ -316,3 +316,7 @@ def test_a_loop_may_have_the_name_of_a_width() -> None:
         }
     )
     assert verify(program) == []
+
+
+def test_a_program_says_what_it_is_in_a_line() -> None:
+    assert repr(compile_mapping(LINEAR)) == "<Program net: x [N, 4] → fc [N, 2]>"

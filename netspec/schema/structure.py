@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from netspec.catalog.kinds import DTYPES
 from netspec.schema.pieces import (
     ANYTHING,
     BOOLEAN,
@@ -171,7 +172,7 @@ KINDS: Final[dict[str, Schema]] = {
             record(
                 {
                     "shape": fixed(SHAPE, SHAPE["expects"], "Its sizes."),
-                    "dtype": fixed(TEXT, "a dtype of torch's, such as int64", "Its dtype; float32 where left out."),
+                    "dtype": choice(DTYPES, "Its dtype; float32 where left out."),
                     "list": fixed(
                         array(ANYTHING), "a shape, or a list of shapes", "A list of tensors, all alike or each its own."
                     ),
