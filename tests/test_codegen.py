@@ -320,3 +320,13 @@ def test_a_loop_may_have_the_name_of_a_width() -> None:
 
 def test_a_program_says_what_it_is_in_a_line() -> None:
     assert repr(compile_mapping(LINEAR)) == "<Program net: x [N, 4] → fc [N, 2]>"
+
+
+@pytest.mark.parametrize("length", range(70, 100))
+def test_docstrings_of_any_length_are_as_ruff_writes_them(length: int) -> None:
+    text = ("word " * 30)[:length].strip() + "."
+    source = compile_mapping(LINEAR, description=text).source()
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "format", "--isolated", "-"], input=source, capture_output=True, text=True
+    )
+    assert done.stdout == source

@@ -146,6 +146,10 @@ def _docstring(text: str, indent: int) -> list[str]:
     if len(text) + indent + 6 <= WIDTH:
         return [f'{pad}"""{text}"""']
     lines = textwrap.wrap(text, WIDTH - indent - 3, break_long_words=False, break_on_hyphens=False)
+    if len(lines) == 1:  # it fits but for its closing quotes, which ruff would put back
+        lines = textwrap.wrap(text, len(text) - 1, break_long_words=False, break_on_hyphens=False)
+    if len(lines) == 1:
+        return [f'{pad}"""{text}"""']
     return [f'{pad}"""{lines[0]}', *(f"{pad}{line}" for line in lines[1:]), f'{pad}"""']
 
 
