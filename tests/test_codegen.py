@@ -62,7 +62,10 @@ def changes(spec: Path) -> list[tuple[str, Any]]:
 def test_a_constructor_argument_does_what_the_parameter_does(spec: Path) -> None:
     program = model_of(spec)
     for name, value in changes(spec):
-        changed = model_of(spec, **{name: value})
+        try:
+            changed = model_of(spec, **{name: value})
+        except netspec.SpecError:
+            continue  # no model has this value: groups that do not divide the width, say
         with torch.device("meta"):
             written = emitted_class(program)(**{name: value}).state_dict()
             live = changed.module().state_dict()
@@ -206,7 +209,7 @@ def test_generated_modules_import_no_netspec(file: Path) -> None:
         alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
     }
     roots |= {(node.module or "").split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert roots <= {"torch", *sys.stdlib_module_names}
+    assert roots <= {"torch", "torchvision", *sys.stdlib_module_names}
 
 
 def test_resnet50_is_short() -> None:

@@ -26,6 +26,12 @@ REFERENCES: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+def test_every_network_is_held_against_torchvision() -> None:
+    from test_parity import REFERENCES as IN_FULL
+
+    assert {path.stem for path in SPECS.glob("*.yaml")} == REFERENCES.keys() | IN_FULL.keys()
+
+
 def logits(output: Tensor | tuple[Tensor, ...]) -> Tensor:
     return output if isinstance(output, Tensor) else output[0]
 
