@@ -100,6 +100,9 @@ def _by_form(others: list[Schema], mapping: Schema) -> Schema:
 def _mapping(kind: str, entries: Iterable[Entry], beside: Mapping[str, Schema]) -> Schema:
     """A mapping whose `type` decides which arguments may stand in it; a block's may be any."""
     shared = {key: part for key, part in beside.items() if f"{kind}.{key}" not in UNSUPPORTED}
+    if "initialize" in shared:  # a tensor that stands alone takes an initializer itself
+        either = [ref("initialize"), ref("initializer")]
+        shared["initialize"] = {"anyOf": either, "description": "How its weights start."}
     pattern = f"^({'|'.join(sorted({*shared, 'type'}))})$"
     closed = {"patternProperties": {pattern: True}, "additionalProperties": False}
     cases: list[Schema] = []
