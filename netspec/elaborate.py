@@ -242,9 +242,6 @@ class Elaborator(Instances):
             else "write the layers as a mapping from names to layers, where functions may stand",
         )
 
-    def first(self, refs: tuple[Ref, ...] | dict[str, Ref]) -> Ref:
-        return next(iter(refs.values())) if isinstance(refs, dict) else refs[0]
-
     def register(self, node: Node, frame: Frame) -> Ref:
         self.made += 1 + layers_in(node)
         if self.made > MOST_LAYERS:

@@ -39,10 +39,6 @@ class LayerGraph:
         """The layers' paths, each after those that it reads."""
         return list(nx.lexicographical_topological_sort(self.digraph, key=list(self.digraph).index))
 
-    def dead_ends(self) -> list[str]:
-        """Layers whose output nothing reads."""
-        return [path for path in self.digraph if not self.digraph.out_degree(path) and path not in self.outputs]
-
 
 class _Builder:
     def __init__(self, graph: nx.DiGraph[str], parameters: dict[str, int]) -> None:

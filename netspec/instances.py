@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,6 +38,7 @@ def _hashable(value: Any) -> Any:
 class Instances(Loops):
     """The part of the elaboration that makes instances."""
 
+    @abstractmethod
     def body(
         self,
         body: Body,
@@ -46,7 +48,6 @@ class Instances(Loops):
         loops: tuple[tuple[Layer, int], ...],
     ) -> tuple[list[Node], Ref | None]:
         """The nodes of a list or mapping of layers in the file's order, and what the last of them gives."""
-        raise NotImplementedError
 
     def __init__(self, spec: Spec, diagnostics: Diagnostics) -> None:
         super().__init__(spec, diagnostics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -30,7 +31,7 @@ def _rolled(layer: Layer) -> bool:
 Copies = list[tuple[dict[str, Any], Ref | None]]
 
 
-class Loops(References):
+class Loops(References, ABC):
     """The part of the elaboration that makes copies."""
 
     def __init__(self, spec: Spec, diagnostics: Diagnostics) -> None:
@@ -39,6 +40,7 @@ class Loops(References):
         """Looping layers without their `from`, for the copies after the first."""
         self.loop_numbers: dict[int, tuple[Layer, int]] = {}
 
+    @abstractmethod
     def single(
         self,
         layer: Layer,
@@ -49,7 +51,6 @@ class Loops(References):
         original: Layer | None = None,
     ) -> tuple[list[Node], Ref | None]:
         """One copy of a layer: its nodes, and what the last of them gives."""
-        raise NotImplementedError
 
     def loop(
         self,
@@ -64,8 +65,7 @@ class Loops(References):
         afresh = _mentions(layer.inputs, names)
         if layer.inputs is not None and not afresh:
             refs = self.references(layer, frame, env, incoming)
-            first = next(iter(refs.values())) if isinstance(refs, dict) else refs[0]
-            incoming = first if len(refs) == 1 else incoming
+            incoming = self.first(refs) if len(refs) == 1 else incoming
         record = Loop(layer, env, tuple(values))
         rolled = _rolled(layer)
         frame.instance.loops.append(record)

@@ -16,7 +16,7 @@ from netspec.catalog.entry import Entry, TypeLike
 from netspec.diagnostics import Diagnostic
 from netspec.expressions import Expr
 from netspec.origins import Origin, origin_of
-from netspec.spec import Block, Layer, Rule, Spec
+from netspec.spec import Block, Layer, Spec
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -340,8 +340,3 @@ def instances(instance: Instance) -> Iterator[Instance]:
         yield current
 
     yield from visit(instance)
-
-
-def rules_of(instance: Instance) -> tuple[Rule, ...]:
-    """The initialisation rules that run once the instance is built."""
-    return instance.block.initialize

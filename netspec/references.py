@@ -70,6 +70,9 @@ class References(Values):
             raise Poisoned
         return found
 
+    def first(self, refs: tuple[Ref, ...] | dict[str, Ref]) -> Ref:
+        return next(iter(refs.values())) if isinstance(refs, dict) else refs[0]
+
     def needs_no_input(self, layer: Layer) -> bool:
         return layer.body is not None
 

@@ -90,10 +90,6 @@ def spread(value: Any, count: int) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, list | tuple) else (value,) * count
 
 
-def article(kind: str) -> str:
-    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
-
-
 def floating(name: str, x: TensorType, port: str = "input") -> None:
     """Refuse what is not floating point."""
     if x.dtype not in FLOATING:
@@ -182,10 +178,6 @@ def inferred(
 def numel(shape: Sequence[Size]) -> Size:
     """The number of elements. No factor of 1 is put before the sizes: one that remembers its origin would show it."""
     return reduce(mul, shape) if shape else 1
-
-
-def surely_zero(size: Size) -> bool:
-    return not isinstance(size, Dim) and size == 0
 
 
 def surely_below(size: Size, limit: Size) -> bool:

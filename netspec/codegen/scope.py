@@ -8,6 +8,7 @@ class for each combination of values), or with a loop written out.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,7 +98,7 @@ def bound_sizes(instance: Instance) -> dict[str, Lifted]:
     return found
 
 
-class Scope:
+class Scope(ABC):
     """The names of a constructor under way."""
 
     def __init__(self, plan: Plan) -> None:
@@ -246,8 +247,9 @@ class Scope:
         self.lifted[argument] = size
         return argument
 
+    @abstractmethod
     def carried(self, name: str, hint: str) -> Expr:
-        raise NotImplementedError
+        """What stands for a size that a loop hands from copy to copy."""
 
 
 def frozen_value(value: Any) -> Expr:

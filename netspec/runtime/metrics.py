@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Final
@@ -14,7 +15,7 @@ from netspec.runtime.errors import MissingPackage, RunError
 from netspec.runtime.objective import Batch, Outputs, reader
 
 
-class Metric:
+class Metric(ABC):
     """Gathers `update(prediction, target)` over batches; `compute()` is the figure of all of them together.
 
     `state` holds the sums by name, float64 where the device has it. They are what a checkpoint keeps of a half epoch.
@@ -25,11 +26,13 @@ class Metric:
         self.dtype = torch.float32 if device.type == "mps" else torch.float64
         self.state: dict[str, Tensor] = {}
 
+    @abstractmethod
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        raise NotImplementedError
+        """Add a batch."""
 
+    @abstractmethod
     def compute(self) -> float:
-        raise NotImplementedError
+        """The figure of all batches so far."""
 
     def reset(self) -> None:
         self.state = {}
@@ -83,8 +86,9 @@ class Confusion(Metric):
         self.average = average
         self.binary = False
 
+    @abstractmethod
     def figure(self, right: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Each class's figure from its counts: answered rightly, answered, true."""
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         answer = classes_of(prediction, target, self.threshold)
