@@ -86,3 +86,16 @@ def result_pattern(returns: tuple[str | tuple[str, ...], ...], names: Mapping[st
         return f"({', '.join(map(one, part))})" if any(port in names for port in part) else "_"
 
     return ", ".join(map(one, returns))
+
+
+def is_simple(text: str) -> bool:
+    """Whether a text needs no parentheses as an operand: a name, a call, a subscript."""
+    depth = 0
+    for char in text:
+        if char in "([{":
+            depth += 1
+        elif char in ")]}":
+            depth -= 1
+        elif depth == 0 and not (char.isalnum() or char in "_."):
+            return False
+    return True

@@ -1,0 +1,151 @@
+"""What flows where in `forward`: which node reads what, how often, and which values need no name of their own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from netspec.codegen.scope import is_constant
+from netspec.codegen.steps import Steps, all_nodes, find_twins
+from netspec.codegen.tensors import entry_of
+from netspec.expressions import Tensor, free_names, walk
+from netspec.program import Apply, Arithmetic, Call, Instance, Node, Ref, Reuse, Skip
+from netspec.shapes import ListType
+
+if TYPE_CHECKING:
+    from netspec.codegen.constructor import Constructor
+
+WRAPS = ("norm", "activation", "dropout")
+"""The roles of layers that are written around the call before them."""
+DEEPEST = 3
+"""How many calls are written in one expression."""
+
+
+class Flow:
+    """The steps of a class's `forward`, from its first instance; the others have the same graph."""
+
+    def __init__(self, writer: Constructor, instances: list[Instance]) -> None:
+        self.writer = writer
+        self.instances = instances
+        self.instance = instances[0]
+        self.twins = find_twins(writer, instances)
+        self.by_id = {id(node): node for node in all_nodes(self.instance)}
+        self.steps = Steps(self.passes)
+        self.outputs: dict[str, Ref] = {}
+
+    def passes(self, node: Node) -> bool:
+        """Whether a node leaves no trace: left out in every use, and no module."""
+        return all(isinstance(n.op, Skip) and n.key is None for n in self.twins.get(id(node), [node]))
+
+    def reads(self, node: Node) -> list[Ref]:
+        """What the text of a node names; where this use leaves it out, also what one that keeps it names."""
+        refs = self.steps.refs(node)
+        made = next((row for row in self.twins.get(id(node), [node]) if not isinstance(row.op, Skip)), node)
+        if made is node:
+            return refs
+        if id(node) in self.steps.outer and node.layer.condition is not None:
+            self.writer.give_up_on(free_names(node.layer.condition.expr), must=True)
+        known = {(id(ref.node), ref.name) for ref in refs}
+        others = [self.counterpart(ref) for ref in made.inputs]
+        return [*refs, *(ref for ref in others if (id(ref.node), ref.name) not in known)]
+
+    def counterpart(self, ref: Ref) -> Ref:
+        """What a reference of another use is in this one."""
+        if ref.node is None:
+            return ref
+        mine = next(
+            (self.by_id[key] for key, rows in self.twins.items() if any(row is ref.node for row in rows)), ref.node
+        )
+        return self.steps.actual(Ref(mine, ref.name, ref.type))
+
+    def count_readers(self, plan: list[Node]) -> dict[int, int]:
+        readers: dict[int, int] = {}
+        read = [ref for node in plan for ref in self.reads(node) for _ in range(mentions(node))]
+        for ref in [*read, *self.outputs.values()]:
+            if ref.node is not None:
+                readers[id(ref.node)] = readers.get(id(ref.node), 0) + 1
+        return readers
+
+    def last_uses(self, plan: list[Node], statements: list[Node]) -> dict[Any, int]:
+        """The last statement that reads each value or input, by position."""
+        last: dict[Any, int] = {}
+        position = 0
+        for node in plan:
+            for ref in self.reads(node):
+                last[id(ref.node) if ref.node is not None else ref.name] = position
+            entry = entry_of(node)
+            if entry is not None and entry.creates and self.instance.inputs:
+                last[next(iter(self.instance.inputs))] = position  # its device is read
+            if position < len(statements) and statements[position] is node:
+                position += 1
+        for ref in self.outputs.values():
+            last[id(ref.node) if ref.node is not None else ref.name] = len(statements)
+        return last
+
+    def defers(self, node: Node, i: int, plan: list[Node], readers: dict[int, int]) -> bool:
+        """Whether the value is written inside the next node's expression instead of getting a name."""
+        if readers.get(id(node), 0) != 1 or i + 1 >= len(plan):
+            return False
+        reader = plan[i + 1]
+        if reader.layer.when or node.layer.when:
+            return False
+        if self.is_conditional(reader):
+            return False  # it would be written twice
+        if not any(ref.node is node for ref in self.steps.refs(reader)):
+            return False
+        if isinstance(node.type, ListType) or len(node.types) > 1 or self.returns(node):
+            return False
+        wraps = self.role(reader) in WRAPS
+        mine = self.role(node)
+        if isinstance(reader.op, Arithmetic):
+            return (
+                mine not in WRAPS
+                and not isinstance(node.op, Arithmetic)
+                and self.is_call(node)
+                and (self.chain_depth(node, i, plan, readers) == 1)
+            )
+        if wraps and mine not in ("activation", "dropout"):
+            return self.chain_depth(node, i, plan, readers) < DEEPEST
+        return False
+
+    def chain_depth(self, node: Node, i: int, plan: list[Node], readers: dict[int, int]) -> int:
+        depth = 1
+        while i > 0 and self.defers(plan[i - 1], i - 1, plan, readers):
+            depth += 1
+            i -= 1
+        return depth
+
+    def role(self, node: Node) -> str:
+        op = node.op.target.op if isinstance(node.op, Reuse) else node.op
+        if isinstance(op, Skip):
+            for twin in self.twins.get(id(node), []):
+                if isinstance(twin.op, Call):
+                    return twin.op.entry.role
+        return op.entry.role if isinstance(op, Call) else ""
+
+    def is_call(self, node: Node) -> bool:
+        return isinstance(node.op, Call | Apply | Reuse | Skip)
+
+    def is_conditional(self, node: Node) -> bool:
+        condition = node.layer.condition
+        function = isinstance(node.op, Arithmetic | Call | Skip) and node.key is None
+        return condition is not None and function and not is_constant(self.writer.resolve(condition.expr))
+
+    def returns(self, node: Node) -> tuple[str | tuple[str, ...], ...]:
+        """How the ports stand in what the node's call gives, where that is a tuple."""
+        made = (row for row in self.twins.get(id(node), [node]) if not isinstance(row.op, Skip))
+        entry = entry_of(next(made, node))
+        return entry.returns if entry is not None else ()
+
+    def ports_read(self, node: Node) -> list[str]:
+        """The ports of a node that something reads; its only one for a node without readers."""
+        refs = [*(ref for other in self.steps.nodes for ref in self.steps.refs(other)), *self.outputs.values()]
+        read = {ref.name or next(iter(node.types)) for ref in refs if ref.node is node}
+        return [port for port in node.types if port in read] or list(node.types)[:1]
+
+
+def mentions(node: Node) -> int:
+    """How often a node's expression may write a tensor that it reads: `x * x` writes it twice."""
+    if not isinstance(node.op, Arithmetic):
+        return 1
+    return max(Counter(part for part in walk(node.op.expr) if isinstance(part, Tensor)).values(), default=1)

@@ -1,0 +1,212 @@
+"""The expressions of `forward`: calls of modules and functions, arithmetic, and the sizes that they read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from netspec.catalog.entry import Entry
+from netspec.codegen.flow import Flow
+from netspec.codegen.literals import as_identifier, for_argument, sequence
+from netspec.codegen.scope import bound_sizes, is_constant
+from netspec.codegen.steps import rename
+from netspec.codegen.tensors import entry_of, is_simple, written_arguments, written_tensors
+from netspec.expressions import Expr, ListExpr, Name, evaluate, free_names, to_python
+from netspec.origins import origin_of
+from netspec.program import Arithmetic, Call, Instance, Node, Ref, Reuse, Skip
+from netspec.shapes import Dim, ListType, TensorType
+from netspec.spec import Value
+
+if TYPE_CHECKING:
+    from netspec.codegen.constructor import Constructor
+
+
+class Operations(Flow):
+    """Writes what each node computes."""
+
+    def __init__(self, writer: Constructor, instances: list[Instance]) -> None:
+        super().__init__(writer, instances)
+        self.attributes: dict[str, str] = {}
+        """Values of the constructor that `forward` needs: attribute → text."""
+        self.texts: dict[tuple[int, str], tuple[str, int]] = {}
+        """What stands for a value now: a variable or a pending expression, with its depth."""
+        self.unpacked: dict[str, dict[int, str]] = {}
+        """The sizes of inputs that are used, by input and axis."""
+        self.taken: set[str] = {"self", *(name for name in self.instance.scope if name.isidentifier())}
+
+    def read(self, ref: Ref) -> tuple[str, int]:
+        """The text of a value, and how deep it is nested."""
+        node = ref.node
+        if node is None:
+            return self.texts[(0, ref.name)]
+        if node.is_weight:
+            return f"self.{node.name}", 0
+        port = (id(node), ref.name or next(iter(node.types)))
+        if port in self.texts:
+            return self.texts[port]
+        text, depth = self.texts[(id(node), "")]
+        if ref.name and ref.name not in node.types:
+            return f"{text}[{int(ref.name)}]", depth
+        if len(node.types) > 1:
+            output = ref.name or next(iter(node.types))
+            return f"{text}[{list(node.types).index(output)}]", depth
+        return text, depth
+
+    def expression(self, node: Node) -> tuple[str, int]:
+        """The text of what a node computes, and how deep it is nested."""
+        text, depth = self.computed(node)
+        if node.layer.when:
+            return f"{text} if {'' if node.layer.when == 'training' else 'not '}self.training else None", depth
+        return text, depth
+
+    def computed(self, node: Node) -> tuple[str, int]:
+        rows = self.twins.get(id(node), [node])
+        made = next((row for row in rows if not isinstance(row.op, Skip)), node)
+        op = made.op
+        inputs = self.steps.inputs[id(node)]
+        if isinstance(op, Call) and made.key is None:
+            return self.function(made, op, node, rename(inputs, op)), 1
+        if isinstance(op, Arithmetic):
+            return self.conditional(node, rows, self.arithmetic(op, made, node)), 1
+        target = op.target if isinstance(op, Reuse) else made
+        return self.apply(self.member(target), rename(inputs, op), entry_of(target), target)
+
+    def member(self, node: Node) -> str:
+        assert node.key is not None
+        if id(node) in self.steps.outer:
+            owner = self.steps.outer[id(node)][1]
+            if owner.key is not None:
+                return f"{self.member(owner)}[{node.key}]"
+        return f"self.{node.key}" if node.key.isidentifier() else f'self.get_submodule("{node.key}")'
+
+    def apply(self, target: str, inputs: Any, entry: Entry | None, made: Node) -> tuple[str, int]:
+        """A module's call: `self.attention(x, x, x, need_weights=False)`."""
+        if entry is None:
+            read = [self.read(ref) for ref in inputs.values()]
+            return f"{target}({', '.join(text for text, _ in read)})", max((d for _, d in read), default=0) + 1
+        first, named, depth = written_tensors(entry, inputs, self.read)
+        listed = [
+            f"{declared.name}={self.argument(declared, made.layer.arguments[declared.name], made)}"
+            for declared in entry.arguments
+            if declared.call and declared.name in made.layer.arguments
+        ]
+        return f"{target}({', '.join([*first, *named, *listed])})", depth + 1
+
+    def function(self, made: Node, op: Call, node: Node, inputs: Any) -> str:
+        """`x.flatten(1)`, `torch.cat([a, b], dim=1)`, `F.relu(x)`."""
+        entry = op.entry
+        arguments: dict[str, str] = {}
+        for declared in entry.arguments:
+            if declared.name in made.layer.arguments:
+                arguments[declared.name] = self.argument(declared, made.layer.arguments[declared.name], made)
+        tensors, named, _ = written_tensors(entry, inputs, self.read)
+        module, _, name = entry.target.rpartition(".")
+        listed = [*written_arguments(entry, arguments), *named]
+        if entry.training:
+            listed.append("training=self.training")
+        if entry.creates and self.instance.inputs:
+            port, type_ = next(iter(self.instance.inputs.items()))
+            listed.append(f"device={as_identifier(port)}{'[0]' if isinstance(type_, ListType) else ''}.device")
+        if module == "torch.Tensor":
+            owner = tensors[0]
+            call = f"{owner if is_simple(owner) else f'({owner})'}.{name}({', '.join([*tensors[1:], *listed])})"
+        else:
+            call = f"{self.writer.classes.target(entry.target)}({', '.join([*tensors, *listed])})"
+        return self.conditional(node, self.twins.get(id(node), [node]), call)
+
+    def conditional(self, node: Node, rows: list[Node], text: str) -> str:
+        """A function or arithmetic that some uses leave out: decided by an attribute."""
+        condition = node.layer.condition
+        if condition is None:
+            return text
+        resolved = self.writer.resolve(condition.expr)
+        if is_constant(resolved):
+            return text
+        passed = self.read(self.steps.refs(node)[0])[0]
+        flag = self.attribute(f"has_{as_identifier(node.name)}", self.writer.text(condition.expr))
+        return f"{text} if {flag} else {passed}"
+
+    def attribute(self, name: str, text: str) -> str:
+        children = {node.key for node in self.instance.nodes}
+        while name in children:
+            name += "_"
+        self.attributes[name] = text
+        return f"self.{name}"
+
+    def argument(self, declared: Any, value: Value, node: Node) -> str:
+        resolved = self.resolve(value.expr, node)
+        if is_constant(resolved):
+            plain = (
+                [getattr(item, "value", None) for item in resolved.items]
+                if isinstance(resolved, ListExpr)
+                else (getattr(resolved, "value", None))
+            )
+            return for_argument(declared, plain)
+        if isinstance(resolved, ListExpr):
+            return sequence([to_python(item, self.name) for item in resolved.items])
+        return to_python(resolved, self.name)
+
+    def resolve(self, expr: Expr, node: Node) -> Expr:
+        """The expression with what is fixed in this copy put in: loop names are numbers here."""
+        from netspec.expressions import fold, from_value, substitute
+        from netspec.origins import untraced
+
+        mapping: dict[str, Expr] = {}
+        for name in free_names(expr):
+            if name in self.writer.plan.frozen or (name not in self.instance.scope and name in node.env):
+                value = untraced(node.env[name])
+                if not isinstance(value, Dim):
+                    mapping[name] = from_value(value)
+        return fold(substitute(expr, mapping))
+
+    def name(self, name: str) -> str:
+        """What a name of the block is in `forward`: a size of an input, or an attribute."""
+        for port, type_ in self.instance.inputs.items():
+            for axis, size in enumerate(type_.shape if isinstance(type_, TensorType) else ()):
+                symbolic = isinstance(size, Dim) and size == self.instance.scope.get(name)
+                origin = origin_of(size) if isinstance(size, int) else None
+                if symbolic or (isinstance(origin, Name) and origin.id == name):
+                    return self.size(name, port, axis)
+        multiple = bound_sizes(self.instance).get(name)
+        if multiple is not None:
+            whole = self.size(f"{multiple.port}.{multiple.axis}", multiple.port, multiple.axis)
+            return f"({whole} // {multiple.factor})"
+        if name in self.instance.block.let and self.depends_on_input(name):
+            text = to_python(self.instance.block.let[name].expr, self.name)
+            return f"({text})" if not is_simple(text) else text
+        return self.attribute(name, self.writer.text(Name(name)))
+
+    def size(self, name: str, port: str, axis: int) -> str:
+        """A size of an input, as a variable that is read from its shape before anything else."""
+        names = self.unpacked.setdefault(port, {})
+        if axis not in names:
+            variable = name if name.isidentifier() else f"{as_identifier(port)}_size_{axis}"
+            names[axis] = variable
+            self.taken.add(variable)
+        return names[axis]
+
+    def unpacking(self) -> list[str]:
+        """`N, _, H, W = x.shape` for every input whose sizes are used."""
+        lines = []
+        for port, names in self.unpacked.items():
+            type_ = self.instance.inputs[port]
+            assert isinstance(type_, TensorType)
+            rank = len(type_.shape)
+            shape = f"{as_identifier(port)}.shape"
+            if len(names) == 1:
+                ((axis, variable),) = names.items()
+                lines.append(f"{variable} = {shape}[{axis}]")
+            else:
+                lines.append(f"{', '.join(names.get(axis, '_') for axis in range(rank))} = {shape}")
+        return lines
+
+    def depends_on_input(self, name: str) -> bool:
+        return isinstance(self.instance.scope.get(name), Dim)
+
+    def arithmetic(self, op: Arithmetic, made: Node, node: Node) -> str:
+        def tensor(name: Any) -> str:
+            word = name if isinstance(name, str) else str(evaluate(name, made.env))
+            ref = op.inputs[word]
+            text = self.read(self.steps.actual(ref, made) if made is node else self.counterpart(ref))[0]
+            return text if is_simple(text) else f"({text})"
+
+        return to_python(self.resolve(op.expr, made), self.name, tensors=tensor)
