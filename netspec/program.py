@@ -62,6 +62,11 @@ class Call:
     arguments: dict[str, Argument]
     inputs: dict[str, Ref | tuple[Ref, ...]]
 
+    @property
+    def passes_arguments(self) -> bool:
+        """Whether its module's `forward` is given more than tensors."""
+        return any(declared.call and declared.name in self.arguments for declared in self.entry.arguments)
+
 
 @dataclass(slots=True, eq=False)
 class Apply:
@@ -223,8 +228,8 @@ class Instance:
         for node, executed in zip(self.nodes, self.order, strict=True):
             if node is not executed or node.key is None or isinstance(node.op, Reuse):
                 return False
-            if isinstance(node.op, Call) and (node.op.entry.returns or any(a.call for a in node.op.entry.arguments)):
-                return False  # it gives a tuple, of which the next one reads a part
+            if isinstance(node.op, Call) and (node.op.entry.returns or node.op.passes_arguments):
+                return False  # it gives a tuple, of which the next one reads a part, or takes more than a tensor
             if isinstance(node.op, Apply) and node.op.instance.listed:
                 return False
             refs = list(node.inputs)

@@ -1,0 +1,210 @@
+"""Networks outside of torchvision against the same written by hand: keys, weights from one seed, equal bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import netspec
+from netspec.runtime.verify import emitted_class
+
+SPECS = Path(__file__).resolve().parent.parent / "specs"
+
+
+class Autoencoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(1, 16, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(128, 16),
+        )
+        self.decoder = nn.Sequential(
+            nn.Linear(16, 128),
+            nn.ReLU(),
+            nn.Unflatten(1, (32, 2, 2)),
+            nn.ConvTranspose2d(32, 16, 2, stride=2),
+            nn.ReLU(),
+            nn.ConvTranspose2d(16, 1, 2, stride=2),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        code = self.encoder(image)
+        return self.decoder(code), code
+
+
+class Recurrent(nn.Module):
+    def __init__(self, cell: type[nn.LSTM | nn.GRU]) -> None:
+        super().__init__()
+        self.rnn = cell(8, 64, num_layers=2, bidirectional=True, dropout=0.2, batch_first=True)
+        self.fc = nn.Linear(128, 10)
+
+    def forward(self, image: Tensor) -> Tensor:
+        _, state = self.rnn(image[:, 0])
+        hidden = state[0] if isinstance(state, tuple) else state
+        return self.fc(torch.cat([hidden[-2], hidden[-1]], dim=1))
+
+
+class Transformer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Linear(8, 64)
+        self.positions = nn.Parameter(torch.empty(1, 8, 64).normal_(std=0.02))
+        self.encoder = nn.Sequential(
+            *(
+                nn.TransformerEncoderLayer(
+                    64, 4, dim_feedforward=256, dropout=0.1, activation="gelu", batch_first=True, norm_first=True
+                )
+                for _ in range(3)
+            )
+        )
+        self.norm = nn.LayerNorm(64)
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, image: Tensor) -> Tensor:
+        tokens = self.embedding(image[:, 0]) + self.positions
+        return self.head(self.norm(self.encoder(tokens)).mean(1))
+
+
+class CifarBlock(nn.Module):
+    def __init__(self, in_planes: int, planes: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_planes, planes, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        missing = out.shape[1] - x.shape[1]
+        if missing:
+            x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, missing // 2, missing // 2))
+        return F.relu(out + x)
+
+
+class Resnet20(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1 = nn.Sequential(*(CifarBlock(16, 16, 1) for _ in range(3)))
+        self.layer2 = nn.Sequential(CifarBlock(16, 32, 2), CifarBlock(32, 32, 1), CifarBlock(32, 32, 1))
+        self.layer3 = nn.Sequential(CifarBlock(32, 64, 2), CifarBlock(64, 64, 1), CifarBlock(64, 64, 1))
+        self.linear = nn.Linear(64, 10)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(image)))
+        return self.linear(self.layer3(self.layer2(self.layer1(x))).mean((2, 3)))
+
+
+def digits(random: torch.Generator) -> Tensor:
+    return torch.rand(4, 1, 8, 8, generator=random)
+
+
+REFERENCES: dict[str, tuple[Callable[[], nn.Module], Callable[[torch.Generator], Tensor]]] = {
+    "autoencoder": (Autoencoder, digits),
+    "lstm": (lambda: Recurrent(nn.LSTM), digits),
+    "gru": (lambda: Recurrent(nn.GRU), digits),
+    "transformer": (Transformer, digits),
+    "cifar10": (Resnet20, lambda random: torch.randn(4, 3, 32, 32, generator=random)),
+}
+
+
+def outputs(module: nn.Module, example: Tensor) -> list[Tensor]:
+    """What the module gives in evaluation, and in training with its random draws from one seed."""
+    found = []
+    for mode in (False, True):
+        torch.manual_seed(1)
+        given = module.train(mode)(example)
+        found += [given] if isinstance(given, Tensor) else list(given)
+    return found
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_parity_with_the_network_written_by_hand(name: str) -> None:
+    make, example_of = REFERENCES[name]
+    program = netspec.compile(SPECS / f"{name}.yaml")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        reference = make()
+        start = {key: value.clone() for key, value in reference.state_dict().items()}
+        example = example_of(torch.Generator().manual_seed(2))
+        wanted = outputs(reference, example)
+        for door in (program.module, emitted_class(program)):
+            torch.manual_seed(0)
+            module = door()
+            state = module.state_dict()
+            assert list(state) == list(start)
+            assert all(torch.equal(state[key], value) for key, value in start.items())
+            given = outputs(module, example)
+            assert len(given) == len(wanted)
+            assert all(torch.equal(one, other) for one, other in zip(given, wanted, strict=True))
+            module.load_state_dict(start, strict=True)
+            reference.load_state_dict(module.state_dict(), strict=True)
+
+
+@pytest.mark.parametrize("door", ["live", "emitted"])
+def test_published_weights_of_resnet20(door: str, real_data: Path) -> None:
+    """The weights of akamaster/pytorch_resnet_cifar10, which are right for 91.73 % of the whole test set."""
+    program = netspec.compile(SPECS / "cifar10.yaml")
+    module = program.module() if door == "live" else emitted_class(program)()
+    file = real_data / "pretrained_cifar10" / "resnet20-12fca82f.th"
+    state = torch.load(file, weights_only=True, map_location="cpu")["state_dict"]
+    module.load_state_dict({key.removeprefix("module."): value for key, value in state.items()}, strict=True)
+    arrays = np.load(real_data / "cifar10" / "cifar10_sub_5000_1000.npz")
+    images = torch.tensor(arrays["x_test"]).permute(0, 3, 1, 2) / 255
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    with torch.no_grad():
+        logits = module.eval()((images - mean.view(3, 1, 1)) / std.view(3, 1, 1))
+    right = (logits.argmax(1) == torch.tensor(arrays["y_test"]).long()).double().mean().item()
+    assert right == pytest.approx(0.9173, abs=0.026)  # three standard errors of a share of 1,000
+
+
+@pytest.mark.parametrize(("name", "at_least"), [("lstm", 0.93), ("gru", 0.93), ("transformer", 0.92)])
+def test_it_learns_the_digits(name: str, at_least: float, tmp_path: Path) -> None:
+    run = netspec.train(SPECS / f"{name}.yaml", set={"train.epochs": 15}, run_dir=tmp_path / "run", progress="none")
+    assert run.results["test"]["accuracy"] >= at_least
+
+
+def test_the_autoencoder_beats_as_many_principal_components(tmp_path: Path) -> None:
+    """Sixteen numbers of a digit by PCA leave a squared error that the network's sixteen undercut on unseen digits."""
+    from sklearn.datasets import load_digits
+    from sklearn.decomposition import PCA
+
+    pixels = load_digits().data / 16
+    linear = PCA(16).fit(pixels)
+    error = float(((linear.inverse_transform(linear.transform(pixels)) - pixels) ** 2).mean())
+    run = netspec.train(SPECS / "autoencoder.yaml", run_dir=tmp_path / "run", progress="none")
+    assert run.results["test"]["loss"] < error
+
+
+def test_the_recipe_of_resnet20_trains(real_data: Path, tmp_path: Path) -> None:
+    """A few steps of it on real photographs, from a file in place of torchvision's folder."""
+    arrays = {
+        "type": "NumPy",
+        "path": str(real_data / "cifar10" / "cifar10_sub_5000_1000.npz"),
+        "channels_last": True,
+        "classes": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
+    }
+    overrides = {
+        "data.source": {**arrays, "fields": {"image": "x_train", "label": "y_train"}},
+        "data.test.source": {**arrays, "fields": {"image": "x_test", "label": "y_test"}},
+        "data.batch_size": 64,
+        "train.epochs": 1,
+        "train.optimizer.lr": 0.05,
+    }
+    run = netspec.train(SPECS / "cifar10.yaml", set=overrides, run_dir=tmp_path / "run", progress="none")
+    assert run.results["test"]["accuracy"] > 0.25
