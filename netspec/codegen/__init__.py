@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from netspec.codegen.classes import Classes, Written
 from netspec.codegen.literals import docstring
 from netspec.codegen.printer import WIDTH, wrap
+from netspec.codegen.source_map import Mark, Piece, Place, SourceMap, marked, source_map, spread
 
 if TYPE_CHECKING:
     import jinja2
@@ -27,20 +28,37 @@ MAKE_DIVISIBLE = '''def make_divisible(value: float, divisor: int) -> int:
 
 def emit(program: Program, name: str | None = None) -> str:
     """The model as Python source. `name` is the spec's path for the first line; default: the path as it was given."""
+    return _emit(program, name)[0]
+
+
+def emit_with_map(program: Program, name: str | None = None) -> tuple[str, SourceMap]:
+    """The same source, and the map from its lines to the spec's."""
+    source, sections = _emit(program, name)
+    lines: list[str] = source.split("\n")[:-1]
+    end = len(lines)
+    for section in reversed(sections):
+        lines[end - len(section) : end] = section
+        end -= len(section) + 2
+    return source, source_map(program, lines)
+
+
+def _emit(program: Program, name: str | None) -> tuple[str, list[list[str]]]:
+    """The source, and the lines of its sections, which stand at its end with two blank lines before each."""
     classes = Classes(program)
     classes.write()
-    sections = [MAKE_DIVISIBLE] if "make_divisible" in classes.requirements else []
+    sections = [MAKE_DIVISIBLE.split("\n")] if "make_divisible" in classes.requirements else []
     for written in classes.written:
         if written.output_type:
             sections.append(_output(written))
         sections.append(_class(written, program))
-    return _template().render(
+    source = _template().render(
         origin=_one_line(name or program.file),
         digest=program.digest,
         doc="\n".join(_docstring(_module_doc(program), 0)),
         imports=_imports(classes),
-        sections=sections,
+        sections=["\n".join(section) for section in sections],
     )
+    return source, sections
 
 
 def model_class(program: Program) -> str:
@@ -94,20 +112,22 @@ def _imports(classes: Classes) -> list[str]:
     return [*standard, "", *third] if standard else third
 
 
-def _output(written: Written) -> str:
-    lines = [f"class {written.output_type}(NamedTuple):"]
-    lines += [f"    {field}" for field in written.fields]
-    return "\n".join(lines)
+def _output(written: Written) -> list[str]:
+    stated = written.block.outputs or {}
+    marks = [Mark(name, value.span) for name, value in stated.items() if name]
+    fields = zip(written.fields, marks, strict=True)
+    return [f"class {written.output_type}(NamedTuple):", *(marked(f"    {field}", mark) for field, mark in fields)]
 
 
-def _class(written: Written, program: Program) -> str:
-    lines = [f"class {written.name}({written.base}):"]
+def _class(written: Written, program: Program) -> list[str]:
+    mark = Mark(written.block.name, written.block.span)
+    lines = [marked(f"class {written.name}({written.base}):", mark)]
     doc = _class_doc(written, program)
     if doc:
         lines += [*doc, ""]
     lines += _signature(written)
     for level, statement in written.init:
-        lines += wrap(statement, 8 + 4 * level)
+        lines += spread(statement, wrap(statement, 8 + 4 * level))
     if written.frozen_paths:
         lines += ["", "    def train(self, mode: bool = True) -> Self:", "        super().train(mode)"]
         lines += [f"        {path}.eval()" for path in written.frozen_paths]
@@ -115,14 +135,15 @@ def _class(written: Written, program: Program) -> str:
     if written.forward:
         lines.append("")
         inputs = ", ".join(f"{name}: {hint}" for name, hint in written.inputs)
-        lines += _def(f"def forward(self, {inputs}) -> {written.returns}:")
+        header = marked(f"def forward(self, {inputs}) -> {written.returns}:", mark)
+        lines += spread(header, _def(header))
         for statement in written.forward:
-            code, mark, comment = statement.partition("  # [")
+            code, sign, comment = statement.partition("  # [")
             wrapped = wrap(code, 8)
-            if mark and len(wrapped) == 1 and len(wrapped[0]) + len(mark) + len(comment) <= WIDTH:
-                wrapped[0] += mark + comment
-            lines += wrapped
-    return "\n".join(lines)
+            if sign and len(wrapped) == 1 and len(wrapped[0]) + len(sign) + len(comment) <= WIDTH:
+                wrapped[0] += sign + comment
+            lines += spread(statement, wrapped)
+    return lines
 
 
 def _class_doc(written: Written, program: Program) -> list[str]:
@@ -157,7 +178,15 @@ def _signature(written: Written) -> list[str]:
     arguments = [
         f"{a.name}: {a.hint}" + (f" = {a.default}" if a.default is not None else "") for a in written.arguments
     ]
-    return _def(f"def __init__({', '.join(['self', *arguments])}) -> None:")
+    params = written.block.params
+    pieces = [
+        Piece(text, Mark(a.name, params[a.name].span))
+        for a, text in zip(written.arguments, arguments, strict=True)
+        if a.name in params
+    ]
+    mark = Mark(written.block.name, written.block.span)
+    header = marked(f"def __init__({', '.join(['self', *arguments])}) -> None:", mark, pieces)
+    return spread(header, _def(header))
 
 
 def _def(header: str) -> list[str]:
@@ -175,4 +204,4 @@ def generated_from(source: str) -> tuple[str, str] | None:
     return lines[0][len(head) : -len(tail)], lines[1].rpartition(" ")[2]
 
 
-__all__ = ["emit", "generated_from", "model_class"]
+__all__ = ["Place", "SourceMap", "emit", "emit_with_map", "generated_from", "model_class"]

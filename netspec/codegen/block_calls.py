@@ -67,7 +67,7 @@ class BlockCalls(LayerCalls):
         taken |= {variable for loop in self.loops for variable in loop.variables.values()}
         if " if " not in text or not self.in_loop or name in taken:
             return text
-        self.say(f"{name} = {text}")
+        self.say_before(f"{name} = {text}")
         return name
 
     def block_argument(self, name: str, made: Any, layer: Layer, rows: Rows) -> str | None:

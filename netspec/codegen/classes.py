@@ -13,6 +13,8 @@ from netspec.codegen.forward import Forward
 from netspec.codegen.initialize import block_rules
 from netspec.codegen.literals import as_identifier, class_name, identifier, literal
 from netspec.codegen.scope import Lifted, Plan, Retry
+from netspec.codegen.source_map import Mark, marked, rewritten
+from netspec.codegen.writer import mark_of
 from netspec.expressions import Expr, evaluate, free_names
 from netspec.origins import untraced
 from netspec.program import Apply, Factory, Instance, Program, instances
@@ -133,12 +135,19 @@ class Classes:
             forward = Forward(writer, uses)
             forward.write([as_identifier(port) for port in first.inputs])
             init.append((0, "super().__init__()"))
-        attributes = [(0, f"self.{name} = {text}") for name, text in (forward.attributes if forward else {}).items()]
+        attributes = [
+            (0, marked(f"self.{name} = {text}", Mark(name, block.span)))
+            for name, text in (forward.attributes if forward else {}).items()
+        ]
         rules = block_rules(writer, block.initialize, uses)
-        lets = [(0, f"{name} = {text}") for name, text in writer.lets.items()]
+        lets = [
+            (0, marked(f"{name} = {text}", Mark(name, block.let[name].span) if name in block.let else None))
+            for name, text in writer.lets.items()
+        ]
         arguments = self.ctor_arguments(writer, uses)
-        frozen_paths = frozen_children(uses[0]) if not first.group or first.has_modules else []
-        freezing = [(0, f"{path}.requires_grad_(False)") for path in frozen_paths]
+        frozen_marks = frozen_children(uses[0]) if not first.group or first.has_modules else {}
+        frozen_paths = list(frozen_marks)
+        freezing = [(0, marked(f"{path}.requires_grad_(False)", mark)) for path, mark in frozen_marks.items()]
         self.requirements |= writer.requirements
         self.imports |= writer.imports
         inputs = [
@@ -150,7 +159,6 @@ class Classes:
             returns = self.output_type(first)
         elif isinstance(first.outputs[""].type, ListType):
             returns = "tuple[Tensor, ...]"
-        body = forward.lines if forward else []
         name = class_name(block.name if not first.group else self.group_name(block))
         body_init = [*init[:1], *lets, *attributes, *writer.lines, *rules, *freezing]
         if is_chain and lets and len(init) == 1 and init[0][1] != "super().__init__()":
@@ -164,7 +172,7 @@ class Classes:
             lifted=writer.lifted,
             init=body_init,
             inputs=inputs,
-            forward=[*body, f"return {forward.output}" + self.trailing(forward)] if forward else [],
+            forward=[*forward.lines, self.result(forward)] if forward else [],
             returns=returns,
             output_type=self.outputs.get(id(block), ""),
             comment=forward.result_comment if forward else "",
@@ -175,6 +183,10 @@ class Classes:
                 if name
             ],
         )
+
+    def result(self, forward: Forward) -> str:
+        text = marked(f"return {forward.output}", forward.result.mark, [forward.result])
+        return rewritten(text, text + self.trailing(forward))
 
     def trailing(self, forward: Forward) -> str:
         previous = forward.comments[-1] if forward.comments else ""
@@ -349,15 +361,15 @@ def type_hint(value: Any, word: str | None) -> str:
     return "None" if plain is None else "object"
 
 
-def frozen_children(instance: Instance, prefix: str = "self") -> list[str]:
+def frozen_children(instance: Instance, prefix: str = "self") -> dict[str, Mark]:
     """Where the frozen modules of a class are, from `self`, through the chains written in it."""
-    paths: list[str] = []
+    paths: dict[str, Mark] = {}
     for node in instance.nodes:
         if node.key is None:
             continue
         path = f"{prefix}.{node.key}" if node.key.isidentifier() else f"{prefix}[{node.key}]"
         if node.layer.freeze:
-            paths.append(path)
+            paths[path] = mark_of(node.layer, [node])
         elif isinstance(node.op, Apply) and node.op.instance.group and not is_class(node.op.instance):
-            paths += frozen_children(node.op.instance, path)
+            paths |= frozen_children(node.op.instance, path)
     return paths

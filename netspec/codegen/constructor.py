@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     pass
 from netspec.codegen.printer import split_top
 from netspec.codegen.repeats import Repeats
-from netspec.codegen.writer import Rows, rows_by_layer, rows_of
+from netspec.codegen.source_map import marked, rewritten
+from netspec.codegen.writer import Rows, mark_of, rows_by_layer, rows_of
 
 
 class Constructor(Repeats):
@@ -51,6 +52,10 @@ class Constructor(Repeats):
 
     def child(self, layer: Layer, rows: Rows, instances: list[Instance], owner: str) -> None:
         """A named child: `self.conv1 = …`, or `add_module` where the name is no identifier."""
+        with self.about(mark_of(layer, rows)):
+            self.child_statements(layer, rows, owner)
+
+    def child_statements(self, layer: Layer, rows: Rows, owner: str) -> None:
         weights = [node for node in rows if node.is_weight]
         if weights:
             self.weight(layer, weights, owner)
@@ -91,7 +96,9 @@ class Constructor(Repeats):
             self.say(f"if {condition}:")
             self.lines += [(level + 1, text) for level, text in written[:-1]]
             last_level, last = written[-1]
-            self.lines.append((last_level + 1, last.replace(f" if {condition} else nn.Identity()", "")))
+            self.lines.append(
+                (last_level + 1, rewritten(last, last.removesuffix(f" if {condition} else nn.Identity()")))
+            )
 
     def weight(self, layer: Layer, rows: Rows, owner: str) -> None:
         """`self.cls = nn.Parameter(torch.zeros(1, 1, width))`, and how it starts."""
@@ -130,13 +137,18 @@ class Constructor(Repeats):
 
     def module(self, layer: Layer, rows: Rows, put: Callable[[str], None], target: str | None) -> None:
         """One module: `put` receives its expression. A chain that needs statements builds itself on `target`."""
-        op = rows[0].op
+        op, since, mark = rows[0].op, len(self.pieces), mark_of(layer, rows)
+
+        def place(text: str) -> None:
+            self.piece(text, mark, since)
+            put(text)
+
         if isinstance(op, Call):
-            put(self.call(layer, rows))
+            place(self.call(layer, rows))
         elif isinstance(op, Apply) and op.instance.group and (op.instance.sequential or op.instance.listed):
-            self.chain(layer, rows, put, target)
+            self.chain(layer, rows, place, target)
         else:
-            put(self.use_block(layer, rows))
+            place(self.use_block(layer, rows))
 
     def after(self, layer: Layer, rows: Rows, target: str) -> None:
         """A layer's own `initialize`; the class of a group that is no chain runs it itself."""
@@ -202,6 +214,13 @@ class Constructor(Repeats):
 
     def plain_items(self, body: Body, nodes: Rows, instances: list[Instance]) -> list[tuple[str, str]] | None:
         """The children's expressions, or None where there are loops, conditions or children that take statements."""
+        since = len(self.pieces)
+        texts = self.items(body, nodes, instances)
+        if texts is None:
+            del self.pieces[since:]
+        return texts
+
+    def items(self, body: Body, nodes: Rows, instances: list[Instance]) -> list[tuple[str, str]] | None:
         texts: list[tuple[str, str]] = []
         by_layer = rows_by_layer(nodes)
         for layer in body.layers:
@@ -249,7 +268,7 @@ class Constructor(Repeats):
             return None
         if layer.body is not None or layer.initialize:
             return None
-        state = len(self.lines)
+        state, since = len(self.lines), len(self.pieces)
         loop = self.open(layer, instances)
         outside, self.in_loop = self.in_loop, False
         found: list[str] = []
@@ -257,7 +276,7 @@ class Constructor(Repeats):
         self.in_loop = outside
         self.loops.pop()
         if loop.variables or len(self.lines) != state:
-            del self.lines[state:]
+            del self.lines[state:], self.pieces[since:]
             return None
         if listed:
             return f"nn.ModuleList([{found[0]} for {self.header(loop)}])"
@@ -293,6 +312,12 @@ class Constructor(Repeats):
 
     def entry(self, layer: Layer, rows: Rows, name: str, batch: list[str], flush: Callable[[], None]) -> None:
         """One entry of a list."""
+        with self.about(mark_of(layer, rows)):
+            self.entry_statements(layer, rows, name, batch, flush)
+
+    def entry_statements(
+        self, layer: Layer, rows: Rows, name: str, batch: list[str], flush: Callable[[], None]
+    ) -> None:
         guard = self.guard(layer, rows)
         if guard == "False" or (not rows and guard == "True"):
             return
@@ -385,9 +410,12 @@ class Constructor(Repeats):
         updates, before = self.handovers(loop, body)
         header = f"for {self.header(loop)}:"
         self.loops.pop()
-        self.lines += before
-        self.say(header)
-        self.lines += body + updates
+        assert layer.loop is not None
+        mark = mark_of(layer, rows, layer.loop.span)
+        self.lines += [(level, marked(text, mark)) for level, text in before]
+        with self.about(mark):
+            self.say(header)
+        self.lines += [*body, *((level, marked(text, mark)) for level, text in updates)]
 
     def copy(self, layer: Layer, rows: Rows, instances: list[Instance], name: str) -> None:
         """What one copy of a loop appends."""

@@ -12,6 +12,7 @@ from netspec.codegen.comments import shape_comment
 from netspec.codegen.literals import as_identifier
 from netspec.codegen.operations import Operations
 from netspec.codegen.printer import WIDTH
+from netspec.codegen.source_map import Mark, Piece, marked, rewritten
 from netspec.codegen.steps import flat
 from netspec.codegen.tensors import result_pattern
 from netspec.program import Arithmetic, Instance, Node
@@ -29,6 +30,7 @@ class Forward(Operations):
         self.lines: list[str] = []
         self.comments: list[str] = []
         self.output = ""
+        self.result = Piece("", self.outputs_mark())
         self.result_comment = ""
 
     def write(self, inputs: list[str]) -> None:
@@ -50,22 +52,23 @@ class Forward(Operations):
                 self.texts[(id(node), "")] = (text, depth)
                 continue
             if at == len(statements) - 1 and self.is_result(node):
-                self.output = text
+                self.output, self.result = text, self.pieces[id(node)]
                 self.result_comment = self.comment(node)
                 break
             if not readers.get(id(node)):
                 if not isinstance(node.op, Arithmetic):  # it may draw, or update what it keeps
-                    self.say(text, "")
+                    self.say(text, "", node)
                 at += 1
                 continue
             name = self.variable(node, at, last_use, inputs) if not self.returns(node) else ""
             self.texts[(id(node), "")] = (name, 0)
             ports = self.ports_read(node) if not name else [""]
             comment = self.comment(node, ports[0]) if len(ports) == 1 else ""
-            self.say(f"{name or self.unpack(node, ports, at, last_use, inputs)} = {text}", comment)
+            self.say(f"{name or self.unpack(node, ports, at, last_use, inputs)} = {text}", comment, node)
             at += 1
         if not self.output:
             self.output = self.results()
+            self.result = Piece(self.output, self.outputs_mark())
         self.lines[:0] = self.unpacking()
 
     def results(self) -> str:
@@ -74,6 +77,12 @@ class Forward(Operations):
             return self.read(outputs[""])[0]
         fields = ", ".join(f"{name}={self.read(ref)[0]}" for name, ref in outputs.items())
         return f"{self.writer.classes.output_type(self.instance)}({fields})"
+
+    def outputs_mark(self) -> Mark:
+        """The block's `outputs`, or the block where it states none."""
+        block = self.instance.block
+        stated = [value.span for value in (block.outputs or {}).values()]
+        return Mark("outputs", stated[0] if stated else block.span)
 
     def is_result(self, node: Node) -> bool:
         outputs = list(self.outputs.items())
@@ -85,10 +94,12 @@ class Forward(Operations):
             and not outputs[0][1].name
         )
 
-    def say(self, statement: str, comment: str) -> None:
+    def say(self, statement: str, comment: str, node: Node) -> None:
+        piece = self.pieces[id(node)]
+        statement = marked(statement, piece.mark, [piece])
         previous = self.comments[-1] if self.comments else ""
         if comment and comment != previous and len(statement) + len(comment) + 12 <= WIDTH:
-            self.lines.append(f"{statement}  # {comment}")
+            self.lines.append(rewritten(statement, f"{statement}  # {comment}"))
         else:
             self.lines.append(statement)
         self.comments.append(comment or previous)

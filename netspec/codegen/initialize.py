@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from netspec.catalog import lookup
 from netspec.codegen.literals import for_argument, string
 from netspec.codegen.scope import is_constant
+from netspec.codegen.source_map import Mark, marked
 from netspec.expressions import Literal, Name, evaluate, fold, free_names, substitute, to_python
 from netspec.initialization import initializer, is_type, leaves
 from netspec.program import Apply, Call, Instance, Node, walk
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from netspec.codegen.constructor import Constructor
 
 Line = tuple[int, str]
+
+
+def rule_mark(rule: Rule, rows: tuple[Node, ...] = ()) -> Mark:
+    return Mark("initialize", rule.span, rows)
+
+
 FANS = ("fan_in", "fan_out")
 
 
@@ -38,14 +45,14 @@ def block_rules(
             for rule in rules
         ]
         lines += _branches(writer, [(rule, fill) for rule, fill in fills if fill])
-        return [(0, header), *lines] if lines else []
+        return [(0, marked(header, rule_mark(rules[0]))), *lines] if lines else []
     for parameter in parameters:
         speaking = [rule for rule in reversed(rules) if parameter in _names(rule)]
         filled = [(rule, _guarded(writer, rule, parameter, instances)) for rule in speaking]
         while filled and not filled[-1][1]:
             filled.pop()
         lines += _branches(writer, filled)
-    return [(0, header), *lines] if lines else []
+    return [(0, marked(header, rule_mark(rules[0]))), *lines] if lines else []
 
 
 def _branches(writer: Constructor, rules: list[tuple[Rule, list[Line]]]) -> list[Line]:
@@ -56,10 +63,10 @@ def _branches(writer: Constructor, rules: list[tuple[Rule, list[Line]]]) -> list
         if i == len(rules) - 1 and len(fill) == 2 and fill[0][1].startswith("if "):
             # Nothing comes after it: one `if` says both.
             test = f"({test})" if " or " in test else test
-            lines += [(1, f"{word} {test} and {fill[0][1].removeprefix('if ')}"), (2, fill[1][1])]
-            continue
-        lines.append((1, f"{word} {test}:"))
-        lines += fill or [(2, "pass")]
+            added = [(1, f"{word} {test} and {fill[0][1].removeprefix('if ')}"), (2, fill[1][1])]
+        else:
+            added = [(1, f"{word} {test}:"), *(fill or [(2, "pass")])]
+        lines += [(level, marked(text, rule_mark(rule))) for level, text in added]
     return lines
 
 
@@ -70,7 +77,8 @@ def own_rules(writer: Constructor, layer: Layer, rows: list[Node], target: str) 
         for name in _names(rule):
             present = _has(rows[0], name)
             if present:
-                lines.append((0, _fill(writer, rule.values.get(name, rule.values.get("")), target, name)))
+                text = _fill(writer, rule.values.get(name, rule.values.get("")), target, name)
+                lines.append((0, marked(text, rule_mark(rule, tuple(rows)))))
     return lines
 
 

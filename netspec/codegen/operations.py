@@ -8,6 +8,7 @@ from netspec.catalog.entry import Entry
 from netspec.codegen.flow import Flow
 from netspec.codegen.literals import as_identifier, for_argument, sequence
 from netspec.codegen.scope import bound_sizes, is_constant
+from netspec.codegen.source_map import Mark, Piece
 from netspec.codegen.steps import rename
 from netspec.codegen.tensors import entry_of, is_simple, written_arguments, written_tensors
 from netspec.expressions import Expr, ListExpr, Name, evaluate, free_names, to_python
@@ -29,6 +30,8 @@ class Operations(Flow):
         """Values of the constructor that `forward` needs: attribute → text."""
         self.texts: dict[tuple[int, str], tuple[str, int]] = {}
         """What stands for a value now: a variable or a pending expression, with its depth."""
+        self.pieces: dict[int, Piece] = {}
+        """The expressions of the nodes, by the node's `id`."""
         self.unpacked: dict[str, dict[int, str]] = {}
         """The sizes of inputs that are used, by input and axis."""
         self.taken: set[str] = {"self", *(name for name in self.instance.scope if name.isidentifier())}
@@ -54,6 +57,10 @@ class Operations(Flow):
     def expression(self, node: Node) -> tuple[str, int]:
         """The text of what a node computes, and how deep it is nested."""
         text, depth = self.computed(node)
+        span = node.layer.compute.span if node.layer.compute is not None else node.layer.span
+        inside = [self.pieces[id(ref.node)] for ref in self.steps.refs(node) if id(ref.node) in self.pieces]
+        mark = Mark(node.name, span, tuple(self.twins.get(id(node), [node])))
+        self.pieces[id(node)] = Piece(text, mark, tuple(piece for piece in inside if piece.text in text))
         if node.layer.when:
             return f"{text} if {'' if node.layer.when == 'training' else 'not '}self.training else None", depth
         return text, depth

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from netspec.codegen.scope import Plan, Scope
+from netspec.codegen.source_map import Mark, Piece, marked
+from netspec.diagnostics import Span
 from netspec.expressions import Expr, ListExpr, Literal
 from netspec.program import Loop, Node
 from netspec.spec import Layer
@@ -70,5 +74,32 @@ class Writer(Scope):
         self.owners: dict[int, Node] = {}
         """For a node that begins a chain written in place: the chain's own node."""
 
+        self.mark: Mark | None = None
+        """What the statements at hand are written from."""
+        self.pieces: list[Piece] = []
+        """The expressions that stand in no statement yet."""
+
     def say(self, statement: str) -> None:
-        self.lines.append((self.level, statement))
+        self.lines.append((self.level, marked(statement, self.mark, self.pieces)))
+        self.pieces.clear()
+
+    def say_before(self, statement: str) -> None:
+        """A statement for one whose expressions are under way."""
+        self.lines.append((self.level, marked(statement, self.mark)))
+
+    @contextmanager
+    def about(self, mark: Mark) -> Iterator[None]:
+        """What is said meanwhile is written from this part of the spec."""
+        outside, self.mark = self.mark, mark
+        yield
+        self.mark = outside
+
+    def piece(self, text: str, mark: Mark, since: int) -> None:
+        """An expression, with those in it that came about since the list of pieces had that length."""
+        inside = tuple(self.pieces[since:])
+        self.pieces[since:] = [Piece(text, mark, inside)]
+
+
+def mark_of(layer: Layer, rows: Rows, span: Span | None = None) -> Mark:
+    """A written layer with all that it became."""
+    return Mark(rows[0].name if rows else "", span or layer.span, tuple(rows))
