@@ -1,4 +1,4 @@
-"""Pictures of a layer graph: Graphviz's dot, Mermaid, SVG by a layout of our own, and a page that holds the SVG.
+"""Pictures of a layer graph: Graphviz's dot, Mermaid, and SVG by a layout of our own.
 
 All take a `networkx.DiGraph` whose nodes are layers named by their paths, with the attributes `type`, `shape` and
 `parameters`; layers of one block or group stand in one frame.
@@ -114,18 +114,6 @@ def to_svg(graph: nx.DiGraph, title: str) -> str:
             lines.append(f'<text x="{x:.1f}" y="{baseline:.1f}"{quiet}>{escape(text)}</text>')
         lines.append("</g>")
     return "\n".join([*lines, "</svg>"]) + "\n"
-
-
-def to_html(graph: nx.DiGraph, title: str, description: str = "") -> str:
-    """A page of its own, without scripts and without anything from elsewhere, that holds the SVG."""
-    parameters = sum(int(data.get("parameters") or 0) for _, data in graph.nodes(data=True))
-    about = f"<p>{escape(description)}</p>\n" if description else ""
-    return (
-        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
-        "<style>body { font-family: system-ui, sans-serif; margin: 2rem; color-scheme: light dark; }</style>\n"
-        f"<h1>{escape(title)}</h1>\n{about}<p>{len(graph)} layers, {parameters:,} parameters</p>\n"
-        f"{to_svg(graph, title)}</html>\n"
-    )
 
 
 def to_json(graph: nx.DiGraph) -> dict[str, list[dict[str, Any]]]:

@@ -47,7 +47,7 @@ STAIRCASE = (
         "references",
         "values",
     ),
-    ("graph", "graph_layout", "graph_draw", "table"),
+    ("graph", "graph_layout", "graph_draw", "graph_page", "table"),
     ("compiler",),
     ("codegen",),
     ("runtime",),

@@ -1,7 +1,7 @@
 """Draw the layers of a spec and what flows between them.
 
-The ending of the output says what it is: .svg, .html, .mmd (Mermaid), .dot (Graphviz) or .json. Without an output,
-Mermaid goes to the terminal.
+The ending of the output says what it is: .svg, .html (a page whose blocks open), .mmd (Mermaid), .dot (Graphviz) or
+.json. Without an output, Mermaid goes to the terminal.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("spec", metavar="SPEC", help="a spec")
     parser.add_argument("-o", "--output", metavar="FILE", help=f"what to write: {', '.join(ENDINGS)}")
     parser.add_argument(
-        "--depth", type=common.positive, metavar="N", help="draw what lies deeper than N levels as one box"
+        "--depth",
+        type=common.positive,
+        metavar="N",
+        help="draw what lies deeper than N levels as one box; .html starts so",
     )
     common.add_set(parser)
 
@@ -33,6 +36,14 @@ def run(args: argparse.Namespace) -> int:
     if program is None:
         return common.WRONG_SPEC
 
+    if ending == ".html":
+        from netspec.graph_page import to_page
+
+        text = to_page(program, args.depth or 1)
+        common.write(args, Path(args.output), text)
+        print(f"{args.output}: {len(program.graph)} layers drawn")
+        return common.GOOD
+
     from netspec import graph_draw
 
     graph = program.graph
@@ -41,8 +52,6 @@ def run(args: argparse.Namespace) -> int:
     match ending:
         case ".svg":
             text = graph_draw.to_svg(graph, program.name)
-        case ".html":
-            text = graph_draw.to_html(graph, program.name, program.description)
         case ".dot":
             text = graph_draw.to_dot(graph, program.name)
         case ".json":
