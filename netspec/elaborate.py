@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from netspec import catalog
+from netspec.call_parts import untraced_type
 from netspec.calls import Caller
 from netspec.catalog.entry import Entry, TypeLike
 from netspec.diagnostics import Diagnostics, Label, Span
@@ -24,10 +25,10 @@ from netspec.instances import Instances, layers_in
 from netspec.mistakes import got
 from netspec.order import default_before, definition_order, names_are_written
 from netspec.patterns import pattern_text, unlike
-from netspec.program import Apply, Arithmetic, Call, Factory, Instance, Node, Ref, Reuse, Skip
+from netspec.program import Apply, Arithmetic, Call, Factory, Instance, Node, Ref, Reuse, Skip, walk
 from netspec.schema.layer_rules import module_for
 from netspec.schema.names import check_layer_name
-from netspec.shapes import TensorType
+from netspec.shapes import Dim, TensorType
 from netspec.spec import Block, Body, Layer, Spec, Value, literal_names
 from netspec.values import FAILED
 
@@ -207,6 +208,8 @@ class Elaborator(Instances):
             op, types = self.caller.arithmetic(layer, frame, env, name)
         elif layer.use is not None:
             op, types = self.caller.reuse(layer, frame, env, refs, name)
+        elif layer.body is not None and isinstance(target, Entry):
+            op, types = self.computed(target, layer, env, name)
         elif layer.body is not None:
             op, types = self.group(layer, frame, env, refs, name)
         elif isinstance(target, Block):
@@ -367,6 +370,52 @@ class Elaborator(Instances):
             del inner.captured["x"], instance.inputs["x"]
         self.warn_unused(instance)
         return Apply(instance, {}, dict(inner.captured)), {"": last.type}
+
+    def computed(
+        self, entry: Entry, layer: Layer, env: Mapping[str, Any], name: str
+    ) -> tuple[Call, dict[str, TypeLike]]:
+        """A `Buffer` with `layers`: an instance without inputs, which runs once when the module is made."""
+        assert layer.body is not None
+        arguments = self.caller.entry_arguments(entry, layer, env)
+        block = self.groups.setdefault(
+            id(layer.body), (layer, Block(name=name, span=layer.span, params={}, inputs=(), let={}, body=layer.body))
+        )[1]
+        instance = Instance(block=block, group=True, scope=dict(env), inputs={})
+        inner = Frame(instance, None, None)
+        instance.nodes, last = self.body(layer.body, inner, env, None, ())
+        instance.order = inner.order
+        if last is None or instance.failed:
+            raise Poisoned
+        instance.outputs = {"": last}
+        self.check_computed(instance, layer, name)
+        self.warn_unused(instance)
+        return Call(entry, arguments, {}, instance), {"output": untraced_type(last.type)}
+
+    def check_computed(self, instance: Instance, layer: Layer, name: str) -> None:
+        """What a buffer is computed by has no weights, and no size that is known only when the model runs."""
+        for _, node in walk(instance):
+            if node.key is not None or node.is_weight:
+                self.diagnostics.error(
+                    "NS340",
+                    f"`{name}` is computed once, and `{node.name}` is a module of its own",
+                    node.layer.span,
+                    labels=[Label(layer.span, "the buffer")],
+                    help="compute it by functions and arithmetic; modules stand beside the buffer",
+                )
+                raise Poisoned
+            sizes = node.type.shape if isinstance(node.type, TensorType) else ()
+            unknown = next((size for size in sizes if isinstance(size, Dim)), None)
+            if unknown is not None or not isinstance(node.type, TensorType):
+                self.diagnostics.error(
+                    "NS341",
+                    f"`{name}` is computed when the model is made, and `{unknown}` is known only when it runs"
+                    if unknown is not None
+                    else f"`{name}` is computed when the model is made, and `{node.name}` gives several tensors",
+                    node.layer.span,
+                    labels=[Label(layer.span, "the buffer")],
+                    help="let its sizes follow from parameters, or compute it as a group of layers instead",
+                )
+                raise Poisoned
 
     def check_mode(self, node: Node) -> None:
         """What runs in one mode only gives nothing in the other: what runs with it may read it, and the outputs."""

@@ -61,6 +61,8 @@ class Call:
     entry: Entry
     arguments: dict[str, Argument]
     inputs: dict[str, Ref | tuple[Ref, ...]]
+    body: Instance | None = None
+    """The layers that compute a `Buffer`, once, when the module is made."""
 
     @property
     def passes_arguments(self) -> bool:

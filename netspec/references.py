@@ -51,6 +51,14 @@ class References(Values):
             if frame.default is None and not frame.order and not frame.instance.failed:
                 if self.needs_no_input(layer):
                     return ()
+                if frame.instance.group:
+                    self.diagnostics.error(
+                        "NS308",
+                        "the first layer of a buffer has nothing to read: it is computed without inputs",
+                        layer.span,
+                        help="begin with a function that makes a tensor, as `arange` or `linspace` do",
+                    )
+                    raise Poisoned
                 self.diagnostics.error(
                     "NS308",
                     "the first layer has nothing to read: the model states no `inputs`",

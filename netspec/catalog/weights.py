@@ -36,13 +36,15 @@ ENTRIES = (
         category="weight",
         target="torch.nn.Buffer",
         arguments=(
-            _SHAPE,
+            Argument(
+                name="shape", kind="ints", default=None, minimum=1, doc="its sizes; `layers` that compute it need none"
+            ),
             _DTYPE,
             Argument(name="persistent", kind="bool", default=True, doc="whether the `state_dict` holds it"),
         ),
         inputs=(),
         rule=_given,
         buffers=_learned,
-        doc="A tensor that belongs to the model and is not learned; `initialize` says how it starts, at 0 otherwise.",
+        doc="A tensor that the model keeps and does not learn: `layers` compute it once, else it starts by `initialize`, or at 0.",
     ),
 )

@@ -59,6 +59,10 @@ def _part(node: Node) -> Any:
 def _weight(node: Node) -> Tensor:
     """A parameter or buffer that stands alone, at its start."""
     assert isinstance(node.op, Call)
+    if node.op.body is not None:
+        persistent = node.op.arguments.get("persistent")
+        computed = _run(nn.Module(), node.op.body, ())
+        return nn.Buffer(computed, persistent=persistent is None or persistent.value)
     arguments = {a.name: a.default for a in node.op.entry.arguments if not a.required}
     arguments.update({name: untraced(a.value) for name, a in node.op.arguments.items()})
     tensor = torch.zeros(arguments["shape"], dtype=getattr(torch, arguments["dtype"]))

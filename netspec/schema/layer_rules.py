@@ -27,6 +27,13 @@ _EXCLUDED: Final = {
 }
 """The keys that say nothing beside `use` and `compute`, and why."""
 
+_COMPUTED: Final = {
+    "shape": "it is that of what the layers give",
+    "dtype": "it is that of what the layers give",
+    "initialize": "the layers say how it starts",
+}
+"""The keys that say nothing on a `Buffer` with `layers`, and why."""
+
 _PREFIXES: Final = ("torch.nn.functional.", "torch.nn.", "torch.Tensor.", "torch.", "nn.functional.", "nn.", "F.")
 _MODULE_OF: Final = {"interpolate": "Upsample"}
 """Functions whose module has another name; the others differ by case and `_` alone."""
@@ -53,6 +60,9 @@ def contradiction(node: Mapping) -> Diagnostic | None:
         return _beside(
             node, "of", "a layer", "`of` lists what `select` chooses from", "add `select:`, or leave `of` out"
         )
+    if bodies == ["type"] and "layers" in node.items:
+        for key in _COMPUTED.keys() & node.items.keys():
+            return _both(node, "layers", key, f"leave `{key}` out: {_COMPUTED[key]}")
     for body, excluded in _EXCLUDED.items():
         for key in excluded.keys() & node.items.keys() if body in node.items else ():
             return _both(node, body, key, f"leave `{key}` out: {excluded[key]}")
@@ -100,6 +110,18 @@ def no_body(node: Mapping, title: str, span: Span) -> Diagnostic:
         message=f"nothing says what {title} is",
         span=span,
         help="add `type` (a layer or a block), `layers`, `use` or `compute`",
+    )
+
+
+def nothing_kept(node: Mapping, title: str, span: Span) -> Diagnostic | None:
+    """A `Buffer` of which nothing says what it holds."""
+    if "shape" in node.items or "layers" in node.items:
+        return None
+    return Diagnostic(
+        code=words.MISSING_ARGUMENT,
+        message=f"{title}: `Buffer` needs `shape` or `layers`",
+        span=span,
+        help="add `shape: …` for a tensor of a size, or `layers: …` that compute one",
     )
 
 

@@ -60,6 +60,8 @@ def _check_type(walk: Walk, place: Place, node: Mapping, type_node: Scalar) -> N
     elif (entry := catalog.lookup(name)) is not None:
         if place.kind == "member" and entry.category == "function":
             walk.add(layer_rules.function_in_list(name, type_node.span))
+        if name == "Buffer":
+            walk.add(layer_rules.nothing_kept(node, place.title, type_node.span))
         _check(walk, place, node, judge_of_entry("layer", name), entry_owner(entry, place.title, type_node.span))
     elif layer_rules.is_unsupported_type(name):
         walk.not_yet(f"`type: {name}`", type_node.span)
