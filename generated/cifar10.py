@@ -6,101 +6,54 @@ weights.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class BasicBlock(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, in_planes: int, planes: int, stride: int = 1) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(16, 16, kernel_size=3, stride=1, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.conv2 = nn.Conv2d(16, 16, kernel_size=3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(16)
+        self.has_shortcut = stride != 1 or in_planes != planes
+        self.planes = planes
+        self.conv1 = nn.Conv2d(
+            in_planes, planes, kernel_size=3, stride=stride, padding=1, bias=False
+        )
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, kernel_size=3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))  # [N, 16, 32, 32]
-        out = self.bn2(self.conv2(out))
-        return F.relu(out + x)
-
-
-class BasicBlock2(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(16, 32, kernel_size=3, stride=2, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(32)
-        self.conv2 = nn.Conv2d(32, 32, kernel_size=3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(32)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))  # [N, 32, 16, 16]
+        out = F.relu(self.bn1(self.conv1(x)))
         bn2 = self.bn2(self.conv2(out))
-        x = x[:, :, ::2, ::2]  # [N, 16, 16, 16]
-        return F.relu(bn2 + F.pad(x, (0, 0, 0, 0, 8, 8)))  # [N, 32, 16, 16]
-
-
-class BasicBlock3(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(32, 32, kernel_size=3, stride=1, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(32)
-        self.conv2 = nn.Conv2d(32, 32, kernel_size=3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(32)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))  # [N, 32, 16, 16]
-        out = self.bn2(self.conv2(out))
-        return F.relu(out + x)
-
-
-class BasicBlock4(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(32, 64, kernel_size=3, stride=2, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.conv2 = nn.Conv2d(64, 64, kernel_size=3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(64)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))  # [N, 64, 8, 8]
-        bn2 = self.bn2(self.conv2(out))
-        x = x[:, :, ::2, ::2]  # [N, 32, 8, 8]
-        return F.relu(bn2 + F.pad(x, (0, 0, 0, 0, 16, 16)))  # [N, 64, 8, 8]
-
-
-class BasicBlock5(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(64, 64, kernel_size=3, stride=1, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.conv2 = nn.Conv2d(64, 64, kernel_size=3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(64)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))  # [N, 64, 8, 8]
-        out = self.bn2(self.conv2(out))
-        return F.relu(out + x)
+        if self.has_shortcut:
+            x = x[:, :, ::2, ::2]
+            x = F.pad(x, (0, 0, 0, 0, self.planes // 4, self.planes // 4))
+        return F.relu(bn2 + x)
 
 
 class Cifar10(nn.Module):
     """Takes `image` [N, 3, 32, 32], gives [N, 10]."""
 
-    def __init__(self, num_classes: int = 10) -> None:
+    def __init__(
+        self, depths: Sequence[int] = (3, 3, 3), num_classes: int = 10
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 16, kernel_size=3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = nn.Sequential()
-        self.layer1.append(BasicBlock())
-        self.layer1.append(BasicBlock())
-        self.layer1.append(BasicBlock())
+        self.layer1 = nn.Sequential(*(BasicBlock(16, 16) for _ in range(depths[0])))
         self.layer2 = nn.Sequential()
-        self.layer2.append(BasicBlock2())
-        self.layer2.append(BasicBlock3())
-        self.layer2.append(BasicBlock3())
+        in_planes = 16
+        for i in range(depths[1]):
+            stride = 2 if i == 0 else 1
+            self.layer2.append(BasicBlock(in_planes, 32, stride))
+            in_planes = 32
         self.layer3 = nn.Sequential()
-        self.layer3.append(BasicBlock4())
-        self.layer3.append(BasicBlock5())
-        self.layer3.append(BasicBlock5())
+        for i in range(depths[2]):
+            stride = 2 if i == 0 else 1
+            self.layer3.append(BasicBlock(in_planes, 64, stride))
+            in_planes = 64
         self.linear = nn.Linear(64, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):

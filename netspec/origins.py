@@ -160,7 +160,17 @@ def _join(build: Callable[..., Expr], word: str, parts: tuple[Any, ...]) -> Orig
     origins = [origin_of(part) for part in parts]
     if any(isinstance(o, Opaque) for o in origins):
         return Opaque(frozenset().union(*(names_of(o) for o in origins)))
-    return short(fold(build(word, *origins)))
+    return short(fold(_like_terms(build(word, *origins))))
+
+
+def _like_terms(expr: Expr) -> Expr:
+    """`2 * C` for `C + C`, `3 * C` for `2 * C + C`: what `cat` makes of equal parts."""
+    match expr:
+        case Binary("+", left, right) if left == right and not isinstance(left, Literal):
+            return Binary("*", Literal(2), left)
+        case Binary("+", Binary("*", Literal(int(count)), left), right) if left == right:
+            return Binary("*", Literal(count + 1), left)
+    return expr
 
 
 def short(origin: Origin) -> Origin:

@@ -117,7 +117,9 @@ class References(Values):
             raise Poisoned
         names = self.visible(frame)
         near = suggest(text, names)
-        if near is not None:
+        if near is None and frame.instance.group and frame.parent is None:
+            help = "the layers of a buffer run when the module is made, and read nothing from around it"
+        elif near is not None:
             help = f"did you mean `{near}`?"
         elif self.using and self.spec.model is not None and text in names_in(self.spec.model.body):
             help = (

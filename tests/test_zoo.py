@@ -22,6 +22,7 @@ REFERENCES: dict[str, Callable[[], nn.Module]] = {
     "mobilenet_v3_large": models.mobilenet_v3_large,
     "regnet_y_400mf": models.regnet_y_400mf,
     "shufflenet_v2_x1_0": models.shufflenet_v2_x1_0,
+    "swin_t": models.swin_t,
     "vit_b_16": models.vit_b_16,
 }
 

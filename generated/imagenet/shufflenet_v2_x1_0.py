@@ -121,18 +121,18 @@ class ShufflenetV2X10(nn.Module):
         for i in range(repeats[0]):
             stride = 2 if i == 0 else 1
             self.stage2.append(InvertedResidual(in_channels, channels[1], stride))
-            in_channels = channels[1] // 2 + channels[1] // 2
+            in_channels = 2 * (channels[1] // 2)
         self.stage3 = nn.Sequential()
         for i in range(repeats[1]):
             stride = 2 if i == 0 else 1
             self.stage3.append(InvertedResidual(in_channels, channels[2], stride))
-            in_channels = channels[2] // 2 + channels[2] // 2
+            in_channels = 2 * (channels[2] // 2)
         self.stage4 = nn.Sequential()
         for i in range(repeats[2]):
             stride = 2 if i == 0 else 1
             self.stage4.append(InvertedResidual(in_channels, channels[3], stride))
-            in_channels = channels[3] // 2 + channels[3] // 2
-        self.conv5 = ConvBnRelu(channels[3] // 2 + channels[3] // 2, channels[4])
+            in_channels = 2 * (channels[3] // 2)
+        self.conv5 = ConvBnRelu(2 * (channels[3] // 2), channels[4])
         self.fc = nn.Linear(channels[4], num_classes)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -45,6 +45,6 @@ ENTRIES = (
         inputs=(),
         rule=_given,
         buffers=_learned,
-        doc="A tensor that the model keeps and does not learn: `layers` compute it once, else it starts by `initialize`, or at 0.",
+        doc="A tensor that the model keeps and does not learn; `layers` compute it once, else `initialize` fills it.",
     ),
 )

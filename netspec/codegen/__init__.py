@@ -139,7 +139,8 @@ def _class(written: Written, program: Program) -> list[str]:
         lines += spread(header, _def(header))
         for statement in written.forward:
             code, sign, comment = statement.partition("  # [")
-            wrapped = wrap(code, 8)
+            level = len(code) - len(code.lstrip())
+            wrapped = wrap(code[level:], 8 + level)
             if sign and len(wrapped) == 1 and len(wrapped[0]) + len(sign) + len(comment) <= WIDTH:
                 wrapped[0] += sign + comment
             lines += spread(statement, wrapped)

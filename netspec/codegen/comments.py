@@ -30,7 +30,7 @@ def shape_comment(types: Sequence[TypeLike], instance: Instance, shared: bool) -
 def _word(sizes: list[Size], instance: Instance, shared: bool) -> str | None:
     first = sizes[0]
     if shared and isinstance(first, Dim):
-        return _symbol_name(first, instance)
+        return _symbol_name(sizes, instance)
     if shared and not instance.group and instance.block.inputs:
         origins = {origin_of(size) for size in sizes if isinstance(size, int)}
         origin = origins.pop()
@@ -40,8 +40,10 @@ def _word(sizes: list[Size], instance: Instance, shared: bool) -> str | None:
     return str(first) if len(set(sizes)) == 1 else None
 
 
-def _symbol_name(size: Dim, instance: Instance) -> str:
+def _symbol_name(sizes: list[Size], instance: Instance) -> str | None:
+    """The block's own name for a size; the sizes of one use say nothing of the others."""
+    first = sizes[0]
     for name, value in instance.scope.items():
-        if isinstance(value, Dim) and value == size and name.isidentifier():
+        if isinstance(value, Dim) and value == first and name.isidentifier():
             return name
-    return str(size)
+    return str(first) if len(set(sizes)) == 1 else None

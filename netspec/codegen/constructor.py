@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from netspec.codegen.buffers import Computation
 from netspec.codegen.initialize import block_rules, own_rules, start_of
 from netspec.codegen.literals import as_identifier, string
 from netspec.codegen.scope import is_constant
@@ -105,11 +106,18 @@ class Constructor(Repeats):
         op = rows[0].op
         assert isinstance(op, Call)
         texts = self.arguments(op.entry, layer, rows)
+        target = f"{owner}.{rows[0].name}"
+        if op.body is not None:
+            bodies = [node.op.body for node in rows if isinstance(node.op, Call) and node.op.body is not None]
+            computation = Computation(self, bodies)
+            self.lines += [(self.level, line) for line in computation.lines]
+            kept = ", persistent=False" if texts.get("persistent") == "False" else ""
+            self.say(f"{target} = nn.Buffer({computation.output}{kept})")
+            return
         shape = ", ".join(split_top(texts["shape"][1:-1], ","))
         dtype = f", dtype={texts['dtype']}" if "dtype" in texts else ""
         persistent = f", persistent={texts['persistent']}" if "persistent" in texts else ""
         made, start = start_of(self, layer, shape, dtype)
-        target = f"{owner}.{rows[0].name}"
         self.classes.imports.add("import torch")
         self.say(f"{target} = nn.{op.entry.name}({made}{persistent})")
         if start:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from netspec.codegen.scope import is_constant
@@ -21,26 +23,39 @@ DEEPEST = 3
 """How many calls are written in one expression."""
 
 
-class Flow:
+class Flow(ABC):
     """The steps of a class's `forward`, from its first instance; the others have the same graph."""
 
     def __init__(self, writer: Constructor, instances: list[Instance]) -> None:
         self.writer = writer
         self.instances = instances
         self.instance = instances[0]
-        self.twins = find_twins(writer, instances)
-        self.by_id = {id(node): node for node in all_nodes(self.instance)}
-        self.steps = Steps(self.passes)
+        self.twins = find_twins(writer, instances, self.is_whole)
+        self.by_id = {id(node): node for node in all_nodes(self.instance, self.is_whole)}
+        self.steps = Steps(self.passes, self.is_whole)
         self.outputs: dict[str, Ref] = {}
+
+    @abstractmethod
+    def is_dynamic(self, names: Iterable[str]) -> bool:
+        """Whether one of these names depends on the sizes that an input has when the model runs."""
 
     def passes(self, node: Node) -> bool:
         """Whether a node leaves no trace: left out in every use, and no module."""
         return all(isinstance(n.op, Skip) and n.key is None for n in self.twins.get(id(node), [node]))
 
+    def is_whole(self, node: Node) -> bool:
+        """Whether a node is a group without modules that some uses leave out: an `if` with its statements below."""
+        return node.layer.body is not None and not node.is_weight and self.is_conditional(node)
+
+    def made(self, node: Node) -> Node:
+        """The node in a use that has it, where there is one."""
+        rows = self.twins.get(id(node), [node])
+        return next((row for row in rows if not isinstance(row.op, Skip)), node)
+
     def reads(self, node: Node) -> list[Ref]:
         """What the text of a node names; where this use leaves it out, also what one that keeps it names."""
         refs = self.steps.refs(node)
-        made = next((row for row in self.twins.get(id(node), [node]) if not isinstance(row.op, Skip)), node)
+        made = self.made(node)
         if made is node:
             return refs
         if id(node) in self.steps.outer and node.layer.condition is not None:
@@ -89,8 +104,8 @@ class Flow:
         reader = plan[i + 1]
         if reader.layer.when or node.layer.when:
             return False
-        if self.is_conditional(reader):
-            return False  # it would be written twice
+        if self.is_conditional(reader) or self.is_conditional(node):
+            return False  # they are statements
         if not any(ref.node is node for ref in self.steps.refs(reader)):
             return False
         if isinstance(node.type, ListType) or len(node.types) > 1 or self.returns(node):
@@ -127,14 +142,15 @@ class Flow:
         return isinstance(node.op, Call | Apply | Reuse | Skip)
 
     def is_conditional(self, node: Node) -> bool:
+        """Whether it is a function, arithmetic or a group without modules that runs only where its `if` holds."""
         condition = node.layer.condition
-        function = isinstance(node.op, Arithmetic | Call | Skip) and node.key is None
-        return condition is not None and function and not is_constant(self.writer.resolve(condition.expr))
+        if condition is None or node.key is not None or not isinstance(node.op, Arithmetic | Call | Skip | Apply):
+            return False
+        return self.is_dynamic(condition.names) or not is_constant(self.writer.resolve(condition.expr))
 
     def returns(self, node: Node) -> tuple[str | tuple[str, ...], ...]:
         """How the ports stand in what the node's call gives, where that is a tuple."""
-        made = (row for row in self.twins.get(id(node), [node]) if not isinstance(row.op, Skip))
-        entry = entry_of(next(made, node))
+        entry = entry_of(self.made(node))
         return entry.returns if entry is not None else ()
 
     def ports_read(self, node: Node) -> list[str]:

@@ -6,16 +6,17 @@ activations and dropouts wrap the call before them; what is read later keeps its
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from netspec.codegen.comments import shape_comment
 from netspec.codegen.literals import as_identifier
 from netspec.codegen.operations import Operations
 from netspec.codegen.printer import WIDTH
-from netspec.codegen.source_map import Mark, Piece, marked, rewritten
+from netspec.codegen.source_map import Mark, Piece, indented, marked, rewritten
 from netspec.codegen.steps import flat
 from netspec.codegen.tensors import result_pattern
-from netspec.program import Arithmetic, Instance, Node
+from netspec.program import Apply, Arithmetic, Instance, Node
 from netspec.shapes import ListType
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class Forward(Operations):
     def __init__(self, writer: Constructor, instances: list[Instance]) -> None:
         super().__init__(writer, instances)
         self.lines: list[str] = []
+        self.kept: set[str] = set()
+        """Variables that others read afterwards."""
         self.comments: list[str] = []
         self.output = ""
         self.result = Piece("", self.outputs_mark())
@@ -36,9 +39,9 @@ class Forward(Operations):
     def write(self, inputs: list[str]) -> None:
         """Fill `lines` and `output`."""
         for name in inputs:
-            self.texts[(0, name)] = (name, 0)
+            self.texts.setdefault((0, name), (name, 0))
             self.taken.add(name)
-        self.steps = flat(self.instance, self.passes)
+        self.steps = flat(self.instance, self.passes, self.is_whole)
         self.outputs = {name: self.steps.actual(ref) for name, ref in self.instance.outputs.items()}
         plan = list(self.steps.nodes)
         readers = self.count_readers(plan)
@@ -47,6 +50,11 @@ class Forward(Operations):
         last_use = self.last_uses(plan, statements)
         at = 0
         for node in plan:
+            if self.is_conditional(node):
+                result = at == len(statements) - 1 and self.is_result(node)
+                self.say_conditional(node, at, last_use, inputs, result)
+                at += 1
+                continue
             text, depth = self.expression(node)
             if id(node) in deferred:
                 self.texts[(id(node), "")] = (text, depth)
@@ -70,6 +78,38 @@ class Forward(Operations):
             self.output = self.results()
             self.result = Piece(self.output, self.outputs_mark())
         self.lines[:0] = self.unpacking()
+
+    def say_conditional(self, node: Node, at: int, last_use: dict[Any, int], inputs: list[str], result: bool) -> None:
+        """What some uses leave out: `if shift > 0:`, or one line where its result has another name than its input."""
+        passed = self.read(self.steps.refs(node)[0])[0]
+        condition = self.condition(node)
+        made = self.made(node)
+        body: list[str] = []
+        if isinstance(made.op, Apply):
+            rows = [row for row in self.twins[id(node)] if isinstance(row.op, Apply)]
+            inner = Branch(self, rows, self.alive(at, last_use, inputs))
+            body, text = inner.lines, inner.output
+            self.pieces[id(node)] = Piece(text, self.mark(node))
+        else:
+            text = self.expression(node)[0]
+        if result and not body:
+            self.output, self.result = f"{text} if {condition} else {passed}", self.pieces[id(node)]
+            self.result_comment = self.comment(node)
+            return
+        name = self.variable(node, at, last_use, inputs)
+        self.texts[(id(node), "")] = (name, 0)
+        if not body and (name != passed or len(self.steps.refs(node)) > 1):
+            self.say(f"{name} = {text} if {condition} else {passed}", self.comment(node), node)
+            return
+        self.say(f"if {condition}:", "", node)
+        start = len(self.lines)
+        self.lines += body
+        self.say(f"{name} = {text}", "", node)
+        self.lines[start:] = map(indented, self.lines[start:])
+        if name != passed:
+            self.say("else:", "", node)
+            self.say(f"{name} = {passed}", "", node)
+            self.lines[-1] = indented(self.lines[-1])
 
     def results(self) -> str:
         outputs = self.outputs
@@ -107,9 +147,15 @@ class Forward(Operations):
     def variable(self, node: Node, at: int, last_use: dict[Any, int], inputs: list[str]) -> str:
         """`x` or `out` where only the next statement reads it, else the layer's name."""
         if last_use.get(id(node), at + 1) <= at + 1 and not isinstance(node.type, ListType):
-            alive = {name for name in inputs if last_use.get(name, -1) > at}
-            return "x" if "x" not in alive else "out"
+            alive = self.alive(at, last_use, inputs)
+            for name in ("x", "out"):
+                if name not in alive:
+                    return name
         return self.fresh(as_identifier(node.name if not node.name.isdigit() else self.member_name(node)))
+
+    def alive(self, at: int, last_use: dict[Any, int], inputs: list[str]) -> set[str]:
+        """The variables of inputs that are read after this statement."""
+        return self.kept | {self.texts[0, name][0] for name in inputs if last_use.get(name, -1) > at}
 
     def fresh(self, base: str) -> str:
         """A variable of that name, with a number where it is taken."""
@@ -137,3 +183,29 @@ class Forward(Operations):
         """The node's shape in all uses of the block, or nothing."""
         rows = self.twins.get(id(node), [node])
         return shape_comment([row.types.get(port, row.type) for row in rows], self.instance, len(self.instances) > 1)
+
+
+class Branch(Forward):
+    """The statements of a group that stands below an `if`; it has the names of the body around it."""
+
+    def __init__(self, outer: Forward, rows: list[Node], kept: set[str]) -> None:
+        calls = [row.op for row in rows if isinstance(row.op, Apply)]
+        self.outer = outer
+        super().__init__(outer.writer, [call.instance for call in calls])
+        self.taken = outer.taken
+        for port, ref in calls[0].inputs.items():
+            self.texts[(0, port)] = outer.read(outer.counterpart(ref))
+        self.kept = kept
+        self.write(list(calls[0].inputs))
+
+    def name(self, name: str) -> str:
+        """What a name of the block is: the body around it knows."""
+        return self.outer.name(name)
+
+    def is_dynamic(self, names: Iterable[str]) -> bool:
+        """Whether one of these names depends on the sizes of an input of the body around it."""
+        return self.outer.is_dynamic(names)
+
+    def attribute(self, name: str, text: str) -> str:
+        """An attribute of the class."""
+        return self.outer.attribute(name, text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from netspec.catalog.entry import Entry
@@ -13,7 +14,7 @@ from netspec.codegen.steps import rename
 from netspec.codegen.tensors import entry_of, is_simple, written_arguments, written_tensors
 from netspec.expressions import Expr, ListExpr, Name, evaluate, free_names, to_python
 from netspec.origins import origin_of
-from netspec.program import Arithmetic, Call, Instance, Node, Ref, Reuse, Skip
+from netspec.program import Arithmetic, Call, Instance, Node, Ref, Reuse
 from netspec.shapes import Dim, ListType, TensorType
 from netspec.spec import Value
 
@@ -34,6 +35,8 @@ class Operations(Flow):
         """The expressions of the nodes, by the node's `id`."""
         self.unpacked: dict[str, dict[int, str]] = {}
         """The sizes of inputs that are used, by input and axis."""
+        self.lets: dict[str, str] = {}
+        """Values that follow from them, in order, with their texts."""
         self.taken: set[str] = {"self", *(name for name in self.instance.scope if name.isidentifier())}
 
     def read(self, ref: Ref) -> tuple[str, int]:
@@ -57,23 +60,25 @@ class Operations(Flow):
     def expression(self, node: Node) -> tuple[str, int]:
         """The text of what a node computes, and how deep it is nested."""
         text, depth = self.computed(node)
-        span = node.layer.compute.span if node.layer.compute is not None else node.layer.span
         inside = [self.pieces[id(ref.node)] for ref in self.steps.refs(node) if id(ref.node) in self.pieces]
-        mark = Mark(node.name, span, tuple(self.twins.get(id(node), [node])))
-        self.pieces[id(node)] = Piece(text, mark, tuple(piece for piece in inside if piece.text in text))
+        self.pieces[id(node)] = Piece(text, self.mark(node), tuple(piece for piece in inside if piece.text in text))
         if node.layer.when:
             return f"{text} if {'' if node.layer.when == 'training' else 'not '}self.training else None", depth
         return text, depth
 
+    def mark(self, node: Node) -> Mark:
+        """The part of the spec that a node is written from."""
+        span = node.layer.compute.span if node.layer.compute is not None else node.layer.span
+        return Mark(node.name, span, tuple(self.twins.get(id(node), [node])))
+
     def computed(self, node: Node) -> tuple[str, int]:
-        rows = self.twins.get(id(node), [node])
-        made = next((row for row in rows if not isinstance(row.op, Skip)), node)
+        made = self.made(node)
         op = made.op
         inputs = self.steps.inputs[id(node)]
         if isinstance(op, Call) and made.key is None:
-            return self.function(made, op, node, rename(inputs, op)), 1
+            return self.function(made, op, rename(inputs, op)), 1
         if isinstance(op, Arithmetic):
-            return self.conditional(node, rows, self.arithmetic(op, made, node)), 1
+            return self.arithmetic(op, made, node), 1
         target = op.target if isinstance(op, Reuse) else made
         return self.apply(self.member(target), rename(inputs, op), entry_of(target), target)
 
@@ -98,7 +103,7 @@ class Operations(Flow):
         ]
         return f"{target}({', '.join([*first, *named, *listed])})", depth + 1
 
-    def function(self, made: Node, op: Call, node: Node, inputs: Any) -> str:
+    def function(self, made: Node, op: Call, inputs: Any) -> str:
         """`x.flatten(1)`, `torch.cat([a, b], dim=1)`, `F.relu(x)`."""
         entry = op.entry
         arguments: dict[str, str] = {}
@@ -112,25 +117,22 @@ class Operations(Flow):
             listed.append("training=self.training")
         if entry.creates and self.instance.inputs:
             port, type_ = next(iter(self.instance.inputs.items()))
-            listed.append(f"device={as_identifier(port)}{'[0]' if isinstance(type_, ListType) else ''}.device")
+            text = self.texts[0, as_identifier(port)][0]
+            listed.append(f"device={text}{'[0]' if isinstance(type_, ListType) else ''}.device")
         if module == "torch.Tensor":
             owner = tensors[0]
-            call = f"{owner if is_simple(owner) else f'({owner})'}.{name}({', '.join([*tensors[1:], *listed])})"
-        else:
-            call = f"{self.writer.classes.target(entry.target)}({', '.join([*tensors, *listed])})"
-        return self.conditional(node, self.twins.get(id(node), [node]), call)
+            return f"{owner if is_simple(owner) else f'({owner})'}.{name}({', '.join([*tensors[1:], *listed])})"
+        return f"{self.writer.classes.target(entry.target)}({', '.join([*tensors, *listed])})"
 
-    def conditional(self, node: Node, rows: list[Node], text: str) -> str:
-        """A function or arithmetic that some uses leave out: decided by an attribute."""
+    def condition(self, node: Node) -> str:
+        """When a function, arithmetic or group that some uses leave out runs: decided by the sizes of an input, or by
+        an attribute.
+        """
         condition = node.layer.condition
-        if condition is None:
-            return text
-        resolved = self.writer.resolve(condition.expr)
-        if is_constant(resolved):
-            return text
-        passed = self.read(self.steps.refs(node)[0])[0]
-        flag = self.attribute(f"has_{as_identifier(node.name)}", self.writer.text(condition.expr))
-        return f"{text} if {flag} else {passed}"
+        assert condition is not None
+        if self.is_dynamic(condition.names):
+            return to_python(self.resolve(condition.expr, self.made(node)), self.name)
+        return self.attribute(f"has_{as_identifier(node.name)}", self.writer.text(condition.expr))
 
     def attribute(self, name: str, text: str) -> str:
         children = {node.key for node in self.instance.nodes}
@@ -177,9 +179,11 @@ class Operations(Flow):
         if multiple is not None:
             whole = self.size(f"{multiple.port}.{multiple.axis}", multiple.port, multiple.axis)
             return f"({whole} // {multiple.factor})"
-        if name in self.instance.block.let and self.depends_on_input(name):
-            text = to_python(self.instance.block.let[name].expr, self.name)
-            return f"({text})" if not is_simple(text) else text
+        if name in self.instance.block.let and self.is_dynamic([name]):
+            if name not in self.lets:
+                text = to_python(self.instance.block.let[name].expr, self.name)
+                self.lets[name] = text
+            return as_identifier(name)
         return self.attribute(name, self.writer.text(Name(name)))
 
     def size(self, name: str, port: str, axis: int) -> str:
@@ -204,10 +208,22 @@ class Operations(Flow):
                 lines.append(f"{variable} = {shape}[{axis}]")
             else:
                 lines.append(f"{', '.join(names.get(axis, '_') for axis in range(rank))} = {shape}")
-        return lines
+        written = [name for name in self.instance.block.let if name in self.lets]
+        return [*lines, *(f"{as_identifier(name)} = {self.lets[name]}" for name in written)]
 
-    def depends_on_input(self, name: str) -> bool:
-        return isinstance(self.instance.scope.get(name), Dim)
+    def is_dynamic(self, names: Iterable[str]) -> bool:
+        """Whether one of these names depends on the sizes that an input has when the model runs; those that weights
+        fix are known to the constructor.
+        """
+        fixed = {*self.instance.block.params, *(lifted.name for lifted in self.writer.lifted.values())}
+        bound = bound_sizes(self.instance).keys() - fixed
+        let = self.instance.block.let
+        return any(
+            isinstance(self.instance.scope.get(name), Dim)
+            or name in bound
+            or (name in let and self.is_dynamic(let[name].names))
+            for name in names
+        )
 
     def arithmetic(self, op: Arithmetic, made: Node, node: Node) -> str:
         def tensor(name: Any) -> str:

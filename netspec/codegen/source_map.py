@@ -74,6 +74,11 @@ def rewritten(old: str, new: str) -> str:
     return Code.of(new, [(a, min(b, len(new)), mark) for a, b, mark in kept])
 
 
+def indented(line: str) -> str:
+    """A statement one level further in."""
+    return Code.of(f"    {line}", [(a + 4, b + 4, mark) for a, b, mark in getattr(line, "stretches", ())])
+
+
 def spread(statement: str, lines: Sequence[str]) -> list[str]:
     """The lines that a statement was broken into, with its stretches.
 

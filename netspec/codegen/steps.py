@@ -16,8 +16,9 @@ class Steps:
     computed.
     """
 
-    def __init__(self, passes: Any) -> None:
+    def __init__(self, passes: Any, whole: Any) -> None:
         self.passes = passes
+        self.whole = whole
         self.nodes: list[Node] = []
         self.inputs: dict[int, dict[str, Any]] = {}
         self.outer: dict[int, tuple[Apply, Node]] = {}
@@ -30,7 +31,7 @@ class Steps:
                 return self.actual(group.inputs[ref.name], owner)
             return ref
         node = ref.node
-        if node.dissolved:
+        if node.dissolved and not self.whole(node):
             assert isinstance(node.op, Apply)
             inside = node.op.instance
             inner = Ref(inside.children[ref.name], "", ref.type) if ref.name in inside.members else inside.outputs[""]
@@ -48,14 +49,15 @@ class Steps:
         return found
 
 
-def flat(instance: Instance, passes: Any) -> Steps:
-    steps = Steps(passes)
+def flat(instance: Instance, passes: Any, whole: Any) -> Steps:
+    """`passes` says which nodes leave no trace, `whole` which groups are a step of their own."""
+    steps = Steps(passes, whole)
 
     def visit(current: Instance, outer: tuple[Apply, Node] | None) -> None:
         for node in current.order:
             if outer is not None:
                 steps.outer[id(node)] = outer
-            if node.dissolved:
+            if node.dissolved and not whole(node):
                 assert isinstance(node.op, Apply)
                 visit(node.op.instance, (node.op, node))
             elif not passes(node) and not node.is_weight:
@@ -71,19 +73,19 @@ def flat(instance: Instance, passes: Any) -> Steps:
     return steps
 
 
-def all_nodes(instance: Instance) -> list[Node]:
+def all_nodes(instance: Instance, whole: Any) -> list[Node]:
     nodes: list[Node] = []
     for node in instance.order:
         nodes.append(node)
-        if node.dissolved:
+        if node.dissolved and not whole(node):
             assert isinstance(node.op, Apply)
-            nodes += all_nodes(node.op.instance)
+            nodes += all_nodes(node.op.instance, whole)
     return nodes
 
 
-def find_twins(writer: Constructor, instances: list[Instance]) -> dict[int, list[Node]]:
+def find_twins(writer: Constructor, instances: list[Instance], whole: Any) -> dict[int, list[Node]]:
     """For each node of the first instance, the same written layer's node in every instance."""
-    columns = [all_nodes(instance) for instance in instances]
+    columns = [all_nodes(instance, whole) for instance in instances]
     # What the copies of a loop are called for, one by one, cannot change in number.
     counted = {value for column in columns for n in column if n.key and n.key.isdigit() for layer, _ in n.loops
                for value in (layer.loop.values if layer.loop else ())}  # fmt: skip

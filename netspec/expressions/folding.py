@@ -20,13 +20,14 @@ from netspec.expressions.nodes import (
     children,
     from_value,
     map_children,
+    tensors,
 )
 
 
 def fold(expr: Expr) -> Expr:
     """The expression with its constant parts computed; it has the same value in every scope in which the first has one.
 
-    `x * 1`, `x + 0` and the like become `x`, a conditional with a known test its branch. Lists that a call or a
+    `n * 1`, `n + 0` and the like become `n`, a conditional with a known test its branch. Lists that a call or a
     repetition makes stay as they are written, and so does what has no value (`1 // 0`).
     """
     match expr:
@@ -40,6 +41,8 @@ def fold(expr: Expr) -> Expr:
         case Comprehension() | SliceExpr() | ListExpr():
             return map_children(expr, fold)
     folded = map_children(expr, fold)
+    if tensors(folded):
+        return folded  # a tensor times 1 is a number where the tensor is bool
     match folded:
         case Binary("*", left, right) if _is(right, 1) or _is(left, 1):
             return left if _is(right, 1) else right

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from netspec.catalog.entry import Argument, Entry
 from netspec.origins import untraced
+from netspec.program import Argument as Given
 from netspec.program import Call, Ref
 
 Inputs = Mapping[str, Ref | tuple[Ref, ...]]
@@ -20,16 +21,16 @@ Get = Callable[[Ref], Any]
 
 def make(call: Call) -> nn.Module:
     """The module of a call; what its `forward` takes is left to `apply`."""
-    made: nn.Module = resolve(call.entry.target)(**_stated(call, untraced, in_call=False))
+    made: nn.Module = resolve(call.entry.target)(**_stated(call, _plain, in_call=False))
     return made
 
 
 def apply(module: nn.Module, call: Call, inputs: Inputs, get: Get) -> Any:
     """What a module of the catalog gives for these inputs: a tensor, a list of them, or a tuple in the ports' order."""
-    return _run(module, call.entry, inputs, get, _stated(call, untraced, in_call=True))
+    return _run(module, call.entry, inputs, get, _stated(call, _plain, in_call=True))
 
 
-def run(call: Call, get: Get, value: Callable[[Any], Any], owner: nn.Module, inputs: tuple[Any, ...]) -> Any:
+def run(call: Call, get: Get, value: Callable[[Given], Any], owner: nn.Module, inputs: tuple[Any, ...]) -> Any:
     """What a function of the catalog gives. `owner` says whether it trains; `inputs` are those of the block."""
     entry = call.entry
     arguments = _stated(call, value, in_call=False)
@@ -43,13 +44,17 @@ def run(call: Call, get: Get, value: Callable[[Any], Any], owner: nn.Module, inp
     return _run(resolve(entry.target), entry, call.inputs, get, arguments)
 
 
-def _stated(call: Call, value: Callable[[Any], Any], in_call: bool) -> dict[str, Any]:
+def _plain(argument: Given) -> Any:
+    return untraced(argument.value)
+
+
+def _stated(call: Call, value: Callable[[Given], Any], in_call: bool) -> dict[str, Any]:
     found = {}
     for name, argument in call.arguments.items():
         declared = call.entry.argument(name)
         assert declared is not None
         if declared.call == in_call:
-            found[name] = _python(declared, value(argument.value))
+            found[name] = _python(declared, value(argument))
     return found
 
 

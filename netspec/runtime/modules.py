@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, namedtuple
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from netspec.initialization import initializer
 from netspec.origins import untraced
 from netspec.program import Apply, Arithmetic, Call, Instance, Node, Program, Ref, Reuse, Skip
 from netspec.runtime import calls
-from netspec.shapes import Dim, ListType, TensorType, solve
+from netspec.runtime.sizes import Sizes
 from netspec.spec import Rule, Value
 
 
@@ -121,10 +121,18 @@ class Graph(nn.Module):
         return f"({self._instance.block.name})"
 
 
-def _run(owner: nn.Module, instance: Instance, inputs: tuple[Any, ...], members: dict[str, Any] | None = None) -> Any:
-    """Run the layers of an instance with the modules of `owner`; `members` receives what each child gives."""
+def _run(
+    owner: nn.Module,
+    instance: Instance,
+    inputs: tuple[Any, ...],
+    members: dict[str, Any] | None = None,
+    around: Sizes | None = None,
+) -> Any:
+    """Run the layers of an instance with the modules of `owner`; `members` receives what each child gives, `around`
+    are the sizes of the body in which a group stands.
+    """
     values: dict[Any, Any] = dict(zip(instance.inputs, inputs, strict=True))
-    sizes = Sizes(instance, values)
+    sizes = Sizes(instance, values, around)
 
     def get(ref: Ref) -> Any:
         if ref.node is None:
@@ -139,6 +147,7 @@ def _run(owner: nn.Module, instance: Instance, inputs: tuple[Any, ...], members:
 
     for node in instance.order:
         op = node.op
+        sizes.check(node)
         if node.layer.when and (node.layer.when == "training") != owner.training:
             result = None
         elif node.is_weight:
@@ -147,13 +156,13 @@ def _run(owner: nn.Module, instance: Instance, inputs: tuple[Any, ...], members:
             if node.key is not None:
                 result = calls.apply(getattr_child(owner, node.key), op, op.inputs, get)
             else:
-                result = calls.run(op, get, sizes.value, owner, inputs)
+                result = calls.run(op, get, partial(sizes.argument, node.env), owner, inputs)
         elif isinstance(op, Apply):
             given = tuple(get(ref) for ref in op.inputs.values())
             if node.dissolved:
                 inner: dict[str, Any] = {}
                 modules = owner if node.key is None else getattr_child(owner, node.key)
-                result = _run(modules, op.instance, given, inner)
+                result = _run(modules, op.instance, given, inner, sizes)
                 values.update({(id(node), key): value for key, value in inner.items()})
             else:
                 assert node.key is not None
@@ -190,40 +199,6 @@ def getattr_child(owner: nn.Module, key: str) -> nn.Module:
 @cache
 def _output_type(name: str, fields: tuple[str, ...]) -> Any:
     return namedtuple(f"{name}Output", fields)
-
-
-class Sizes:
-    """The symbolic sizes of an instance, with their values in this call, read from the shapes of its inputs."""
-
-    def __init__(self, instance: Instance, values: Mapping[str, Any]) -> None:
-        self.symbols: dict[str, int] = {}
-        self.exact: dict[Dim, int] = {}
-        for name, type_ in instance.inputs.items():
-            types = type_.items if isinstance(type_, ListType) else (type_,)
-            tensors = values[name] if isinstance(type_, ListType) else (values[name],)
-            for one, tensor in zip(types, tensors, strict=True):
-                self._read(one, tensor)
-
-    def _read(self, type_: TensorType, tensor: Tensor) -> None:
-        for size, actual in zip(type_.shape, tensor.shape, strict=True):
-            if isinstance(size, Dim):
-                self.exact[size] = actual
-                for symbol in size.symbols:
-                    found = solve(size, symbol, actual)
-                    if isinstance(found, int):
-                        self.symbols.setdefault(symbol, found)
-
-    def value(self, value: Any) -> Any:
-        """An argument with its symbolic sizes replaced."""
-        if isinstance(value, Dim):
-            known = self.exact.get(value)
-            return known if known is not None else value.substitute(self.symbols)
-        if isinstance(value, list):
-            return [self.value(item) for item in value]
-        return untraced(value)
-
-    def scope(self, env: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: self.value(value) for name, value in env.items()}
 
 
 def _initialize(module: nn.Module, rules: tuple[Rule, ...], env: Mapping[str, Any]) -> None:

@@ -1,0 +1,92 @@
+"""The sizes of a block's inputs in one call, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from netspec.expressions import Name, evaluate
+from netspec.origins import Opaque, names_of, origin_of, untraced
+from netspec.patterns import align
+from netspec.program import Argument, Instance, Node, Skip
+from netspec.shapes import Dim, ListType, TensorType, solve
+
+
+class Sizes:
+    """The sizes of an instance with their values in this call, read from the shapes of its inputs.
+
+    Most calls have the sizes that the model was compiled for. Where they differ, the names that an input binds and the
+    `let`s that depend on them have other values too.
+    """
+
+    def __init__(self, instance: Instance, values: Mapping[str, Any], around: Sizes | None = None) -> None:
+        self.symbols: dict[str, int] = dict(around.symbols) if around is not None else {}
+        self.exact: dict[Dim, int] = dict(around.exact) if around is not None else {}
+        self.changed: dict[str, Any] = dict(around.changed) if around is not None else {}
+        """The names whose values differ from those that the model was compiled for."""
+        for name, type_ in instance.inputs.items():
+            types = type_.items if isinstance(type_, ListType) else (type_,)
+            tensors = values[name] if isinstance(type_, ListType) else (values[name],)
+            for one, tensor in zip(types, tensors, strict=True):
+                self._read(one, tensor)
+        for pattern in instance.block.inputs if not instance.group else ():
+            if pattern.name in values and isinstance(values[pattern.name], Tensor):
+                self._read_multiples(pattern.shape or (), values[pattern.name])
+        for name, let in instance.block.let.items() if self.changed else ():
+            if let.names & self.changed.keys():
+                self.changed[name] = evaluate(let.expr, self.scope(instance.scope))
+
+    def _read(self, type_: TensorType, tensor: Tensor) -> None:
+        for size, actual in zip(type_.shape, tensor.shape, strict=True):
+            if isinstance(size, Dim):
+                self.exact[size] = actual
+                for symbol in size.symbols:
+                    found = solve(size, symbol, actual)
+                    if isinstance(found, int):
+                        self.symbols.setdefault(symbol, found)
+            elif size != actual:
+                origin = origin_of(size)
+                if isinstance(origin, Name):
+                    self.changed[origin.id] = actual
+
+    def _read_multiples(self, pattern: tuple[Any, ...], tensor: Tensor) -> None:
+        for dim, actual in zip(align(pattern, tensor.dim()) or (), tensor.shape, strict=False):
+            if dim is not None and dim.kind == "multiple" and self.changed:
+                self.changed[dim.symbol] = actual // dim.factor
+
+    def value(self, value: Any) -> Any:
+        """A value with its symbolic sizes replaced."""
+        if isinstance(value, Dim):
+            known = self.exact.get(value)
+            return known if known is not None else value.substitute(self.symbols)
+        if isinstance(value, list):
+            return [self.value(item) for item in value]
+        return untraced(value)
+
+    def argument(self, env: Mapping[str, Any], argument: Argument) -> Any:
+        """A function's argument in this call."""
+        if self.changed and not argument.inferred and names_of(argument.origin) & self.changed.keys():
+            assert not isinstance(argument.origin, Opaque), "what a person wrote is an expression"
+            return self.value(evaluate(argument.origin, self.scope(env)))
+        return self.value(argument.value)
+
+    def scope(self, env: Mapping[str, Any]) -> dict[str, Any]:
+        """What the names of a scope are in this call."""
+        return {**{name: self.value(value) for name, value in env.items()}, **self.changed}
+
+    def check(self, node: Node) -> None:
+        """Raise RuntimeError where a function that was left out when the model was compiled would run at these sizes,
+        or the other way round.
+        """
+        condition = node.layer.condition
+        if not self.changed or condition is None or node.key is not None or not condition.names & self.changed.keys():
+            return
+        if bool(evaluate(condition.expr, self.scope(node.env))) == isinstance(node.op, Skip):
+            sizes = ", ".join(f"{name} = {value}" for name, value in self.changed.items())
+            raise RuntimeError(
+                f"`{node.name}` {'would run' if isinstance(node.op, Skip) else 'would be left out'} at {sizes}, unlike "
+                "at the size that the model was compiled for: compile it for this one, or take the module that "
+                "`netspec build` writes"
+            )

@@ -1,0 +1,145 @@
+"""Buffers that layers compute, and what `forward` decides by the sizes of its input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+import netspec
+from netspec.program import Program
+from netspec.runtime.verify import emitted_class, emitted_module, verify
+
+SWIN = Path(__file__).resolve().parent.parent / "specs" / "imagenet" / "swin_t.yaml"
+
+
+def compile_layers(layers: dict[str, Any], inputs: dict[str, Any] | None = None, **document: Any) -> Program:
+    model = {"inputs": inputs or {"x": ["N", 5, "$width"]}, "layers": layers}
+    return netspec.compile({"netspec": 1, "name": "net", "params": {"width": 8}, "model": model, **document})
+
+
+def test_layers_compute_a_buffer_once() -> None:
+    program = compile_layers(
+        {
+            "angles": {
+                "type": "Buffer",
+                "layers": {
+                    "place": {"type": "arange", "end": "$width", "dtype": "float32"},
+                    "scaled": {"compute": "place / $width"},
+                    "curve": {"type": "sin"},
+                },
+            },
+            "out": {"compute": "x + angles"},
+        }
+    )
+    assert verify(program) == []
+    module = program.module()
+    assert list(module.state_dict()) == ["angles"] and not list(module.parameters())
+    assert torch.equal(module.angles, torch.sin(torch.arange(8.0) / 8))
+    source = program.source()
+    constructor = source[source.index("def __init__") : source.index("def forward")]
+    assert "torch.arange(width, dtype=torch.float32)" in constructor
+    assert "return x + self.angles" in source
+
+
+def test_a_computed_buffer_may_stay_out_of_the_state() -> None:
+    layers = {"place": {"type": "arange", "end": 8}}
+    program = compile_layers(
+        {"steps": {"type": "Buffer", "persistent": False, "layers": layers}, "out": {"compute": "x + steps"}}
+    )
+    assert verify(program) == []
+    assert "self.steps = nn.Buffer(torch.arange(8), persistent=False)" in program.source()
+    for module in (program.module(), emitted_module(program)):
+        assert module.state_dict() == {} and [name for name, _ in module.named_buffers()] == ["steps"]
+
+
+def test_a_buffer_that_draws_takes_its_turn() -> None:
+    program = compile_layers(
+        {
+            "first": {"type": "Linear", "out_features": 4},
+            "noise": {"type": "Buffer", "layers": {"drawn": {"type": "randn", "size": [4]}}},
+            "second": {"type": "Linear", "out_features": 4},
+            "out": {"compute": "second + noise"},
+        }
+    )
+    assert verify(program) == []
+    torch.manual_seed(0)
+    nn.Linear(8, 4)
+    assert torch.equal(program.module(seed=0).noise, torch.randn(4))
+
+
+WINDOWS = {
+    "Windows": {
+        "params": {"size": "int"},
+        "inputs": {"x": ["N", "T", "C"]},
+        "let": {"extra": "$((size - T % size) % size)", "count": "$((T + extra) // size)"},
+        "layers": {
+            "padded": {"type": "pad", "if": "$(extra > 0)", "pad": [0, 0, 0, "$extra"]},
+            "cut": {"type": "reshape", "shape": ["$N", "$count", "$size", "$C"]},
+            "marked": {
+                "if": "$(count > 2)",
+                "layers": {
+                    "which": {"type": "arange", "end": "$count"},
+                    "sum": {"compute": "cut + which[:, None, None]"},
+                },
+            },
+            "mean": {"type": "mean", "dim": 2},
+            "fc": {"type": "Linear", "out_features": "$C"},
+        },
+    }
+}
+
+
+def windows(length: int) -> Program:
+    layers = {"first": {"type": "Windows", "size": 4}, "second": {"type": "Windows", "size": 2}}
+    return compile_layers(layers, {"x": ["N", length, 6]}, blocks=WINDOWS)
+
+
+@pytest.mark.parametrize("length", [7, 8, 9, 16])
+def test_uses_that_differ_by_the_size_of_their_input_are_one_class(length: int) -> None:
+    program = windows(length)
+    assert verify(program) == []
+    assert program.source().count("class Windows") == 1
+
+
+def test_a_condition_on_a_size_is_asked_in_forward() -> None:
+    program = windows(9)
+    source = program.source()
+    assert "extra = (self.size - T % self.size) % self.size" in source
+    assert "        if extra > 0:\n            x = F.pad(x, (0, 0, 0, extra))\n" in source
+    assert "        if count > 2:\n" in source
+    written = emitted_module(program, 0)
+    for length in (7, 9, 16, 32):
+        x = torch.randn(2, length, 6)
+        assert torch.equal(written(x), windows(length).module(0)(x))
+
+
+def test_the_live_module_computes_with_the_sizes_that_come() -> None:
+    program = windows(32)
+    live, written = program.module(0), emitted_module(program, 0)
+    x = torch.randn(2, 40, 6)
+    assert torch.equal(live(x), written(x))
+    with pytest.raises(RuntimeError, match="`padded` would run at T = 17"):
+        live(torch.randn(2, 17, 6))
+
+
+def test_a_bool_times_one_is_a_number() -> None:
+    program = compile_layers({"count": {"compute": "(x > 0) * 1 + (x > 1) * 1"}})
+    assert program.outputs["count"].dtype == "int64"
+    assert verify(program) == []
+
+
+@pytest.mark.parametrize("size", [(288, 288), (200, 256)])
+def test_swin_takes_other_images(size: tuple[int, int]) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        reference = models.swin_t().eval()
+        written = emitted_class(netspec.compile(SWIN))().eval()
+    written.load_state_dict(reference.state_dict())
+    image = torch.randn(1, 3, *size)
+    with torch.no_grad():
+        assert torch.equal(written(image), reference(image))
