@@ -76,11 +76,10 @@ class WindowAttention(nn.Module):
             out = out.permute(0, 2, 1, 3)
             out = out.reshape(rows * columns, self.area)
             out = (out[:, None, :] != out[:, :, None]) * -100.0
-            x = x.reshape(B, rows * columns, self.num_heads, self.area, self.area) + out[
-                None,
-                :,
-                None,
-            ]
+            x = (
+                x.reshape(B, rows * columns, self.num_heads, self.area, self.area)
+                + out[None, :, None]
+            )
             x = x.reshape(-1, self.num_heads, self.area, self.area)
         x = F.softmax(x, dim=-1)
         x = x @ parts[2]

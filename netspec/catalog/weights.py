@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from netspec.catalog.entry import Argument, Entry, Inferred
-from netspec.shapes import TensorType
+from netspec.shapes import Problem, TensorType
 
 _SHAPE = Argument(name="shape", kind="ints", minimum=1, doc="the sizes of the tensor")
 _DTYPE = Argument(name="dtype", kind="dtype", default="float32", doc="the dtype of its values")
 
 
-def _given(arguments: Mapping[str, Any], inputs: Mapping[str, Any]) -> Inferred:
+def _given(arguments: Mapping[str, Any], inputs: Mapping[str, Any]) -> Inferred | Problem:
+    if arguments["shape"] is None:
+        return Problem("`Buffer` needs `shape` or `layers`", help="write its sizes, as in `[1, 10]`", code="NS107")
     return Inferred(outputs={"output": TensorType(tuple(arguments["shape"]), arguments["dtype"])})
 
 
@@ -37,7 +39,7 @@ ENTRIES = (
         target="torch.nn.Buffer",
         arguments=(
             Argument(
-                name="shape", kind="ints", default=None, minimum=1, doc="its sizes; `layers` that compute it need none"
+                name="shape", kind="ints?", default=None, minimum=1, doc="its sizes; `layers` that compute it need none"
             ),
             _DTYPE,
             Argument(name="persistent", kind="bool", default=True, doc="whether the `state_dict` holds it"),

@@ -19,9 +19,10 @@ def wrap(statement: str, indent: int) -> list[str]:
     if equals and _find(value, " if ") and not _find(target, "("):
         return [f"{pad}{target} = (", *_ternary(value, indent + 4), f"{pad})"]
     split = _last_bracket(statement)
+    subscript = split is None or split[0].endswith("[")  # which is not what ruff breaks first
+    if subscript and equals and _find(value, " + "):
+        return [f"{pad}{target} = (", *_operators(value, indent + 4), f"{pad})"]
     if split is None:
-        if equals and _find(value, " + "):
-            return [f"{pad}{target} = (", *_operators(value, indent + 4), f"{pad})"]
         return [pad + statement]
     head, body, tail = split
     if not body:
