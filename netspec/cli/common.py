@@ -52,6 +52,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", metavar="DEVICE", help="such as cpu or cuda:1 (default: the spec's)")
     add_trust(parser)
+    add_traceback(parser)
 
 
 def write(args: argparse.Namespace, path: Path, text: str) -> None:
@@ -137,14 +138,35 @@ def summary(program: Program | None) -> str:
     return f" ({takes} → {gives}, {parameter_count(program):,} parameters)"
 
 
-def run_guarded(work: Callable[[], int]) -> int:
-    """Run what may fail on the user's machine: a `RunError` is shown as a diagnostic, without a traceback."""
+def add_traceback(parser: argparse.ArgumentParser) -> None:
+    """The option that shows where in the code a run failed."""
+    parser.add_argument("--traceback", action="store_true", help="where the run fails, print Python's traceback as well")
+
+
+def run_guarded(work: Callable[[], int], *, show_traceback: bool = False) -> int:
+    """Run what may fail on the user's machine: a `RunError`, or what a layer of the model raised, is shown as a
+    diagnostic, without a traceback unless the person asks for it. Anything else is a bug, and stays an exception.
+    """
     from netspec.runtime.errors import RunError
 
     try:
         return work()
-    except RunError as error:
+    except Exception as error:
         from netspec.diagnostics import Diagnostic, Diagnostics
+        from netspec.runtime.notes import told
 
-        report(Diagnostics([Diagnostic(code=error.code, message=error.message, span=None, help=error.help)]))
+        known, log = told(error), None
+        if known is not None:
+            found, log = known.diagnostic, known.log
+        elif isinstance(error, RunError):
+            found = Diagnostic(code=error.code, message=error.message, span=None, help=error.help)
+        else:
+            raise
+        if show_traceback:
+            import traceback
+
+            traceback.print_exception(error)
+        report(Diagnostics([found]))
+        if known is not None and not show_traceback:
+            sys.stderr.write(f"traceback: {log or '--traceback prints it'}\n")
         return FAILED

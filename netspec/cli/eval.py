@@ -37,4 +37,4 @@ def run(args: argparse.Namespace) -> int:
             print(f"{args.split}: " + "  ".join(f"{name} {figure(value)}" for name, value in figures.items()))
         return common.GOOD
 
-    return common.run_guarded(work)
+    return common.run_guarded(work, show_traceback=args.traceback)

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
             _print_csv(rows)
         return common.GOOD
 
-    return common.run_guarded(work)
+    return common.run_guarded(work, show_traceback=args.traceback)
 
 
 def _print_csv(rows: Iterable[dict[str, Any]]) -> None:

@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--progress", choices=["auto", "bar", "plain", "none"], default="auto", help="default: a bar on a terminal"
     )
     common.add_trust(parser)
+    common.add_traceback(parser)
     common.add_set(parser)
 
 
@@ -48,4 +49,4 @@ def run(args: argparse.Namespace) -> int:
             trust=args.trust,
         ).exit_code
 
-    return common.run_guarded(work)
+    return common.run_guarded(work, show_traceback=args.traceback)

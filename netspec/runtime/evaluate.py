@@ -18,6 +18,7 @@ from netspec.runtime.load import check_source, import_source, model_class
 from netspec.runtime.loop import Stop
 from netspec.runtime.loop import evaluate as evaluate_stream
 from netspec.runtime.metrics import Metrics
+from netspec.runtime.notes import noted
 from netspec.runtime.objective import make_objective
 from netspec.runtime.prepare import check_fields, used_fields
 from netspec.runtime.resolved import load_program
@@ -97,26 +98,30 @@ def evaluate(
     Raises RunError NS909 where the data have no such split, and what `load_run` raises.
     """
     run = load_run(run_dir, checkpoint_name=checkpoint_name, device=device, trust=trust, program=program)
-    recipe, outputs = run.recipe, tuple(run.program.outputs)
     known = data.splits if data is not None else run.program.recipe.data.splits
     if split not in known:
         raise RunError("NS909", f"the data of this run have no split `{split}`", help=f"there are {', '.join(known)}")
-    opened = data if data is not None else _open(run, split)
-    try:
-        stream = opened.splits[split]
-        check_fields(recipe, stream)
-        figures = evaluate_stream(
-            make_objective(run.model, recipe, outputs, run.device),
-            stream,
-            Metrics(recipe.metrics, outputs, run.device),
-            autocast(recipe.precision, run.device),
-            Stop(),
-        )
-    finally:
-        if data is None:
-            opened.close()
+    with noted(run.program, run.model, run.directory):
+        opened = data if data is not None else _open(run, split)
+        try:
+            figures = _figures(run, opened.splits[split])
+        finally:
+            if data is None:
+                opened.close()
     assert figures is not None
     return figures
+
+
+def _figures(run: TrainedModel, stream: Any) -> dict[str, float] | None:
+    check_fields(run.recipe, stream)
+    outputs = tuple(run.program.outputs)
+    return evaluate_stream(
+        make_objective(run.model, run.recipe, outputs, run.device),
+        stream,
+        Metrics(run.recipe.metrics, outputs, run.device),
+        autocast(run.recipe.precision, run.device),
+        Stop(),
+    )
 
 
 def _open(run: TrainedModel, split: str) -> Any:

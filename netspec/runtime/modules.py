@@ -28,10 +28,21 @@ from netspec.spec import Rule, Value
 def build(program: Program, seed: int | None = None) -> nn.Module:
     """The program's model. With a seed the weights are drawn from it, and the global random state is left as it was."""
     if seed is None:
-        return _module(program.model)
+        return _model(program)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _module(program.model)
+        return _model(program)
+
+
+def _model(program: Program) -> nn.Module:
+    """The outermost module, whose failures gain a note that names the spec."""
+    instance = program.model
+    module = _module(instance)
+    if isinstance(module, Graph):
+        module._program = program
+    elif instance.sequential:
+        module = Chain(module._modules, program)
+    return module
 
 
 def _module(instance: Instance) -> nn.Module:
@@ -112,13 +123,51 @@ class Graph(nn.Module):
     def __init__(self, instance: Instance) -> None:
         super().__init__()
         self._instance = instance
+        self._program: Program | None = None
+        """That of the whole model, for its outermost block: what fails below is told by its spec."""
 
     def forward(self, *inputs: Any) -> Any:
         """The block's output; several are a named tuple. Inputs in the order in which the block states them."""
-        return _run(self, self._instance, inputs)
+        if self._program is None:
+            return _run(self, self._instance, inputs)
+        try:
+            return _run(self, self._instance, inputs)
+        except Exception as error:
+            _tell(error, self._program, self)
+            raise
 
     def extra_repr(self) -> str:
         return f"({self._instance.block.name})"
+
+
+class Chain(nn.Sequential):
+    """The outermost module of a model that is a chain: an `nn.Sequential` whose failures are told by the spec."""
+
+    def __init__(self, parts: Mapping[str, nn.Module | None], program: Program) -> None:
+        super().__init__()
+        self._modules.update(parts)
+        self._program: Program | None = program
+
+    def forward(self, *inputs: Any) -> Any:
+        """What the last module gives; each takes what the one before gave."""
+        try:
+            return super().forward(*inputs)
+        except Exception as error:
+            if self._program is not None:
+                _tell(error, self._program, self)
+            raise
+
+    def _get_name(self) -> str:
+        return "Sequential"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_program": None}
+
+
+def _tell(error: Exception, program: Program, module: nn.Module) -> None:
+    from netspec.runtime.notes import Known, tell
+
+    tell(error, Known(program, module))
 
 
 def _run(

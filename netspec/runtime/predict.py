@@ -15,6 +15,7 @@ from netspec.recipe.train import Metric
 from netspec.runtime.device import autocast
 from netspec.runtime.errors import RunError
 from netspec.runtime.evaluate import TrainedModel, load_run
+from netspec.runtime.notes import noted
 
 
 def predict(
@@ -52,7 +53,7 @@ def predictions(
             raise RunError("NS913", f"the model takes `{missing[0]}`, which {chunk[0][0]} does not give")
         for group in _alike(chunk, fields):
             batch = [torch.stack([sample[field] for _, sample in group]).to(run.device) for field in fields]
-            with torch.no_grad(), context():
+            with noted(run.program, run.model, run.directory), torch.no_grad(), context():
                 output = run.model(*batch)
             if not isinstance(output, Tensor):
                 output = getattr(output, run.recipe.losses[0].inputs[0].name)

@@ -21,6 +21,7 @@ from netspec.runtime.errors import RunError
 from netspec.runtime.journal import figure
 from netspec.runtime.load import check_source, import_source, model_class
 from netspec.runtime.loop import Job, evaluate, finished, fit
+from netspec.runtime.notes import noted
 from netspec.runtime.plots import draw_curves
 from netspec.runtime.prepare import Telling, prepare, used_fields
 from netspec.runtime.resolved import resolved_text
@@ -70,7 +71,8 @@ def train(
     `model.py` that is not what the spec says. data: opened data to use in place of the spec's `data` section. say:
     takes each line.
 
-    Raises SpecError where the spec is wrong, RunError where the run can't begin or can't go on.
+    Raises SpecError where the spec is wrong, RunError where the run can't begin or can't go on. What torch raises in a
+    layer keeps its type and gains a note with the layer's place in the spec, the tensors that it got, and the mend.
     """
     if isinstance(program, str | Path):
         from netspec.compiler import compile
@@ -82,12 +84,15 @@ def train(
     set_precision(recipe.precision, device)
     bar = not dry_run and (progress == "bar" or (progress == "auto" and sys.stdout.isatty()))
     telling = Telling(say=say, lines=progress != "none", bar=bar, files=not dry_run)
-    with ready_folder(program, run_dir, resume, dry_run=dry_run, trust=trust) as folder:
+    with (
+        ready_folder(program, run_dir, resume, dry_run=dry_run, trust=trust) as folder,
+        noted(program, folder=None if dry_run else folder) as known,
+    ):
         loaded = checkpoint.newest(folder / directory.CHECKPOINTS, say) if resume is not None else None
         # The weights are the first that is drawn, so that they are those of `program.module(seed)`.
         source = import_source(folder / directory.MODEL)
         seed_everything(recipe.seed)
-        model = model_class(source)().to(device)
+        model = known.model = model_class(source)().to(device)
         start = loaded.state["random"] if loaded is not None else random_state(device)
         opened = data if data is not None else open_recipe_data(program, device, loaded)
         try:
@@ -103,12 +108,6 @@ def train(
                 if loaded is not None:
                     say(f"going on after {count(job.progress.step, 'step')}, from {loaded.stored.path.name}")
             done = conduct(job, folder, opened.splits, start, program.name)
-        except torch.OutOfMemoryError as error:
-            raise RunError(
-                "NS910",
-                f"{device} has too little memory for a batch of {opened.splits['train'].batch_size}",
-                help="a smaller data.batch_size, with train.accumulate for the same batch in several parts",
-            ) from error
         finally:
             if data is None:
                 opened.close()

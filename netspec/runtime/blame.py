@@ -1,0 +1,243 @@
+"""Whose fault it was: from the traceback of a run to the layer, the loss or the section of the spec that failed.
+
+Modules are found by identity among the model's `named_modules`, so a nested one is named exactly (`features.3`). What
+`forward` computes without a module comes from the source map of emitted code, or from what the live module was at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from netspec.diagnostics import Label, Span
+from netspec.program import Apply, Arithmetic, Call, Instance, Node, Program, Reuse, walk
+from netspec.runtime import frames
+from netspec.shapes import TensorType
+
+MOST_LABELS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """Who failed, in words; where that stands in the spec; what it got; what else in the spec explains it."""
+
+    who: str
+    span: Span | None
+    got: tuple[str, ...] = ()
+    wanted: str = ""
+    """The shape that the spec infers, where it is another."""
+    labels: tuple[Label, ...] = ()
+    layer: bool = False
+    """Whether it is a layer of the model, or its loss: then a failure is one of the spec, whatever its words."""
+
+
+def blame(stack: list[frames.Call], program: Program, model: nn.Module | None) -> Blame | None:
+    """Who failed, by the innermost frame that tells; None where no part of the spec had a share in it."""
+    in_model = _layer(stack, program, model) if model is not None else None
+    if in_model is not None:
+        return in_model
+    return _section(stack, program)
+
+
+def moment(stack: list[frames.Call]) -> str:
+    """When it was, `epoch 1, batch 3 of 20`; empty where that says nothing."""
+    for call in stack:
+        values = call.frame.f_locals
+        if call.home == "netspec.runtime.loop" and call.frame.f_code.co_name == "fit" and "progress" in values:
+            progress, total = values["progress"], values.get("total", 0)
+            if any(one.frame.f_code.co_name == "evaluate" for one in stack):
+                return f"evaluation after {progress.step} steps"
+            return f"epoch {progress.epoch + 1}, batch {min(progress.batch + 1, total)} of {total}"
+    return ""
+
+
+# The model
+
+
+def _layer(stack: list[frames.Call], program: Program, model: nn.Module) -> Blame | None:
+    paths: dict[int, str] = {}
+    for path, module in model.named_modules():
+        paths.setdefault(id(module), path.removeprefix("_orig_mod.").removeprefix("_orig_mod"))
+    inner = next((call for call in reversed(stack) if id(call.module) in paths), None)
+    if inner is None or inner.module is None:
+        return None
+    module, path = inner.module, paths[id(inner.module)]
+    model_path = next((call.module for call in stack if id(call.module) in paths), model)
+    given = frames.arguments(stack, module)
+    uses = [(part, node) for part, node in _along(program.model, path)]
+    inside = _written(inner, stack, program, path, uses)
+    got: tuple[str, ...]
+    if inside is not None:
+        where, node, values = inside
+        got = tuple(frames.described(values))
+        kind = _kind(node)
+        path, wanted = where, ""
+        if not any(part == where for part, _ in uses):
+            uses.append((where, node))
+    else:
+        node = uses[-1][1] if uses and uses[-1][0] == path else None
+        got, kind = tuple(frames.described(given)), type(module).__name__
+        wanted = _wanted(node, given) if node is not None else ""
+    labels = [*_uses(uses), *_inputs(stack, program, model_path)]
+    span = uses[-1][1].layer.span if uses else program.model.block.span
+    who = f"layer `{path}` ({kind})" if path else f"the model {program.name}"
+    return Blame(who, span, got, wanted, tuple(label for label in labels if label.span != span), layer=True)
+
+
+def _along(instance: Instance, path: str) -> Iterator[tuple[str, Node]]:
+    """The nodes from the model down to a module, with their paths, as far as the spec knows of it."""
+    done: list[str] = []
+    for key in path.split("."):
+        node = instance.children.get(key)
+        if node is None:
+            return
+        done.append(key)
+        yield ".".join(done), node
+        if not isinstance(node.op, Apply):
+            return
+        instance = node.op.instance
+
+
+def _written(
+    inner: frames.Call, stack: list[frames.Call], program: Program, path: str, uses: list[tuple[str, Node]]
+) -> tuple[str, Node, dict[str, Any]] | None:
+    """The layer without a module that a block was at, with its path and the tensors that it read."""
+    instance = program.model
+    if uses:
+        op = uses[-1][1].op
+        if uses[-1][0] != path or not isinstance(op, Apply):
+            return None
+        instance = op.instance
+    elif path:
+        return None
+    prefix = f"{path}." if path else ""
+    below = {id(node): prefix + name for name, node in walk(instance)}
+    live = [call for call in stack if call.frame.f_code.co_name == "_run" and call.home == "netspec.runtime.modules"]
+    if live and live[-1].module is inner.module:
+        values = live[-1].frame.f_locals
+        node, get = values.get("node"), values.get("get")
+        if not isinstance(node, Node) or id(node) not in below or get is None:
+            return None
+        refs = list(node.inputs)
+        names = [ref.name if ref.node is None else ref.node.name for ref in refs]
+        return below[id(node)], node, {name: get(ref) for name, ref in zip(names, refs, strict=True)}
+    by_path = {where: node for where, node in walk(instance, prefix)}
+    for where in _mapped(inner, program):
+        if where in by_path:
+            return where, by_path[where], frames.read_names(inner)
+    return None
+
+
+def _mapped(call: frames.Call, program: Program) -> tuple[str, ...]:
+    """The paths of the layers that a line of emitted code was written from."""
+    from netspec.codegen import emit_with_map
+
+    source, map_ = emit_with_map(program)
+    try:
+        lines = Path(call.frame.f_code.co_filename).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ()
+    if call.line is None or lines[2:] != source.splitlines()[2:]:  # the first two name the spec
+        return ()
+    places = [place for place in map_.places.get(call.line, ()) if place.paths]
+    start, end = call.column, call.end_column if call.end_line == call.line else None
+    around = [p for p in places if start is None or p.column <= start + 1 and (end or 0) < p.end_column]
+    return (around or places)[-1].paths if places else ()
+
+
+def _kind(node: Node) -> str:
+    op = node.op.target.op if isinstance(node.op, Reuse) else node.op
+    if isinstance(op, Call):
+        return op.entry.name
+    if isinstance(op, Apply):
+        return "a group" if op.instance.group else op.instance.block.name
+    return "compute" if isinstance(op, Arithmetic) else "Identity"
+
+
+def _wanted(node: Node, given: dict[str, Any]) -> str:
+    """The shape that the spec infers for a layer's first input, where it got another."""
+    ref = next(node.inputs, None)
+    tensor = next((value for value in given.values() if isinstance(value, Tensor)), None)
+    if ref is None or tensor is None or not isinstance(ref.type, TensorType) or _fits(ref.type, tensor):
+        return ""
+    return str(ref.type)
+
+
+def _fits(type_: TensorType, tensor: Tensor) -> bool:
+    return len(type_.shape) == tensor.dim() and all(
+        not isinstance(size, int) or size == actual for size, actual in zip(type_.shape, tensor.shape, strict=True)
+    )
+
+
+def _uses(uses: list[tuple[str, Node]]) -> Iterator[Label]:
+    """Where the blocks are used in which the layer stands."""
+    for path, node in uses[:-1]:
+        if isinstance(node.op, Apply) and not node.op.instance.group:
+            yield Label(node.layer.span, f"`{path}` is this {node.op.instance.block.name}")
+
+
+def _inputs(stack: list[frames.Call], program: Program, model: nn.Module) -> Iterator[Label]:
+    """The model's inputs that are not as the spec declares them."""
+    given = [value for value in frames.arguments(stack, model).values()]
+    declared = {one.name: one for one in program.model.block.inputs}
+    for (name, type_), value in zip(program.inputs.items(), given, strict=False):
+        if name not in declared or not isinstance(value, Tensor) or not isinstance(type_, TensorType):
+            continue
+        if not _fits(type_, value):
+            yield Label(declared[name].span, f"the spec says {type_}, and the batch has {list(value.shape)}")
+        elif (dtype := str(value.dtype).removeprefix("torch.")) != type_.dtype:
+            yield Label(declared[name].span, f"the spec says {type_.dtype}, and the batch has {dtype}")
+
+
+def overwriting(program: Program) -> list[Label]:
+    """The layers that write over their input, which a gradient may need."""
+    found: dict[Span, Label] = {}
+    for path, node in walk(program.model):
+        if isinstance(node.op, Call) and "inplace" in node.op.arguments and node.op.arguments["inplace"].value:
+            found.setdefault(node.layer.span, Label(node.layer.span, f"`{path}` writes over its input"))
+    return list(found.values())[:MOST_LABELS]
+
+
+# Everything around the model
+
+
+def _section(stack: list[frames.Call], program: Program) -> Blame | None:
+    for call in reversed(stack):
+        name, values = call.frame.f_code.co_name, call.frame.f_locals
+        if call.home == "netspec.runtime.objective" and name == "loss" and "term" in values:
+            got = _loss_inputs(stack, values)
+            return Blame(f"the loss {type(values['term'].loss).__name__}", _span(program, "train", "loss"), got, layer=True)
+        if call.home == "netspec.runtime.metrics" and name == "update" and "prediction" in values:
+            got = tuple(frames.described({key: values.get(key) for key in ("prediction", "target")}))
+            who = f"the metric {type(values['self']).__name__}"
+            return Blame(who, _span(program, "train", "metrics"), got, layer=True)
+        if call.home.startswith("torch.optim"):
+            return Blame("the optimizer", _span(program, "train", "optimizer"))
+        if call.home.startswith("torch") and name == "backward":
+            return Blame("the backward pass", _span(program, "train", "loss"))
+        if call.home.startswith("netspec.runtime.data"):
+            return Blame("the data", _span(program, "data"))
+    return None
+
+
+def _loss_inputs(stack: list[frames.Call], values: dict[str, Any]) -> tuple[str, ...]:
+    loss, batch, outputs = values["term"].loss, values.get("batch"), values.get("outputs")
+    if isinstance(loss, nn.Module) and (given := frames.arguments(stack, loss)):
+        return tuple(frames.described(given))
+    return tuple(frames.described({"output": outputs, **(batch or {})}))
+
+
+def _span(program: Program, *keys: str) -> Span | None:
+    """Where a key of the document stands."""
+    node: Any = program.document
+    span: Span | None = None
+    for key in keys:
+        items = getattr(node, "items", None)
+        if not isinstance(items, dict) or key not in items:
+            return span
+        span, node = node.key_spans.get(key), items[key]
+    return span
