@@ -16,7 +16,7 @@ PACKAGE = ROOT / "netspec"
 SPECS = sorted((ROOT / "specs").rglob("*.yaml"))
 
 STAIRCASE = (
-    ("diagnostics", "suggest", "pages"),
+    ("diagnostics", "suggest", "pages", "failures"),
     ("text",),
     ("document",),
     ("excerpt", "render"),

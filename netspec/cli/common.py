@@ -140,7 +140,9 @@ def summary(program: Program | None) -> str:
 
 def add_traceback(parser: argparse.ArgumentParser) -> None:
     """The option that shows where in the code a run failed."""
-    parser.add_argument("--traceback", action="store_true", help="where the run fails, print Python's traceback as well")
+    parser.add_argument(
+        "--traceback", action="store_true", help="where the run fails, print Python's traceback as well"
+    )
 
 
 def run_guarded(work: Callable[[], int], *, show_traceback: bool = False) -> int:

@@ -1,6 +1,9 @@
 """Explain a diagnostic's code, a name of the catalog, one of its arguments, or where a value of a spec comes from.
 
 netspec explain NS401
+netspec explain codes                  every code with its title
+netspec explain failures               those of what fails while a model runs
+netspec explain "mat1 and mat2 shapes cannot be multiplied"
 netspec explain Conv2d
 netspec explain Conv2d.padding
 netspec explain specs/digits.yaml train.optimizer.lr
@@ -11,13 +14,29 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from netspec.cli import common
 
+FAMILIES: Final = {
+    "NS0": "Reading and composing a spec",
+    "NS1": "Keys, values and names",
+    "NS2": "Expressions",
+    "NS3": "Layers and what connects them",
+    "NS4": "Shapes",
+    "NS5": "Data and training",
+    "NS6": "What fails while a model runs",
+    "NS9": "Runs",
+}
+"""What the codes are about, by how they begin."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", metavar="X", help="a code, a name, NAME.ARGUMENT, or a spec")
+    parser.add_argument(
+        "what", metavar="X", help="a code, a name, NAME.ARGUMENT, a spec, torch's words, or: codes, failures"
+    )
     parser.add_argument(
         "path", metavar="PATH", nargs="?", help="with a spec: a value of it, such as train.optimizer.lr"
     )
@@ -29,9 +48,30 @@ def run(args: argparse.Namespace) -> int:
         return _provenance(args)
     if re.fullmatch(r"NS\d+", args.what, re.IGNORECASE):
         return _page(args)
+    if args.what == "codes":
+        from netspec.pages import codes
+
+        return _index(codes())
+    if args.what == "failures":
+        from netspec import failures
+
+        return _index(failures.codes())
     if Path(args.what).suffix in (".yaml", ".yml"):
         common.wrong_usage(args, "name a value of the spec too: netspec explain SPEC train.optimizer.lr")
     return _entry(args)
+
+
+def _index(codes: Iterable[str]) -> int:
+    """Each code with its title, under what the family is about."""
+    from netspec.pages import title
+
+    family = ""
+    for code in codes:
+        if code[:3] != family:
+            print(f"{chr(10) if family else ''}{FAMILIES[code[:3]]}")
+            family = code[:3]
+        print(f"  {code}  {title(code)}")
+    return common.GOOD
 
 
 def _page(args: argparse.Namespace) -> int:
@@ -62,6 +102,14 @@ def _entry(args: argparse.Namespace) -> int:
     name, _, wanted = args.what.partition(".")
     found = reference.find(name)
     if not found:
+        from netspec import failures
+        from netspec.pages import page
+
+        if " " in args.what.strip() and (failure := failures.match(args.what)) is not None:
+            text = page(failure.code)
+            assert text is not None
+            _print_markdown(text)
+            return common.GOOD
         near = suggest(name, reference.all_names())
         common.wrong_usage(args, f"nothing is called {name}" + (f"; did you mean {near}?" if near else ""))
     if not wanted:

@@ -66,23 +66,21 @@ def _layer(stack: list[frames.Call], program: Program, model: nn.Module) -> Blam
     if inner is None or inner.module is None:
         return None
     module, path = inner.module, paths[id(inner.module)]
-    model_path = next((call.module for call in stack if id(call.module) in paths), model)
     given = frames.arguments(stack, module)
     uses = [(part, node) for part, node in _along(program.model, path)]
     inside = _written(inner, stack, program, path, uses)
     got: tuple[str, ...]
+    node: Node | None
     if inside is not None:
-        where, node, values = inside
-        got = tuple(frames.described(values))
-        kind = _kind(node)
-        path, wanted = where, ""
-        if not any(part == where for part, _ in uses):
-            uses.append((where, node))
+        path, node, values = inside
+        got, kind, wanted = tuple(frames.described(values)), _kind(node), ""
+        if not any(part == path for part, _ in uses):
+            uses.append((path, node))
     else:
         node = uses[-1][1] if uses and uses[-1][0] == path else None
         got, kind = tuple(frames.described(given)), type(module).__name__
         wanted = _wanted(node, given) if node is not None else ""
-    labels = [*_uses(uses), *_inputs(stack, program, model_path)]
+    labels = [*_uses(uses), *_inputs(stack, program, model)]
     span = uses[-1][1].layer.span if uses else program.model.block.span
     who = f"layer `{path}` ({kind})" if path else f"the model {program.name}"
     return Blame(who, span, got, wanted, tuple(label for label in labels if label.span != span), layer=True)
@@ -145,7 +143,7 @@ def _mapped(call: frames.Call, program: Program) -> tuple[str, ...]:
         return ()
     places = [place for place in map_.places.get(call.line, ()) if place.paths]
     start, end = call.column, call.end_column if call.end_line == call.line else None
-    around = [p for p in places if start is None or p.column <= start + 1 and (end or 0) < p.end_column]
+    around = [p for p in places if start is None or (p.column <= start + 1 and (end or 0) < p.end_column)]
     return (around or places)[-1].paths if places else ()
 
 
@@ -182,15 +180,15 @@ def _uses(uses: list[tuple[str, Node]]) -> Iterator[Label]:
 
 def _inputs(stack: list[frames.Call], program: Program, model: nn.Module) -> Iterator[Label]:
     """The model's inputs that are not as the spec declares them."""
-    given = [value for value in frames.arguments(stack, model).values()]
+    given = list(frames.arguments(stack, model).values())
     declared = {one.name: one for one in program.model.block.inputs}
     for (name, type_), value in zip(program.inputs.items(), given, strict=False):
         if name not in declared or not isinstance(value, Tensor) or not isinstance(type_, TensorType):
             continue
         if not _fits(type_, value):
-            yield Label(declared[name].span, f"the spec says {type_}, and the batch has {list(value.shape)}")
+            yield Label(declared[name].span, f"the spec says {type_}, and it got {list(value.shape)}")
         elif (dtype := str(value.dtype).removeprefix("torch.")) != type_.dtype:
-            yield Label(declared[name].span, f"the spec says {type_.dtype}, and the batch has {dtype}")
+            yield Label(declared[name].span, f"the spec says {type_.dtype}, and it got {dtype}")
 
 
 def overwriting(program: Program) -> list[Label]:
@@ -210,7 +208,9 @@ def _section(stack: list[frames.Call], program: Program) -> Blame | None:
         name, values = call.frame.f_code.co_name, call.frame.f_locals
         if call.home == "netspec.runtime.objective" and name == "loss" and "term" in values:
             got = _loss_inputs(stack, values)
-            return Blame(f"the loss {type(values['term'].loss).__name__}", _span(program, "train", "loss"), got, layer=True)
+            return Blame(
+                f"the loss {type(values['term'].loss).__name__}", _span(program, "train", "loss"), got, layer=True
+            )
         if call.home == "netspec.runtime.metrics" and name == "update" and "prediction" in values:
             got = tuple(frames.described({key: values.get(key) for key in ("prediction", "target")}))
             who = f"the metric {type(values['self']).__name__}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import linecache
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from types import FrameType, TracebackType
@@ -81,19 +81,30 @@ def arguments(stack: list[Call], module: nn.Module) -> dict[str, Any]:
     for call in reversed(own):
         given = call.frame.f_locals
         if call.frame.f_code.co_name in ("_call_impl", "_wrapped_call_impl") and "args" in given:
-            names = _names(module)
-            positional = {
-                (names[i] if i < len(names) else f"input {i + 1}"): value for i, value in enumerate(given["args"])
-            }
-            return {**positional, **given.get("kwargs", {})}
+            return {**_numbered(given["args"], _names(module)), **given.get("kwargs", {})}
     for call in reversed(own):
-        code = call.frame.f_code
-        names = list(code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount])
-        return {name: call.frame.f_locals[name] for name in names if name in call.frame.f_locals}
+        code, given = call.frame.f_code, call.frame.f_locals
+        if code.co_name != "forward":
+            continue
+        taken = code.co_argcount + code.co_kwonlyargcount
+        found = {name: given[name] for name in code.co_varnames[1:taken] if name in given}
+        if code.co_flags & inspect.CO_VARARGS:
+            found |= _numbered(given.get(code.co_varnames[taken], ()), _names(module))
+        return found
     return {}
 
 
+def _numbered(values: Sequence[Any], names: Sequence[str] = ()) -> dict[str, Any]:
+    count = len(values)
+    return {
+        names[i] if i < len(names) else "input" if count == 1 else f"input {i + 1}": value
+        for i, value in enumerate(values)
+    }
+
+
 def _names(module: nn.Module) -> list[str]:
+    if (instance := getattr(module, "_instance", None)) is not None:  # a live block, which takes `*inputs`
+        return list(instance.inputs)
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     try:
         parameters = inspect.signature(module.forward).parameters.values()
@@ -122,7 +133,9 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, Tensor):
         yield describe(value)
     elif isinstance(value, list | tuple) and any(isinstance(item, Tensor) for item in value):
-        yield "(" + ", ".join(describe(item) if isinstance(item, Tensor) else type(item).__name__ for item in value) + ")"
+        yield (
+            "(" + ", ".join(describe(item) if isinstance(item, Tensor) else type(item).__name__ for item in value) + ")"
+        )
 
 
 def describe(tensor: Tensor) -> str:

@@ -41,7 +41,7 @@ def _model(program: Program) -> nn.Module:
     if isinstance(module, Graph):
         module._program = program
     elif instance.sequential:
-        module = Chain(module._modules, program)
+        module = Chain(module, program)
     return module
 
 
@@ -139,19 +139,21 @@ class Graph(nn.Module):
     def extra_repr(self) -> str:
         return f"({self._instance.block.name})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_program": None}  # a copy is not the spec's any more
+
 
 class Chain(nn.Sequential):
     """The outermost module of a model that is a chain: an `nn.Sequential` whose failures are told by the spec."""
 
-    def __init__(self, parts: Mapping[str, nn.Module | None], program: Program) -> None:
-        super().__init__()
-        self._modules.update(parts)
+    def __init__(self, chain: nn.Module, program: Program) -> None:
+        super().__init__(OrderedDict(chain.named_children()))
         self._program: Program | None = program
 
     def forward(self, *inputs: Any) -> Any:
         """What the last module gives; each takes what the one before gave."""
         try:
-            return super().forward(*inputs)
+            return super().forward(*inputs)  # type: ignore[no-untyped-call]
         except Exception as error:
             if self._program is not None:
                 _tell(error, self._program, self)
@@ -180,6 +182,11 @@ def _run(
     """Run the layers of an instance with the modules of `owner`; `members` receives what each child gives, `around`
     are the sizes of the body in which a group stands.
     """
+    if len(inputs) != len(instance.inputs):
+        names = ", ".join(instance.inputs)
+        raise TypeError(
+            f"{instance.block.name}.forward() takes {len(instance.inputs)} ({names}), and got {len(inputs)}"
+        )
     values: dict[Any, Any] = dict(zip(instance.inputs, inputs, strict=True))
     sizes = Sizes(instance, values, around)
 

@@ -94,7 +94,9 @@ def explain(error: Exception, known: Known) -> Diagnostic | None:
         return None
     when = blame.moment(stack)
     who = culprit.who if culprit is not None else "the run"
-    message = f"{who}{f' in {when}' if when else ''}: {failure.means if failure else 'it failed'}: {failures.words(error)}"
+    message = (
+        f"{who}{f' in {when}' if when else ''}: {failure.means if failure else 'it failed'}: {failures.words(error)}"
+    )
     code = failure.code if failure is not None else failures.UNKNOWN
     labels = _labels(culprit, overwriting=blame.overwriting(known.program) if code == "NS615" else [])
     return Diagnostic(

@@ -39,6 +39,8 @@ class Sizes:
                 self.changed[name] = evaluate(let.expr, self.scope(instance.scope))
 
     def _read(self, type_: TensorType, tensor: Tensor) -> None:
+        if len(type_.shape) != tensor.dim():
+            raise ValueError(f"expected {len(type_.shape)}D input (got {tensor.dim()}D input)")
         for size, actual in zip(type_.shape, tensor.shape, strict=True):
             if isinstance(size, Dim):
                 self.exact[size] = actual

@@ -1,0 +1,406 @@
+"""What fails while a model runs names the spec: real runs on data that were made to break them."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import netspec
+from netspec.cli import main
+from netspec.program import Program
+
+SHAPES = """\
+netspec: 1
+name: shapes
+blocks:
+  Down:
+    params: {width: int}
+    inputs: {x: [N, c, h, w]}
+    layers:
+      conv: {type: Conv2d, out_channels: $width, kernel_size: 3, padding: 1}
+      relu: ReLU
+      pool: {type: MaxPool2d, kernel_size: 2}
+model:
+  inputs: {image: [N, 3, 16, 16]}
+  layers:
+    features:
+      - {type: Down, width: 4}
+      - {type: Down, width: 8}
+    flat: {type: flatten, start_dim: 1}
+    hidden: {type: Linear, out_features: 8}
+    head: {type: Linear, out_features: 2}
+data:
+  train: {source: {type: ImageFolder, root: images}}
+  test: {source: {type: ImageFolder, root: images}}
+  batch_size: 4
+train: {epochs: 1, device: cpu, tensorboard: false, loss: CrossEntropyLoss, optimizer: {type: SGD, lr: 0.1}}
+"""
+
+TABLE = """\
+netspec: 1
+name: table
+model:
+  inputs: {features: {shape: [N, 4], dtype: DTYPE}}
+  layers:
+    LAYERS
+data:
+  train: {source: {type: NumPy, path: table.npz}}
+  batch_size: 4
+train:
+  epochs: 1
+  device: cpu
+  tensorboard: false
+  loss: LOSS
+  optimizer: {type: SGD, lr: 0.1}
+"""
+
+MLP = """body:
+      - {type: Linear, out_features: 8}
+      - BatchNorm1d
+      - ReLU
+      - {type: Linear, out_features: 3}"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_shapes(size: int, old: str = "", new: str = "") -> str:
+    """The spec, with images of that size beside it; gives its text."""
+    for name in ("cat", "dog"):
+        folder = Path("images", name)
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(4):
+            Image.new("RGB", (size, size), (40 * number, 90, 20)).save(folder / f"{number}.png")
+    text = SHAPES.replace(old, new)
+    Path("spec.yaml").write_text(text, encoding="utf-8")
+    return text
+
+
+def write_table(
+    features: Any, label: Any, layers: str = MLP, loss: str = "CrossEntropyLoss", dtype: str = "float32"
+) -> str:
+    """The same for a table of four columns, with a label a row."""
+    np.savez("table.npz", features=features, label=label)
+    text = TABLE.replace("LAYERS", layers).replace("LOSS", loss).replace("DTYPE", dtype)
+    Path("spec.yaml").write_text(text, encoding="utf-8")
+    return text
+
+
+def place(text: str, words: str, file: str = "spec.yaml") -> str:
+    """`spec.yaml:LINE:COL` of the first place where these words stand."""
+    before = text[: text.index(words)]
+    return f"{file}:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
+
+
+def failing(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """What the command says on stderr, which fails with exit code 3 and without a traceback."""
+    capsys.readouterr()
+    assert main(list(argv)) == 3
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return said
+
+
+# Through the command line
+
+
+def test_images_of_another_size(capsys: pytest.CaptureFixture[str]) -> None:
+    text = write_shapes(20)
+    said = failing(capsys, "train", "spec.yaml", "--run-dir", "run")
+    assert said.startswith(
+        "error[NS603]: layer `hidden` (Linear) in epoch 1, batch 1 of 2: the input is not as wide as the layer's weights: "
+    )
+    assert f"--> {place(text, 'hidden:')}\n" in said
+    assert "^^^^^^ it got input [4, 200] float32 on cpu, where the spec has [N, 128]" in said
+    assert "----- the spec says [N, 3, 16, 16], and it got [4, 3, 20, 20]" in said
+    assert "AdaptiveAvgPool2d" in said
+    assert f"traceback: {Path('run', 'traceback.txt')}" in said
+    kept = Path("run", "traceback.txt").read_text("utf-8")
+    assert kept.startswith("Traceback") and "model.py" in kept and place(text, "hidden:") in kept
+    assert '"failed"' in Path("run", "summary.json").read_text("utf-8")
+
+
+def test_the_traceback_is_shown_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    write_shapes(20)
+    assert main(["train", "spec.yaml", "--run-dir", "run", "--traceback"]) == 3
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback") and "in forward" in said and "error[NS603]" in said
+
+
+def test_a_rehearsal_tells_the_same_and_leaves_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_shapes(20)
+    said = failing(capsys, "train", "spec.yaml", "--dry-run")
+    assert "error[NS603]: layer `hidden` (Linear)" in said and "--traceback prints it" in said
+    assert sorted(path.name for path in here.iterdir()) == ["images", "spec.yaml"]
+
+
+def test_a_module_inside_a_block_inside_a_sequential(capsys: pytest.CaptureFixture[str]) -> None:
+    text = write_shapes(2)
+    said = failing(capsys, "train", "spec.yaml", "--run-dir", "run")
+    assert "error[NS605]: layer `features.1.pool` (MaxPool2d)" in said
+    assert f"--> {place(text, 'pool:')}\n" in said
+    assert "it got input [4, 8, 1, 1] float32 on cpu" in said
+    assert "`features.1` is this Down" in said
+    assert "- {type: Down, width: 8}" in said
+
+
+def test_a_function_in_forward_is_named_by_the_source_map(capsys: pytest.CaptureFixture[str]) -> None:
+    text = write_shapes(
+        20, "    flat: {type: flatten, start_dim: 1}\n", "    flat: {type: reshape, shape: [$N, 128]}\n"
+    )
+    said = failing(capsys, "train", "spec.yaml", "--run-dir", "run")
+    assert "error[NS606]: layer `flat` (reshape) in epoch 1, batch 1 of 2" in said
+    assert f"--> {place(text, 'flat:')}\n" in said
+    assert "it got x [4, 8, 5, 5] float32 on cpu" in said
+
+
+def test_eval_and_predict_speak_of_the_runs_own_spec(capsys: pytest.CaptureFixture[str]) -> None:
+    write_shapes(16)
+    assert main(["train", "spec.yaml", "--run-dir", "run"]) == 0
+    write_shapes(20)
+    resolved = Path("run", "resolved.yaml").read_text("utf-8")
+    here = place(resolved, "hidden:", str(Path("run", "resolved.yaml")))
+    for argv in (["eval", "run"], ["predict", "run", "images"]):
+        said = failing(capsys, *argv)
+        assert "error[NS603]: layer `hidden` (Linear)" in said
+        assert f"--> {here}\n" in said
+        assert "200] float32 on cpu, where the spec has [N, 128]" in said
+        assert Path("run", "traceback.txt").is_file()
+        Path("run", "traceback.txt").unlink()
+
+
+def test_labels_that_are_no_class(capsys: pytest.CaptureFixture[str]) -> None:
+    text = write_table(np.ones((8, 4), np.float32), np.array([0, 1, 2, -1] * 2))
+    said = failing(capsys, "train", "spec.yaml", "--run-dir", "run")
+    assert "error[NS611]: the loss CrossEntropyLoss in epoch 1, batch " in said
+    assert "Target -1 is out of bounds." in said
+    assert f"--> {place(text, 'loss:')}\n" in said
+    assert "input [4, 3] float32 on cpu, target [4] int64 on cpu, from -1 to " in said
+
+
+def test_a_last_batch_of_one(capsys: pytest.CaptureFixture[str]) -> None:
+    text = write_table(np.ones((5, 4), np.float32), np.array([0, 1, 2, 0, 1]))
+    said = failing(capsys, "train", "spec.yaml", "--run-dir", "run")
+    assert "error[NS610]: layer `body.1` (BatchNorm1d) in epoch 1, batch 2 of 2" in said
+    assert f"--> {place(text, 'BatchNorm1d')}\n" in said
+    assert "it got input [1, 8] float32 on cpu" in said
+    assert "`drop_last: true`" in said
+
+
+def test_indices_beyond_an_embedding(capsys: pytest.CaptureFixture[str]) -> None:
+    layers = """tokens: {type: Embedding, num_embeddings: 10, embedding_dim: 3}
+    flat: {type: flatten, start_dim: 1}
+    head: {type: Linear, out_features: 3}"""
+    text = write_table(np.arange(32).reshape(8, 4), np.array([0, 1, 2, 1] * 2), layers, dtype="int64")
+    said = failing(capsys, "train", "spec.yaml", "--run-dir", "run")
+    assert "error[NS612]: layer `tokens` (Embedding) in epoch 1, batch 1 of 2" in said
+    assert f"--> {place(text, 'tokens:')}\n" in said
+    assert "it got input [4, 4] int64 on cpu, from " in said
+
+
+def test_whole_numbers_where_weights_are_floats(capsys: pytest.CaptureFixture[str]) -> None:
+    text = write_table(np.arange(32).reshape(8, 4), np.array([0, 1, 2, 1] * 2))
+    said = failing(capsys, "train", "spec.yaml", "--run-dir", "run")
+    assert "error[NS602]: layer `body.0` (Linear) in epoch 1, batch 1 of 2" in said
+    assert f"--> {place(text, '{type: Linear, out_features: 8}')}\n" in said
+    assert "it got input [4, 4] int64 on cpu" in said
+    assert "the spec says float32, and it got int64" in said
+
+
+def test_a_gradient_that_was_written_over(capsys: pytest.CaptureFixture[str]) -> None:
+    layers = """a: {type: Linear, out_features: 3}
+    squashed: {type: Sigmoid}
+    over: {type: ReLU, inplace: true}
+    head: {compute: over + squashed}"""
+    text = write_table(np.ones((8, 4), np.float32), np.array([0, 1, 2, 1] * 2), layers)
+    said = failing(capsys, "train", "spec.yaml", "--run-dir", "run")
+    assert "error[NS615]: the backward pass in epoch 1, batch 1 of 2" in said
+    assert f"--> {place(text, 'loss:')}\n" in said
+    assert "`over` writes over its input" in said
+
+
+def test_a_damaged_image(capsys: pytest.CaptureFixture[str]) -> None:
+    write_shapes(16)
+    Path("images", "cat", "3.png").write_bytes(Path("images", "cat", "2.png").read_bytes()[:60])
+    said = failing(capsys, "train", "spec.yaml", "--run-dir", "run")
+    assert "error[NS921]" in said and str(Path("images", "cat", "3.png")) in said
+
+
+def test_a_bug_of_ours_stays_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(_: object) -> bool:
+        raise KeyError("gone")
+
+    write_shapes(16)
+    monkeypatch.setattr("netspec.runtime.loop.finished", lost)
+    with pytest.raises(KeyError, match="gone"):
+        main(["train", "spec.yaml", "--run-dir", "run"])
+
+
+# From Python
+
+
+def test_the_exception_keeps_its_type(here: Path) -> None:
+    text = write_shapes(20)
+    with pytest.raises(RuntimeError, match="cannot be multiplied") as caught:
+        netspec.train("spec.yaml", run_dir="run", progress="none")
+    (note,) = caught.value.__notes__
+    assert note.startswith(f"{place(text, 'hidden:')}: NS603 layer `hidden` (Linear) in epoch 1, batch 1 of 2")
+    assert "[4, 200] float32 on cpu" in note and "help: " in note
+
+
+def live(text: str) -> tuple[Program, nn.Module]:
+    Path("spec.yaml").write_text(text, encoding="utf-8")
+    program = netspec.compile("spec.yaml")
+    return program, program.module(seed=0)
+
+
+def note_of(module: nn.Module, *inputs: object) -> str:
+    with pytest.raises(Exception) as caught:
+        module(*inputs)
+    (note,) = caught.value.__notes__
+    return str(note)
+
+
+GRAPH = """\
+netspec: 1
+name: twins
+model:
+  inputs: {x: [N, 3, 8, 8]}
+  layers:
+    a: {type: Conv2d, out_channels: 4, kernel_size: 3, padding: 1, from: x}
+    small: {type: AvgPool2d, kernel_size: 2, from: x}
+    b:
+      layers:
+        up: {type: interpolate, scale_factor: 2, from: small}
+        conv: {type: Conv2d, out_channels: 4, kernel_size: 3, padding: 1}
+    joined: {type: cat, from: [a, b], dim: 1}
+    sum: {compute: joined * 2}
+"""
+
+
+def test_a_function_of_a_live_module(here: Path) -> None:
+    text = GRAPH
+    _, module = live(text)
+    note = note_of(module, torch.ones(2, 3, 9, 9))
+    assert note.startswith(f"{place(text, 'joined:')}: NS608 layer `joined` (cat): ")
+    assert "it got a [2, 4, 9, 9] float32 on cpu, b [2, 4, 8, 8] float32 on cpu" in note
+    assert f"{place(text, 'x: [N')}: the spec says [N, 3, 8, 8], and it got [2, 3, 9, 9]" in note
+
+
+def test_both_doors_blame_the_same_layer(here: Path) -> None:
+    """The emitted module in a run and the live one, for each way in which this input is wrong."""
+    from netspec.runtime.load import import_source, model_class
+    from netspec.runtime.notes import noted
+
+    program, module = live(GRAPH)
+    Path("model.py").write_text(program.source(), encoding="utf-8")
+    emitted = model_class(import_source(Path("model.py")))()
+    for wrong in (torch.ones(2, 3, 9, 9), torch.ones(2, 3, 8, 8, dtype=torch.float64), torch.ones(2, 1, 8, 8)):
+        with pytest.raises(RuntimeError) as caught, noted(program, emitted):
+            emitted(wrong)
+        (ours,) = caught.value.__notes__
+        assert ours.partition(": ")[0] == note_of(module, wrong).partition(": ")[0]
+        assert ours.split("`")[1] == note_of(module, wrong).split("`")[1]
+
+
+CHAIN = """\
+netspec: 1
+name: chain
+model:
+  inputs: {x: [N, 1, 8, 8]}
+  layers:
+    features:
+      - {type: Conv2d, out_channels: 2, kernel_size: 3}
+      - ReLU
+      - {type: MaxPool2d, kernel_size: 2}
+      - {type: Conv2d, out_channels: 2, kernel_size: 3}
+    flat: Flatten
+    head: {type: Linear, out_features: 2}
+"""
+
+
+def test_a_live_chain_is_a_sequential_whose_failures_are_told(here: Path) -> None:
+    text = CHAIN
+    _, module = live(text)
+    assert isinstance(module, nn.Sequential) and repr(module).startswith("Sequential(\n  (features): Sequential(")
+    note = note_of(module, torch.ones(2, 1, 4, 4))
+    assert "NS605 layer `features.3` (Conv2d)" in note
+    assert note.startswith(place(text, "{type: Conv2d, out_channels: 2, kernel_size: 3}\n    flat"))
+    assert "it got input [2, 2, 1, 1] float32 on cpu, where the spec has [N, 2, 3, 3]" in note
+    assert f"{place(text, 'x: [N')}: the spec says [N, 1, 8, 8], and it got [2, 1, 4, 4]" in note
+    assert "NS620 the model chain" in note_of(module, torch.ones(1), torch.ones(1))
+
+
+@pytest.mark.parametrize("text", [CHAIN, GRAPH], ids=["chain", "graph"])
+def test_a_copy_of_a_live_module_is_the_same_module(text: str, here: Path) -> None:
+    _, module = live(text)
+    x = torch.ones(2, 1 if text is CHAIN else 3, 8, 8)
+    for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module)) if text is CHAIN else module):
+        assert torch.equal(other(x), module(x))
+        assert list(other.state_dict()) == list(module.state_dict())
+        with pytest.raises(RuntimeError):
+            other(torch.ones(2, 7, 8, 8))
+
+
+def test_an_input_too_few_and_a_dimension_too_few(here: Path) -> None:
+    text = GRAPH
+    _, module = live(text)
+    assert "NS620 the model twins" in note_of(module)
+    note = note_of(module, torch.ones(3, 8, 8))
+    assert "NS609" in note and "the spec says [N, 3, 8, 8], and it got [3, 8, 8]" in note
+
+
+def test_an_exception_that_no_one_knows(here: Path) -> None:
+    text = GRAPH
+    _, module = live(text)
+
+    def refuse(*_: object) -> None:
+        raise ZeroDivisionError("of a hook")
+
+    convolution = module.get_submodule("b.conv")
+    convolution.register_forward_pre_hook(refuse)
+    note = note_of(module, torch.ones(2, 3, 8, 8))
+    assert note.startswith(f"{place(text, 'conv: {')}: NS600 layer `b.conv` (Conv2d): it failed: of a hook")
+    assert "it got input [2, 3, 8, 8] float32 on cpu" in note
+
+
+def test_a_note_is_given_once(here: Path) -> None:
+    from netspec.runtime.notes import noted
+
+    program, module = live(GRAPH)
+    with pytest.raises(RuntimeError) as caught, noted(program, module):
+        module(torch.ones(2, 1, 8, 8))
+    assert len(caught.value.__notes__) == 1
+
+
+def test_numbers_that_are_not_finite_are_said(here: Path) -> None:
+    _, module = live(GRAPH)
+    assert "float32 on cpu, not all of it finite" in note_of(module, torch.full((2, 1, 8, 8), float("nan")))
+
+
+def test_a_run_that_goes_well_pays_nothing(here: Path) -> None:
+    """No hook on any module, and what looks at tracebacks is not even imported."""
+    write_shapes(16)
+    program = netspec.compile("spec.yaml")
+    for module in program.module().modules():
+        hooks: Mapping[int, object] = {**module._forward_hooks, **module._forward_pre_hooks, **module._backward_hooks}
+        assert not hooks
+    script = (
+        "import sys; from netspec.cli import main; assert main(['train', 'spec.yaml', '--dry-run']) == 0;"
+        "sys.exit(sum(name in sys.modules for name in ('netspec.runtime.blame', 'netspec.runtime.frames')))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False, stdout=subprocess.DEVNULL).returncode == 0
