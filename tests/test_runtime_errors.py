@@ -122,7 +122,7 @@ def test_images_of_another_size(capsys: pytest.CaptureFixture[str]) -> None:
     text = write_shapes(20)
     said = failing(capsys, "train", "spec.yaml", "--run-dir", "run")
     assert said.startswith(
-        "error[NS603]: layer `hidden` (Linear) in epoch 1, batch 1 of 2: the input is not as wide as the layer's weights: "
+        "error[NS603]: layer `hidden` (Linear) in epoch 1, batch 1 of 2: the input is not as wide as "
     )
     assert f"--> {place(text, 'hidden:')}\n" in said
     assert "^^^^^^ it got input [4, 200] float32 on cpu, where the spec has [N, 128]" in said
