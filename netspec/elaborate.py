@@ -30,6 +30,7 @@ from netspec.schema.layer_rules import module_for
 from netspec.schema.names import check_layer_name
 from netspec.shapes import Dim, TensorType
 from netspec.spec import Block, Body, Layer, Spec, Value, literal_names
+from netspec.ties import resolve_ties
 from netspec.values import FAILED
 
 MOST_LAYERS = 50_000
@@ -46,6 +47,8 @@ def elaborate(spec: Spec, diagnostics: Diagnostics, broken: tuple[Span, ...] = (
         return None
     elaborator = Elaborator(spec, diagnostics, broken)
     model = elaborator.model(spec.model)
+    if not model.failed:
+        model.ties = resolve_ties(model, spec.model, diagnostics)
     del elaborator.caller  # the two hold each other: parted, they are freed at once and not by the collector
     return model
 

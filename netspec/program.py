@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from netspec.catalog.entry import Entry, TypeLike
-from netspec.diagnostics import Diagnostic
+from netspec.diagnostics import Diagnostic, Span
 from netspec.expressions import Expr
 from netspec.origins import Origin, origin_of
 from netspec.spec import Block, Layer, Spec
@@ -182,6 +182,16 @@ class Loop:
     carried: dict[str, Carry] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Tie:
+    """Two parameters that are one: the one at `path` is the one at `source`."""
+
+    path: tuple[str, ...]
+    """The names of the layers on the way and of the parameter."""
+    source: tuple[str, ...]
+    span: Span
+
+
 @dataclass(slots=True, eq=False)
 class Instance:
     """One use of a block (or of a group of layers): its values, its input types, its layers."""
@@ -202,6 +212,8 @@ class Instance:
     """How many layers it holds, in whatever depth."""
     members: set[str] = field(default_factory=set)
     """The children of a group whose own outputs are read from outside it (`downs.2`)."""
+    ties: tuple[Tie, ...] = ()
+    """Of a model: its parameters that are one. They are tied when it is made, before its rules of `initialize` run."""
 
     @property
     def children(self) -> dict[str, Node]:
@@ -331,6 +343,25 @@ def walk(instance: Instance, prefix: str = "") -> Iterator[tuple[str, Node]]:
         yield path, node
         if isinstance(node.op, Apply):
             yield from walk(node.op.instance, path + ".")
+
+
+def parameters(model: Instance) -> dict[str, tuple[Node, tuple[int, ...]]]:
+    """The layer and the shape of each parameter by path, in torch's order of registration."""
+    found: dict[str, tuple[Node, tuple[int, ...]]] = {}
+    for path, node in walk(model):
+        for name, shape in _own(node):
+            found[f"{path}.{name}" if name else path] = node, shape
+    return found
+
+
+def _own(node: Node) -> Iterator[tuple[str, tuple[int, ...]]]:
+    call = node.op
+    if not isinstance(call, Call) or call.entry.parameters is None or not (node.is_weight or node.key is not None):
+        return
+    arguments: dict[str, Any] = {a.name: a.default for a in call.entry.arguments if not a.required}
+    arguments |= {name: argument.value for name, argument in call.arguments.items()}
+    for name, shape in call.entry.parameters(arguments).items():
+        yield name, tuple(int(size) for size in shape)
 
 
 def instances(instance: Instance) -> Iterator[Instance]:

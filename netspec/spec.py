@@ -149,6 +149,16 @@ class Body:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Tied:
+    """`tie`: the parameter at `path` is the one at `source`."""
+
+    path: str
+    span: Span
+    source: str
+    source_span: Span
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Block:
     """A parametrised sub-graph; a model is one too."""
 
@@ -161,6 +171,8 @@ class Block:
     outputs: dict[str, Value] | None = None
     """By output name; a single unnamed output stands under the empty name. None: the last layer."""
     initialize: tuple[Rule, ...] = ()
+    tie: tuple[Tied, ...] = ()
+    """Of a model alone."""
     description: str = ""
 
 
@@ -259,6 +271,13 @@ class Reader:
     def initializers(self, node: Mapping) -> dict[str, Value]:
         return {key: self.value(value) for key, value in node.items.items() if key != "match"}
 
+    def ties(self, node: Node | None) -> tuple[Tied, ...]:
+        return tuple(
+            Tied(path=path, span=node.key_spans[path], source=str(source.value), source_span=source.span)
+            for path, source in (node.items.items() if isinstance(node, Mapping) else ())
+            if isinstance(source, Scalar) and isinstance(node, Mapping)
+        )
+
     def loop(self, node: Node) -> Loop:
         if isinstance(node, Mapping):
             return Loop(
@@ -348,6 +367,7 @@ class Reader:
             body=self.body(items["layers"]),
             outputs=read_outputs,
             initialize=self.rules(items.get("initialize")),
+            tie=self.ties(items.get("tie")),
             description=str(description.value) if isinstance(description, Scalar) else "",
         )
 

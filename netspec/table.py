@@ -38,7 +38,7 @@ class Row:
 
 def layer_table(program: Program, depth: int | None = None) -> list[Row]:
     """A row for each layer in the order of registration; with `depth`, of so many levels only."""
-    rows = _rows(program.model, "", False)
+    rows = _rows(program.model, "", False, frozenset(".".join(tie.path) for tie in program.model.ties))
     return [row for row in rows if depth is None or row.depth < depth]
 
 
@@ -47,19 +47,19 @@ def parameter_count(program: Program) -> int:
     return sum(row.parameters for row in layer_table(program, 1))
 
 
-def _rows(instance: Instance, prefix: str, frozen: bool) -> list[Row]:
+def _rows(instance: Instance, prefix: str, frozen: bool, tied: frozenset[str]) -> list[Row]:
     rows: list[Row] = []
     for node in instance.nodes:
         path = prefix + node.name
         below: list[Row] = []
         still = frozen or node.layer.freeze
         if isinstance(node.op, Apply):
-            below = _rows(node.op.instance, path + ".", still)
+            below = _rows(node.op.instance, path + ".", still, tied)
             own = [row for row in below if row.depth == path.count(".") + 1]
             parameters = sum(row.parameters for row in own)
             flops = _total(row.flops for row in own)
         else:
-            parameters = _parameters(node)
+            parameters = _parameters(node, path, tied)
             flops = _flops(node)
         rows.append(Row(path=path, type=_type(node), shape=node.type, parameters=parameters, flops=flops, frozen=still))
         rows += below
@@ -83,11 +83,13 @@ def _type(node: Node) -> str:
             return "left out"
 
 
-def _parameters(node: Node) -> int:
+def _parameters(node: Node, path: str, tied: frozenset[str]) -> int:
+    """How many numbers a layer learns, those apart that are another's."""
     if not isinstance(node.op, Call) or node.op.entry.parameters is None:
         return 0
     shapes = node.op.entry.parameters(_arguments(node.op))
-    return sum(prod(int(size) for size in shape) for shape in shapes.values())
+    own = [shape for name, shape in shapes.items() if (f"{path}.{name}" if name else path) not in tied]
+    return sum(prod(int(size) for size in shape) for shape in own)
 
 
 def _flops(node: Node) -> int | None:

@@ -45,6 +45,7 @@ STAIRCASE = (
         "order",
         "patterns",
         "references",
+        "ties",
         "values",
     ),
     ("graph", "graph_layout", "graph_draw", "graph_page", "table"),

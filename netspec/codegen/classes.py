@@ -10,7 +10,7 @@ from typing import Any
 
 from netspec.codegen.constructor import Constructor
 from netspec.codegen.forward import Forward
-from netspec.codegen.initialize import block_rules
+from netspec.codegen.initialize import block_rules, path_of
 from netspec.codegen.literals import as_identifier, class_name, identifier, literal
 from netspec.codegen.scope import Lifted, Plan, Retry
 from netspec.codegen.source_map import Mark, marked, rewritten
@@ -139,6 +139,7 @@ class Classes:
             (0, marked(f"self.{name} = {text}", Mark(name, block.span)))
             for name, text in (forward.attributes if forward else {}).items()
         ]
+        writer.lines += [(0, f"{path_of(tie.path)} = {path_of(tie.source)}") for tie in first.ties]
         rules = block_rules(writer, block.initialize, uses)
         lets = [
             (0, marked(f"{name} = {text}", Mark(name, block.let[name].span) if name in block.let else None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from netspec.codegen.literals import for_argument, string
 from netspec.codegen.scope import is_constant
 from netspec.codegen.source_map import Mark, marked
 from netspec.expressions import Literal, Name, evaluate, fold, free_names, substitute, to_python
-from netspec.initialization import initializer, is_type, leaves
+from netspec.initialization import initializer, is_type, leaves, matcher
 from netspec.program import Apply, Call, Instance, Node, walk
 from netspec.spec import Layer, Rule, Value
 
@@ -68,6 +69,16 @@ def _branches(writer: Constructor, rules: list[tuple[Rule, list[Line]]]) -> list
             added = [(1, f"{word} {test}:"), *(fill or [(2, "pass")])]
         lines += [(level, marked(text, rule_mark(rule))) for level, text in added]
     return lines
+
+
+def path_of(path: Sequence[str], owner: str = "self") -> str:
+    """A module or parameter as code reaches it: `self.transformer.h[0].weight`."""
+    for part in path:
+        if part.isdigit():
+            owner += f"[{part}]"
+        else:
+            owner += f".{part}" if part.isidentifier() else f".get_submodule({string(part)})"
+    return owner
 
 
 def own_rules(writer: Constructor, layer: Layer, rows: list[Node], target: str) -> list[Line]:
@@ -154,11 +165,24 @@ def _guarded(writer: Constructor, rule: Rule, name: str, instances: list[Instanc
     if not any(present):
         return []
     text = _fill(writer, _value(rule, name), "module", name)
-    if all(present) and not optional and not _catches_groups(rule, instances):
-        return [(2, text)]
-    typed = all(is_type(pattern) for pattern in rule.match)
-    attribute = f"module.{name}" if typed else f"getattr(module, {string(name)}, None)"
-    return [(2, f"if {attribute} is not None:"), (3, text)]
+    tests = [f"module is not {path_of(path)}" for path in _tied(rule, name, instances)]
+    if not all(present) or optional or _catches_groups(rule, instances):
+        typed = all(is_type(pattern) for pattern in rule.match)
+        attribute = f"module.{name}" if typed else f"getattr(module, {string(name)}, None)"
+        tests.append(f"{attribute} is not None")
+    return [(2, f"if {' and '.join(tests)}:"), (3, text)] if tests else [(2, text)]
+
+
+def _tied(rule: Rule, name: str, instances: list[Instance]) -> list[tuple[str, ...]]:
+    """The modules that the rule speaks of whose parameter of that name is another's: it starts as that one does."""
+    tied = {tie.path[:-1] for instance in instances for tie in instance.ties if tie.path[-1] == name}
+    matches = [matcher(pattern) for pattern in rule.match]
+    calls = dict(leaves(instances[0])) if tied else {}
+    return [
+        path
+        for path in sorted(tied)
+        if (op := calls.get(".".join(path))) is not None and any(fits(op.entry, ".".join(path)) for fits in matches)
+    ]
 
 
 def _catches_groups(rule: Rule, instances: list[Instance]) -> bool:

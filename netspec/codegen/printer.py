@@ -18,6 +18,11 @@ def wrap(statement: str, indent: int) -> list[str]:
     target, equals, value = statement.partition(" = ")
     if equals and _find(value, " if ") and not _find(target, "("):
         return [f"{pad}{target} = (", *_ternary(value, indent + 4), f"{pad})"]
+    word, _, test = statement.partition(" ")
+    if word in ("if", "elif") and _find(test, " and ") and not _find(test, " or "):
+        parts = split_top(test.removesuffix(":"), " and ")
+        lines = [f"{' ' * (indent + 4)}{'and ' if i else ''}{part}" for i, part in enumerate(parts)]
+        return [f"{pad}{word} (", *lines, f"{pad}):"]
     split = _last_bracket(statement)
     subscript = split is None or split[0].endswith("[")  # which is not what ruff breaks first
     if subscript and equals and _find(value, " + "):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping as MappingABC
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from netspec.diagnostics import Diagnostics, Span
 from netspec.document import Mapping, Node, Scalar, Sequence
@@ -135,20 +135,15 @@ def output_name(ref: Ref) -> str:
 
 
 def parameter_names(model: Instance) -> Iterator[str]:
-    """The names of the weights in torch's order of registration."""
-    from netspec.program import Call, walk
+    """The names of the weights in torch's order of registration; of those that are one the first."""
+    from netspec.program import parameters
 
-    for path, node in walk(model):
-        call = node.op
-        if not isinstance(call, Call) or call.entry.parameters is None:
-            continue
-        if node.is_weight:
-            yield path
-        elif node.key is not None:
-            arguments: dict[str, Any] = {a.name: a.default for a in call.entry.arguments if not a.required}
-            arguments |= {name: argument.value for name, argument in call.arguments.items()}
-            for name in call.entry.parameters(arguments):
-                yield f"{path}.{name}"
+    one = {".".join(tie.path): ".".join(tie.source) for tie in model.ties}
+    told: set[str] = set()
+    for name in parameters(model):
+        if one.get(name, name) not in told:
+            told.add(one.get(name, name))
+            yield name
 
 
 def _head(ref: Ref) -> Head:

@@ -8,7 +8,7 @@ follows the graph. Emitted source does the same in the same order, so both draw 
 from __future__ import annotations
 
 from collections import OrderedDict, namedtuple
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from netspec.catalog import lookup
 from netspec.expressions import evaluate
 from netspec.initialization import initializer
 from netspec.origins import untraced
-from netspec.program import Apply, Arithmetic, Call, Instance, Node, Program, Ref, Reuse, Skip
+from netspec.program import Apply, Arithmetic, Call, Instance, Node, Program, Ref, Reuse, Skip, Tie
 from netspec.runtime import calls
 from netspec.runtime.sizes import Sizes
 from netspec.spec import Rule, Value
@@ -56,8 +56,16 @@ def _module(instance: Instance) -> nn.Module:
         module = Graph(instance)
         for name, part in parts.items():
             _register(module, name, part)
-    _initialize(module, instance.block.initialize, instance.scope)
+    tied = [_tie(module, tie) for tie in instance.ties]
+    _initialize(module, instance.block.initialize, instance.scope, tied)
     return module
+
+
+def _tie(module: nn.Module, tie: Tie) -> tuple[nn.Module, str]:
+    """Make two parameters one; the module whose own was replaced, and what it calls it."""
+    owner = module.get_submodule(".".join(tie.path[:-1]))
+    setattr(owner, tie.path[-1], module.get_parameter(".".join(tie.source)))
+    return owner, tie.path[-1]
 
 
 def _part(node: Node) -> Any:
@@ -257,12 +265,19 @@ def _output_type(name: str, fields: tuple[str, ...]) -> Any:
     return namedtuple(f"{name}Output", fields)
 
 
-def _initialize(module: nn.Module, rules: tuple[Rule, ...], env: Mapping[str, Any]) -> None:
-    """Run rules over the modules in the order of registration; for each parameter the last rule that matches, alone."""
+def _initialize(
+    module: nn.Module, rules: tuple[Rule, ...], env: Mapping[str, Any], tied: Sequence[tuple[nn.Module, str]] = ()
+) -> None:
+    """Run rules over the modules in the order of registration; for each parameter the last rule that matches, alone.
+
+    What is `tied` to another parameter starts as that one does.
+    """
     if not rules:
         return
     for path, part in module.named_modules():
         for name, parameter in part.named_parameters(recurse=False):
+            if (part, name) in tied:
+                continue
             for rule in reversed(rules):
                 value = rule.values.get(name, rule.values.get("") if name == "weight" else None)
                 if value is not None and _matches(rule, path, part):

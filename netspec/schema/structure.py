@@ -31,7 +31,6 @@ VERSION: Final = 1
 
 UNSUPPORTED: Final = (
     "document.models",
-    "model.tie",
     "input.list",
     "layer.branches",
     "layer.each",
