@@ -82,8 +82,9 @@ class Elaborator(Instances):
             default = default_before(body, i)
             before = incoming if default is None else results.get(default)
             frame.current = next(iter(literal_names(body.layers[i])), "")
+            known = {**env, **frame.live} if frame.live else env
             try:
-                nodes[i], results[i] = self.unit(body.layers[i], frame, env, before, loops)
+                nodes[i], results[i] = self.unit(body.layers[i], frame, known, before, loops)
             except Poisoned:
                 self.poison(body.layers[i], frame, env)
                 nodes[i], results[i] = [], None
@@ -355,7 +356,7 @@ class Elaborator(Instances):
         outer = self.caller.only(layer, refs) if refs else None
         instance = Instance(block=known[1], group=True, scope=dict(env), inputs={})
         default = Ref(None, "x", outer.type) if outer is not None else None
-        inner = Frame(instance, frame, default)
+        inner = Frame(instance, frame, default, live=frame.live)
         if outer is not None:
             inner.captured["x"] = outer
             instance.inputs["x"] = outer.type

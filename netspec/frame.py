@@ -31,5 +31,7 @@ class Frame:
     """The index that the next module of a list takes."""
     order: list[Node] = field(default_factory=list)
     previous: Ref | None = None
+    live: dict[str, int] = field(default_factory=dict)
+    """The sizes that the loops so far ended with, under the loops' names for them; shared with the groups inside."""
     current: str = ""
     """The layer that is worked out, where its name holds no `$`."""

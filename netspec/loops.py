@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import permutations
 from typing import Any
 
 from netspec.call_parts import translate_type
 from netspec.diagnostics import Diagnostics
-from netspec.expressions import ExpressionError, Literal, Name, Subscript, describe, evaluate, free_names
+from netspec.expressions import (
+    Conditional,
+    Expr,
+    ExpressionError,
+    Literal,
+    Name,
+    Subscript,
+    describe,
+    evaluate,
+    free_names,
+)
 from netspec.frame import Frame, Poisoned
 from netspec.origins import Opaque, Origin, Traced, names_of, origin_of, rename, trace, untraced
 from netspec.program import Carry, Loop, Node, Ref
@@ -25,7 +36,7 @@ LONGEST_LOOP = 10_000
 
 def _rolled(layer: Layer) -> bool:
     """Whether the loop stays a loop in emitted code, where the number of its copies may change."""
-    return layer.name is None or layer.inline
+    return layer.name is None or layer.inline or (layer.loop is not None and layer.loop.computed)
 
 
 Copies = list[tuple[dict[str, Any], Ref | None]]
@@ -69,12 +80,12 @@ class Loops(References, ABC):
         record = Loop(layer, env, tuple(values))
         rolled = _rolled(layer)
         frame.instance.loops.append(record)
-        start = incoming
+        start = outside = incoming
         nodes: list[Node] = []
         copies: list[tuple[dict[str, Any], Ref | None]] = []
         for k, step in enumerate(values):
             scope: dict[str, Any] = {**env, **step}
-            previous = self.carry_in(layer, incoming, scope) if rolled else incoming
+            previous = self.carry_in(layer, incoming, scope, frame) if rolled else incoming
             frame.previous = previous
             single = (
                 layer
@@ -83,13 +94,14 @@ class Loops(References, ABC):
             )
             copy_nodes, incoming = self.single(single, frame, scope, previous, (*loops, (layer, k)), original=layer)
             nodes += copy_nodes
-            copies.append((scope, incoming))
+            copies.append(({**scope, **frame.live}, incoming))
             if incoming is None:
                 raise Poisoned
+            outside = self.fix_names(record, k, copy_nodes, incoming, frame, self.names_inside(record, scope, outside))
             if not rolled:
-                incoming = self.fix_names(record, k, copy_nodes, incoming, frame)
+                incoming = outside
         if rolled and copies and start is not None and incoming is not None:
-            incoming = self.carry_out(record, start, copies)
+            incoming = self.carry_out(record, start, copies, frame)
         return nodes, incoming
 
     def without_inputs(self, layer: Layer) -> Layer:
@@ -148,9 +160,29 @@ class Loops(References, ABC):
             for row in zip(*columns, strict=True)
         ]
 
-    def fix_names(self, record: Loop, k: int, nodes: list[Node], out: Ref, frame: Frame) -> Ref:
-        """After a copy of a loop that is written out: its sizes no longer speak of the loop's names."""
-        step = self.step_origins(record, k)
+    def names_inside(self, record: Loop, scope: Mapping[str, Any], outside: Ref | None) -> dict[str, Origin | Traced]:
+        """What the sizes that only a copy knows are to those around the loop; `outside` is what the copy was given."""
+        names: dict[str, Origin | Traced] = {
+            name: Opaque(frozenset()) for name in scope if name not in record.env or name in record.carried
+        }
+        shape = outside.type.shape if outside is not None and isinstance(outside.type, TensorType) else ()
+        for axis, size in enumerate(shape):
+            name = self.carry_name(record.layer, axis)
+            if isinstance(size, int) and name in scope:
+                names[name] = size if isinstance(size, Traced) else Literal(size)
+        return names
+
+    def fix_names(
+        self,
+        record: Loop,
+        k: int,
+        nodes: list[Node],
+        out: Ref,
+        frame: Frame,
+        inside: Mapping[str, Origin | Traced],
+    ) -> Ref:
+        """After a copy: what is known by name outside of it no longer speaks of the loop's names."""
+        step = {**inside, **self.step_origins(record, k)}
 
         def fixed(ref: Ref) -> Ref:
             return Ref(ref.node, ref.name, translate_type(ref.type, step))
@@ -161,7 +193,7 @@ class Loops(References, ABC):
                 frame.names[node.name] = fixed(ref)
         return fixed(out)
 
-    def carry_in(self, layer: Layer, incoming: Ref | None, scope: dict[str, Any]) -> Ref | None:
+    def carry_in(self, layer: Layer, incoming: Ref | None, scope: dict[str, Any], frame: Frame) -> Ref | None:
         """The tensor that a copy of a rolled loop gets, its sizes under the loop's own names."""
         if incoming is None or not isinstance(incoming.type, TensorType):
             return incoming
@@ -171,6 +203,7 @@ class Loops(References, ABC):
                 name = self.carry_name(layer, axis)
                 size = trace(untraced(size), Name(name))
                 scope[name] = size
+                frame.live.pop(name, None)
             shape.append(size)
         return Ref(incoming.node, incoming.name, TensorType(tuple(shape), incoming.type.dtype))
 
@@ -178,24 +211,30 @@ class Loops(References, ABC):
         number = self.loop_numbers.setdefault(id(layer), (layer, len(self.loop_numbers)))[1]
         return f"loop {number} size {axis}"
 
-    def carry_out(self, record: Loop, start: Ref, copies: list[tuple[dict[str, Any], Ref | None]]) -> Ref:
+    def carry_out(self, record: Loop, start: Ref, copies: Copies, frame: Frame) -> Ref:
         """What the loop gives, its sizes in terms of the scope around it; records what each size does in the loop."""
         out = copies[-1][1]
         assert out is not None
         if not isinstance(out.type, TensorType) or not isinstance(start.type, TensorType):
             return out
+        conditions = tuple(_conditions(record.layer))
         for axis, size in enumerate(start.type.shape):
             if isinstance(size, int):
                 name = self.carry_name(record.layer, axis)
-                record.carried[name] = Carry(size, partial(_update, name, axis, copies))
+                record.carried[name] = Carry(size, partial(_update, name, axis, copies, conditions))
+                if len(out.type.shape) > axis and isinstance(out.type.shape[axis], int):
+                    frame.live[name] = record.carried[name].after = untraced(out.type.shape[axis])
         last = self.step_origins(record, len(copies) - 1)
         shape = [
-            _after_loop(self.carry_name(record.layer, axis), axis, record, last, copies)
+            _after_loop(self.carry_name(record.layer, axis), axis, record, last, copies, conditions)
             if isinstance(size, int)
             else size
             for axis, size in enumerate(out.type.shape)
         ]
-        return Ref(out.node, out.name, TensorType(tuple(shape), out.type.dtype))
+        given = Ref(out.node, out.name, TensorType(tuple(shape), out.type.dtype))
+        if out.node is not None and not out.name and out.node.name in frame.names:
+            frame.names[out.node.name] = given
+        return given
 
     def step_origins(self, record: Loop, k: int) -> dict[str, Origin]:
         """The loop's names as they are in copy `k`, in terms of the scope around the loop."""
@@ -233,7 +272,16 @@ def _sizes(axis: int, copies: Copies) -> list[tuple[dict[str, Any], int]] | None
     return sizes
 
 
-def _common_origin(axis: int, copies: Copies) -> Origin:
+def _conditions(layer: Layer) -> Iterator[Expr]:
+    """The conditions of the layers that a copy of a loop puts in a row."""
+    if layer.condition is not None:
+        yield layer.condition.expr
+    if layer.inline and layer.body is not None:
+        for inner in layer.body.layers:
+            yield from _conditions(inner)
+
+
+def _common_origin(axis: int, copies: Copies, conditions: tuple[Expr, ...]) -> Origin:
     """The expression that gives this size after every copy, or the names that it depends on."""
     sizes = _sizes(axis, copies)
     if sizes is None:
@@ -242,17 +290,27 @@ def _common_origin(axis: int, copies: Copies) -> Origin:
     for candidate in candidates:
         if not isinstance(candidate, Opaque) and all(_gives(candidate, scope, size) for scope, size in sizes):
             return candidate
+    written = [candidate for candidate in candidates if not isinstance(candidate, Opaque)]
+    for one, other in permutations(written, 2) if len(written) == 2 else ():
+        for condition in conditions:
+            chosen = Conditional(condition, one, other)
+            if all(_gives(chosen, scope, size) for scope, size in sizes):
+                return chosen
     return Opaque(frozenset().union(*(names_of(c) for c in candidates)))
 
 
-def _update(name: str, axis: int, copies: Copies) -> Origin | None:
+def _update(name: str, axis: int, copies: Copies, conditions: tuple[Expr, ...]) -> Origin | None:
     """What a copy makes of the size that the loop carries under this name; None where it leaves it alone."""
-    origin = _common_origin(axis, copies)
+    origin = _common_origin(axis, copies, conditions)
     return None if origin == Name(name) else origin
 
 
-def _after_loop(name: str, axis: int, record: Loop, last: Mapping[str, Origin], copies: Copies) -> Any:
-    """A size that the loop gives, in terms of the scope around it."""
+def _after_loop(
+    name: str, axis: int, record: Loop, last: Mapping[str, Origin], copies: Copies, conditions: tuple[Expr, ...]
+) -> Any:
+    """A size that the loop gives, in terms of the scope around it; under the loop's own name for it where each copy
+    makes it from what the one before left.
+    """
     sizes = _sizes(axis, copies)
     if sizes is None:
         return untraced(copies[-1][1].type.shape[axis])  # type: ignore[union-attr]
@@ -265,12 +323,20 @@ def _after_loop(name: str, axis: int, record: Loop, last: Mapping[str, Origin], 
     value = untraced(sizes[-1][1])
 
     def origin() -> Origin:
-        update = _common_origin(axis, copies)
+        update = _common_origin(axis, copies, conditions)
         if update == Name(name):
             return record.carried[name].before
+        if not isinstance(update, Opaque) and name in record.carried and _inside(free_names(update), record, last):
+            return Name(name)
         return rename(update, names)
 
-    return Traced(value, (origin,), outer) if outer else value
+    grows = frozenset((name,)) if name in record.carried and _inside(inner, record, last) else frozenset()
+    return Traced(value, (origin,), outer | grows) if outer | grows else value
+
+
+def _inside(names: frozenset[str], record: Loop, last: Mapping[str, Origin]) -> bool:
+    """Whether an expression speaks of sizes that only the loop's copies know."""
+    return bool(names & record.carried.keys() or names - {*record.env, *last})
 
 
 def _mentions(inputs: Any, names: set[str]) -> bool:

@@ -155,6 +155,8 @@ class Carry:
     def __init__(self, size: int, update: Callable[[], Origin | None]) -> None:
         self.size = size
         self._update = update
+        self.after: int | None = None
+        """The size after the last copy, where it is a number."""
 
     @property
     def before(self) -> Origin:

@@ -110,6 +110,11 @@ class Loop:
     values: tuple[Value, ...]
     span: Span
 
+    @property
+    def computed(self) -> bool:
+        """Whether parameters decide how many copies there are; else the number, or the list, stands here."""
+        return all(value.names for value in self.values)
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Layer:

@@ -93,18 +93,20 @@ class Classes:
     def block(self, uses: list[Instance]) -> None:
         frozen: frozenset[str] = frozenset()
         unrolled: frozenset[int] = frozenset()
+        kept: frozenset[str] = frozenset()
         for _ in range(MOST_TRIES):
             groups: dict[Any, list[Instance]] = defaultdict(list)
             for instance in uses:
                 groups[tuple(_key(instance.scope.get(name)) for name in sorted(frozen))].append(instance)
             try:
-                made = [self.one(group, frozen, unrolled, len(groups) > 1) for group in groups.values()]
+                made = [self.one(group, frozen, unrolled, kept, len(groups) > 1) for group in groups.values()]
             except Retry as retry:
-                assert retry.freeze - frozen or retry.unroll - unrolled, (
+                assert retry.freeze - frozen or retry.unroll - unrolled or retry.keep - kept, (
                     "a class could not be written, and no reason is left"
                 )
                 frozen |= retry.freeze
                 unrolled |= retry.unroll
+                kept |= retry.keep
                 continue
             for group, written in zip(groups.values(), made, strict=True):
                 written.name = self.name(written.name)
@@ -121,9 +123,16 @@ class Classes:
         self.names.add(name)
         return name
 
-    def one(self, uses: list[Instance], frozen: frozenset[str], unrolled: frozenset[int], several: bool) -> Written:
+    def one(
+        self,
+        uses: list[Instance],
+        frozen: frozenset[str],
+        unrolled: frozenset[int],
+        kept: frozenset[str],
+        several: bool,
+    ) -> Written:
         block, first = uses[0].block, uses[0]
-        plan = Plan(block, uses, {n: first.scope.get(n) for n in frozen}, set(unrolled))
+        plan = Plan(block, uses, {n: first.scope.get(n) for n in frozen}, set(unrolled), kept)
         writer = Constructor(plan, self)
         is_chain = all(instance.sequential for instance in uses) and block.body.kind == "list"
         forward: Forward | None = None

@@ -13,7 +13,7 @@ from netspec.codegen.buffers import Computation
 from netspec.codegen.initialize import block_rules, own_rules, start_of
 from netspec.codegen.literals import as_identifier, string
 from netspec.codegen.scope import is_constant
-from netspec.expressions import Literal, Name, free_names
+from netspec.expressions import Literal, Name, Template, free_names
 from netspec.program import Apply, Call, Factory, Instance, Skip
 from netspec.spec import Body, Layer
 
@@ -23,6 +23,11 @@ from netspec.codegen.printer import split_top
 from netspec.codegen.repeats import Repeats
 from netspec.codegen.source_map import marked, rewritten
 from netspec.codegen.writer import Rows, mark_of, rows_by_layer, rows_of
+
+
+def quoted(name: str) -> str:
+    """A child's name as Python: what holds a quote is an f-string already, for no name may."""
+    return name if '"' in name else string(name)
 
 
 class Constructor(Repeats):
@@ -63,7 +68,7 @@ class Constructor(Repeats):
         rows = [node for node in rows if node.key is not None]
         if not rows:
             return
-        name = rows[0].name
+        name = self.child_name(layer, rows)
         condition = self.guard(layer, rows)
         made = [node for node in rows if not isinstance(node.op, Skip)]
         if condition == "False" or not made:
@@ -76,14 +81,14 @@ class Constructor(Repeats):
         target = f"{owner}.{name}" if name.isidentifier() else None
         if condition == "True":
             self.module(layer, made, statement, target)
-            self.after(layer, made, target or f"{owner}.get_submodule({string(name)})")
+            self.after(layer, made, target or f"{owner}.get_submodule({quoted(name)})")
             return
         if layer.initialize:
             self.attach(owner, name, "nn.Identity()", annotation="nn.Module")
             self.say(f"if {condition}:")
             self.level += 1
             self.module(layer, made, statement, target)
-            self.after(layer, made, target or f"{owner}.get_submodule({string(name)})")
+            self.after(layer, made, target or f"{owner}.get_submodule({quoted(name)})")
             self.level -= 1
             return
         before = len(self.lines)
@@ -127,7 +132,14 @@ class Constructor(Repeats):
         if name.isidentifier():
             self.say(f"{owner}.{name}{': ' + annotation if annotation else ''} = {text}")
         else:
-            self.say(f"{owner}.add_module({string(name)}, {text})")
+            self.say(f"{owner}.add_module({quoted(name)}, {text})")
+
+    def child_name(self, layer: Layer, rows: Rows) -> str:
+        """A child's name; in a loop that stays one, the f-string for it."""
+        open_names = {name for loop in self.loops for name in loop.names}
+        if layer.name is None or not open_names & free_names(self.resolve(layer.name)):
+            return rows[0].name
+        return self.text(layer.name)
 
     def condition(self, layer: Layer, rows: Rows) -> str:
         """Python for `if`: "True" or "False" where it is decided for this class."""
@@ -199,7 +211,8 @@ class Constructor(Repeats):
             put(name)
 
     def variable(self, layer: Layer) -> str:
-        base = "stage" if layer.name is None else as_identifier(str(getattr(layer.name, "value", "stage")))
+        name = layer.name.parts[0] if isinstance(layer.name, Template) else getattr(layer.name, "value", None)
+        base = as_identifier(str(name)).rstrip("_") if isinstance(name, str) and name.strip("_-") else "stage"
         name, number = base, 2
         while name in self.variables or name in self.block.params or name in self.block.let:
             name, number = f"{base}{number}", number + 1
@@ -282,13 +295,13 @@ class Constructor(Repeats):
         found: list[str] = []
         self.module(layer, rows_of(layer, nodes), found.append, None)
         self.in_loop = outside
-        self.loops.pop()
         if loop.variables or len(self.lines) != state:
             del self.lines[state:], self.pieces[since:]
+            self.leave(loop)
             return None
-        if listed:
-            return f"nn.ModuleList([{found[0]} for {self.header(loop)}])"
-        return f"nn.Sequential(*({found[0]} for {self.header(loop)}))"
+        header = self.header(loop)
+        self.leave(loop)
+        return f"nn.ModuleList([{found[0]} for {header}])" if listed else f"nn.Sequential(*({found[0]} for {header}))"
 
     def steps(self, body: Body, nodes: Rows, instances: list[Instance], name: str, kind: str = "") -> None:
         """`name.append(…)` for each entry, `for` for loops, `if` for conditions."""
@@ -392,10 +405,11 @@ class Constructor(Repeats):
     # Loops
 
     def loop(self, layer: Layer, nodes: Rows, instances: list[Instance], name: str, kind: str) -> None:
-        if id(layer) in self.plan.unrolled or kind == "mapping":
+        assert layer.loop is not None
+        if id(layer) in self.plan.unrolled or (kind == "mapping" and not layer.loop.computed):
             for copy_rows, _ in self.copies(layer, nodes, instances):
                 if kind == "list":
-                    self.copy(layer, copy_rows, instances, name)
+                    self.copy(layer, copy_rows, instances, name, kind)
                 elif layer.inline and layer.body is not None:
                     self.steps(layer.body, copy_rows, instances, name, kind)
                 else:
@@ -403,32 +417,32 @@ class Constructor(Repeats):
             return
         rows = [node for node in nodes if any(part is layer for part, _ in node.loops)]
         if not rows:
-            assert layer.loop is not None
             self.give_up_on(frozenset().union(*(free_names(v.expr) for v in layer.loop.values)))
             return
         start = len(self.lines)
         loop = self.open(layer, instances)
         outside, self.in_loop = self.in_loop, True
         self.level += 1
-        self.copy(layer, rows, instances, name)
+        self.copy(layer, rows, instances, name, kind)
         self.level -= 1
         self.in_loop = outside
         body = self.lines[start:]
         del self.lines[start:]
-        updates, before = self.handovers(loop, body)
         header = f"for {self.header(loop)}:"
-        self.loops.pop()
-        assert layer.loop is not None
+        updates, before = self.handovers(loop, body)
         mark = mark_of(layer, rows, layer.loop.span)
         self.lines += [(level, marked(text, mark)) for level, text in before]
         with self.about(mark):
             self.say(header)
         self.lines += [*body, *((level, marked(text, mark)) for level, text in updates)]
 
-    def copy(self, layer: Layer, rows: Rows, instances: list[Instance], name: str) -> None:
+    def copy(self, layer: Layer, rows: Rows, instances: list[Instance], name: str, kind: str) -> None:
         """What one copy of a loop appends."""
         if layer.inline and layer.body is not None:
-            self.guarded(layer, rows, lambda: self.steps(layer.body, rows, instances, name))  # type: ignore[arg-type]
+            self.guarded(layer, rows, lambda: self.steps(layer.body, rows, instances, name, kind))  # type: ignore[arg-type]
+            return
+        if kind == "mapping":
+            self.child(layer, rows_of(layer, rows), instances, name)
             return
         batch: list[str] = []
         self.entry(layer, rows_of(layer, rows), name, batch, batch.clear)

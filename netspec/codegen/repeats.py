@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from netspec.codegen.scope import OpenLoop, Retry, holds
-from netspec.expressions import Expr, ListExpr, Literal, Name, Subscript, free_names
-from netspec.origins import Opaque, names_of, untraced
+from netspec.codegen.scope import OpenLoop, Retry, holds, is_carry
+from netspec.expressions import (
+    Binary,
+    Conditional,
+    Expr,
+    ListExpr,
+    Literal,
+    Name,
+    Subscript,
+    free_names,
+    substitute,
+)
+from netspec.origins import Opaque, Origin, names_of, untraced
 from netspec.program import Instance, Loop
 from netspec.spec import Layer, Value
 
@@ -33,6 +44,11 @@ def step_value(value: Value, k: int, name: str, copy_rows: Rows) -> Expr:
     return Literal(k) if found == k and not listed else Subscript(expr, Literal(k))
 
 
+def sets(statement: str, variable: str) -> bool:
+    """Whether a statement sets a variable: `size = 3`, `size += 3`."""
+    return bool(re.match(rf"{variable} (\W\W?)?= ", statement))
+
+
 class Repeats(BlockCalls):
     """Opens and closes loops."""
 
@@ -54,6 +70,8 @@ class Repeats(BlockCalls):
         loop = OpenLoop(layer, layer.loop.names)
         records = self.loop_records(layer, instances)
         for name in dict.fromkeys(name for record in records for name in record.carried):
+            if name in self.closed:
+                loop.previous[name] = Name(self.closed.pop(name))
             self.carries[name] = loop
             self.records[name] = records
         self.loops.append(loop)
@@ -67,7 +85,7 @@ class Repeats(BlockCalls):
         names = layer.loop.names
         depends = frozenset().union(*(free_names(value.expr) for value in layer.loop.values))
         self.give_up_on(frozenset(n for n in self.roots(depends) if self.is_count(layer, n)), must=len(counts) > 1)
-        kept = dict(self.values)
+        kept, seen = dict(self.values), dict(self.seen)
         carried = {name: self.handed(record.carried[name].before) for record in records[:1] for name in record.carried}
         by_copy = rows_by_copy(layer, rows)
         for k in range(counts.pop()):
@@ -76,19 +94,29 @@ class Repeats(BlockCalls):
                 self.values[name] = step_value(value, k, name, copy_rows)
             for name, expr in carried.items():
                 sizes = {untraced(node.env[name]) for node in copy_rows if name in node.env}
-                self.values[name] = expr if expr is not None else Literal(sizes.pop() if len(sizes) == 1 else None)
+                self.keep(name, expr if expr is not None else Literal(sizes.pop() if len(sizes) == 1 else None))
             yield copy_rows, k
             for record in records[:1]:
                 updates = {name: carry.update for name, carry in record.carried.items() if carry.update is not None}
                 carried.update({name: self.handed(update) for name, update in updates.items()})
-            self.values = dict(kept)
+            # What loops inside this copy ended with is still known after it.
+            ended = {name for name in self.values if is_carry(name) and name not in carried}
+            self.values = {**kept, **{name: self.values[name] for name in ended}}
+            self.seen = {**seen, **{name: self.seen[name] for name in ended}}
+        for name, expr in carried.items():
+            after = {record.carried[name].after for record in records if name in record.carried}
+            if expr is None and len(after) == 1:
+                expr = Literal(after.pop())
+            if expr is not None:
+                self.keep(name, expr)
 
     def handed(self, origin: Any) -> Expr | None:
         """A carried size in the constructor's names; None where only its number is known."""
         if isinstance(origin, Opaque):
             self.give_up_on(origin.names)
             return None
-        return self.resolve(origin)
+        resolved = self.resolve(origin)
+        return None if any(map(is_carry, free_names(resolved))) else resolved
 
     def is_count(self, layer: Layer, name: str) -> bool:
         """Whether a name decides how many copies there are, and not only what is in them."""
@@ -105,13 +133,13 @@ class Repeats(BlockCalls):
         records = [r for r in self.records[name] if name in r.carried]
         updates = dict.fromkeys(record.carried[name].update for record in records)
         if list(updates) == [None]:
-            rows = [(r.carried[name].before, r.env, r.carried[name].value) for r in records]
+            rows = [(self.before(loop, r, name), r.env, r.carried[name].value) for r in records]
             chosen = self.choose(rows)
             if chosen is None:
                 self.give_up_on(frozenset().union(*(names_of(o) for o, _, _ in rows)), must=True)
             assert chosen is not None
             return self.resolve(chosen, hint)
-        steady = self.steady(records, name, hint)
+        steady = self.steady(loop, records, name, hint)
         if steady is not None:
             return steady
         if (
@@ -120,34 +148,53 @@ class Repeats(BlockCalls):
             or len(updates) > 1
         ):
             raise Retry(unroll=frozenset({id(loop.layer)}))
-        loop.variables[name] = self.size_variable(hint or "size", name)
-        return Name(loop.variables[name])
+        variable = loop.variables[name] = self.size_variable(loop, hint or "size", name)
+        if variable in self.holders:
+            loop.held[variable] = self.holders[variable]
+        self.holders[variable] = name
+        return Name(variable)
 
-    def steady(self, records: list[Loop], name: str, hint: str) -> Expr | None:
+    def before(self, loop: OpenLoop, record: Loop, name: str) -> Origin:
+        """What a size is before a run of the loop; an earlier run may have left it, under the same name."""
+        origin = record.carried[name].before
+        return origin if isinstance(origin, Opaque) else substitute(origin, loop.previous)
+
+    def steady(self, loop: OpenLoop, records: list[Loop], name: str, hint: str) -> Expr | None:
         """The size where each copy sets it to what it was before the loop."""
-        befores = dict.fromkeys(record.carried[name].before for record in records)
+        befores = dict.fromkeys(self.before(loop, record, name) for record in records)
         updates = dict.fromkeys(record.carried[name].update for record in records)
         if len(befores) > 1 or len(updates) > 1:
             return None
         (before,), (update,) = befores, updates
         if update is None or isinstance(before, Opaque) or isinstance(update, Opaque) or name in free_names(update):
             return None
+        if not self.reachable(update):
+            return None
+        read = set(loop.read)
         first, after = self.resolve(before, hint), self.resolve(update, hint)
-        return first if first == after else None
+        if first == after:
+            return first
+        loop.read = read
+        return None
 
-    def size_variable(self, hint: str, name: str) -> str:
-        mine = {v for loop in self.loops for v in loop.variables.values()}
-        outer = self.loops[:-1]
-        for loop in reversed(outer):
-            for carry, variable in loop.variables.items():
-                if carry.rpartition(" ")[2] == name.rpartition(" ")[2]:
+    def size_variable(self, loop: OpenLoop, hint: str, name: str) -> str:
+        """The variable for a size that a loop carries: that of a loop around it for the same axis, where it may."""
+        around = self.loops[: self.loops.index(loop)]
+        for outer in reversed(around):
+            for carry, variable in outer.variables.items():
+                if carry.rpartition(" ")[2] != name.rpartition(" ")[2] or carry in self.plan.kept:
+                    continue
+                if variable not in loop.read:
                     return variable
         taken = {
             *self.block.params,
             *self.block.let,
             *self.lifted,
-            *mine,
-            *(n for loop in self.loops for n in loop.names),
+            *self.sizes,
+            *loop.read,
+            *(v for v, carry in self.holders.items() if carry in self.plan.kept),
+            *(v for one in self.loops for v in one.variables.values()),
+            *(n for one in self.loops for n in one.names),
         }
         base, number = hint, 2
         while hint in taken:
@@ -163,33 +210,60 @@ class Repeats(BlockCalls):
             records = [r for r in self.records[carry] if carry in r.carried]
             (update,) = dict.fromkeys(record.carried[carry].update for record in records)
             assert update is not None and not isinstance(update, Opaque)
-            text = self.text(update, variable)
+            after = self.resolve(update, variable)
+            text = self.write(after)
             if text != variable and not self.set_last(body, variable, text):
-                updates.append((self.level + 1, f"{variable} = {text}"))
-            self.loops.pop()
-            rows = [(r.carried[carry].before, r.env, r.carried[carry].value) for r in records]
-            start = self.choose(rows)
+                updates += self.setting(variable, after, self.level + 1, [*body, *updates])
+        self.leave(loop)
+        starts: dict[str, Expr] = {}
+        for carry, variable in list(loop.variables.items()):
+            records = [r for r in self.records[carry] if carry in r.carried]
+            start = self.choose([(self.before(loop, r, carry), r.env, r.carried[carry].value) for r in records])
             if start is None:
-                self.loops.append(loop)
                 raise Retry(unroll=frozenset({id(loop.layer)}))
-            first = self.text(start, variable)
-            self.loops.append(loop)
+            starts[variable] = self.resolve(start, variable)
+            first = self.write(starts[variable])
             if first != variable and self.current(variable) != first:
-                before.append((self.level, f"{variable} = {first}"))
+                before += self.setting(variable, starts[variable], self.level)
+        for carry, variable in loop.variables.items():
+            self.closed[carry] = variable
+            self.holders[variable] = carry
+            self.epochs[variable] += 1
         return updates, before
+
+    def leave(self, loop: OpenLoop) -> None:
+        """Close a loop as if it had not been opened: its variables hold what they held before it."""
+        self.loops.pop()
+        for variable in loop.variables.values():
+            del self.holders[variable]
+        self.holders.update(loop.held)
+        self.closed.update({carry: v for carry, e in loop.previous.items() for v in free_names(e)})
+
+    def setting(self, variable: str, value: Expr, level: int, body: Sequence[Line] = ()) -> list[Line]:
+        """`size += step`; under an `if` what else would be left alone, under that which the body ends with if it is
+        the same.
+        """
+        if isinstance(value, Conditional) and value.orelse == Name(variable):
+            test, inner = f"if {self.write(value.test)}:", self.setting(variable, value.body, level + 1)
+            last = next((text for at, text in reversed(body) if at == level), "")
+            return inner if last == test else [(level, test), *inner]
+        if isinstance(value, Binary) and value.left == Name(variable):
+            return [(level, f"{variable} {value.op}= {self.write(value.right)}")]
+        return [(level, f"{variable} = {self.write(value)}")]
 
     def set_last(self, body: list[Line], variable: str, text: str) -> bool:
         """Whether an inner loop has set the variable to this already when the copy ends."""
         for _, statement in reversed(body):
-            if statement.startswith(f"{variable} = "):
+            if sets(statement, variable):
                 return statement == f"{variable} = {text}"
         return False
 
     def current(self, variable: str) -> str | None:
         """What a variable holds at this point, where that is known."""
         for level, statement in reversed(self.lines):
-            if statement.startswith(f"{variable} = "):
-                return statement.partition(" = ")[2] if level >= self.level else None
+            if sets(statement, variable):
+                plain = level >= self.level and statement.startswith(f"{variable} = ")
+                return statement.partition(" = ")[2] if plain else None
             if level < self.level:
                 return None
         return None
@@ -207,9 +281,12 @@ class Repeats(BlockCalls):
         if len(wanted) == 1:
             return f"{wanted[0][0]} in {self.iterable(wanted[0][1], loop)}"
         lists = [(n, v) for n, v in wanted if not self.counts(v, loop)]
-        if len(wanted) == 2 and len(lists) == 1:
-            counter = next(n for n, v in wanted if self.counts(v, loop))
-            return f"{counter}, {lists[0][0]} in enumerate({self.iterable(lists[0][1], loop)})"
+        counters = [n for n, v in wanted if self.counts(v, loop)]
+        if len(counters) == len(lists) == 1:
+            return f"{counters[0]}, {lists[0][0]} in enumerate({self.iterable(lists[0][1], loop)})"
+        if len(counters) == 1:
+            names, texts = ", ".join(n for n, _ in lists), ", ".join(self.iterable(v, loop) for _, v in lists)
+            return f"{counters[0]}, ({names}) in enumerate(zip({texts}, strict=True))"
         texts = ", ".join(self.iterable(v, loop) for _, v in wanted)
         return f"{', '.join(n for n, _ in wanted)} in zip({texts}, strict=True)"
 

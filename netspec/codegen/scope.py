@@ -9,6 +9,7 @@ class for each combination of values), or with a loop written out.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,10 +41,18 @@ Row = tuple[Origin, Mapping[str, Any], Any]
 
 
 class Retry(Exception):
-    """Write the class again with these names frozen, or these loops written out."""
+    """Write the class again with these names frozen, these loops written out, or these sizes of loops in variables
+    that nothing else sets.
+    """
 
-    def __init__(self, freeze: frozenset[str] = frozenset(), unroll: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self,
+        freeze: frozenset[str] = frozenset(),
+        unroll: frozenset[int] = frozenset(),
+        keep: frozenset[str] = frozenset(),
+    ) -> None:
         super().__init__()
+        self.keep = keep
         self.freeze = freeze
         self.unroll = unroll
 
@@ -59,6 +68,12 @@ class OpenLoop:
     """The names whose values are layers."""
     variables: dict[str, str] = field(default_factory=dict)
     """Local variables for the sizes that it carries, by carry name."""
+    previous: dict[str, Expr] = field(default_factory=dict)
+    """What the sizes were under the same names before it: an earlier run of the loop left them."""
+    held: dict[str, str] = field(default_factory=dict)
+    """Which size each of its variables held before."""
+    read: set[str] = field(default_factory=set)
+    """The variables of other loops that its body reads."""
 
 
 @dataclass(slots=True, eq=False)
@@ -69,6 +84,8 @@ class Plan:
     instances: list[Instance]
     frozen: dict[str, Any]
     unrolled: set[int]
+    kept: frozenset[str] = frozenset()
+    """Sizes of loops, by carry name, whose variables no other loop sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +132,14 @@ class Scope(ABC):
         """`let`s that it computes, in order, with their texts."""
         self.requirements: set[str] = set()
         self.carries: dict[str, Any] = {}
+        self.closed: dict[str, str] = {}
+        """The sizes that loops ended with, by carry name: the variable that each was left in."""
+        self.holders: dict[str, str] = {}
+        """Which size a variable holds at this point: the carry name of the loop that set it last."""
+        self.epochs: Counter[str] = Counter()
+        """How often each variable was set."""
+        self.seen: dict[str, dict[str, int]] = {}
+        """For the names in `values`: the variables that they read, as often as these were set then."""
         first = plan.instances[0]
         self.sizes = {} if first.group else bound_sizes(first)
 
@@ -122,7 +147,7 @@ class Scope(ABC):
         """An expression that gives the right number in every row, or None."""
         candidates = dict.fromkeys(origin for origin, _, _ in rows if not isinstance(origin, Opaque))
         for candidate in candidates:
-            if all(holds(candidate, env, value) for _, env, value in rows):
+            if all(holds(candidate, env, value) for _, env, value in rows) and self.reachable(candidate):
                 return candidate
         return None
 
@@ -143,7 +168,13 @@ class Scope(ABC):
         for loop in self.loops:
             if names & set(loop.names) or any(name in self.carries and self.carries[name] is loop for name in names):
                 raise Retry(unroll=frozenset({id(loop.layer)}))
-        freeze = frozenset(n for n in self.roots(names) if n not in self.plan.frozen)
+        lost = frozenset(n for n in names if n in self.closed and self.holders.get(self.closed[n]) != n)
+        if lost - self.plan.kept:
+            raise Retry(keep=lost - self.plan.kept)
+        closed = {id(self.carries[name].layer) for name in names if name in self.closed}
+        if closed:
+            raise Retry(unroll=frozenset(closed))
+        freeze = frozenset(n for n in self.roots(names) if n not in self.plan.frozen and not is_carry(n))
         if freeze:
             raise Retry(freeze=freeze)
         if must:
@@ -184,6 +215,8 @@ class Scope(ABC):
                 return
             if name in loop.variables.values():
                 return
+        if name in self.holders:
+            return
         if name in self.plan.frozen:
             self.lets.setdefault(name, to_python(from_value(untraced(self.plan.frozen[name]))))
         elif name in self.block.let and not self.plan.instances[0].group:
@@ -212,12 +245,16 @@ class Scope(ABC):
     def known(self, name: str, hint: str) -> Expr:
         value = self.values.get(name)
         if value is not None:
+            for variable, epoch in self.seen.get(name, {}).items():
+                self.reads(variable, current=self.epochs[variable] == epoch)
             return self.resolve(value, hint) if free_names(value) and value != Name(name) else value
-        for loop in self.loops:
+        for at, loop in enumerate(self.loops):
             if name in loop.names:
                 return Name(name)
             if name in loop.variables:
-                return Name(loop.variables[name])
+                return self.reads(loop.variables[name], name, self.loops[at + 1 :])
+        if name in self.closed:
+            return self.reads(self.closed[name], name, self.loops)
         if name in self.carries:
             return self.carried(name, hint)
         if name in self.plan.frozen:
@@ -228,6 +265,35 @@ class Scope(ABC):
         if name in self.sizes and name not in self.block.params:
             return Name(self.lift(name, hint))
         return Name(name)
+
+    def reads(self, variable: str, carry: str = "", inside: Sequence[OpenLoop] = (), *, current: bool = True) -> Expr:
+        """A variable of a loop, where it holds this size; `inside` are the loops whose bodies read it from around
+        them.
+        """
+        for loop in inside:
+            loop.read.add(variable)
+        if current and (not carry or self.holders.get(variable) == carry):
+            return Name(variable)
+        if carry and carry not in self.plan.kept:
+            raise Retry(keep=frozenset({carry}))
+        setter = self.carries[self.holders[variable]]
+        raise Retry(unroll=frozenset({id(setter.layer)}))
+
+    def reachable(self, expr: Expr) -> bool:
+        """Whether each size of a loop in this expression is at hand here."""
+        for name in free_names(expr):
+            if not is_carry(name) or name in self.values:
+                continue
+            if name in self.closed and self.holders.get(self.closed[name]) == name:
+                continue
+            if name not in self.carries or self.carries[name] not in self.loops:
+                return False
+        return True
+
+    def keep(self, name: str, expr: Expr) -> None:
+        """Let an expression stand for a name from here on, as long as the variables in it stay as they are."""
+        self.values[name] = expr
+        self.seen[name] = {variable: self.epochs[variable] for variable in free_names(expr) & self.holders.keys()}
 
     def let(self, name: str) -> Expr:
         resolved = self.resolve(self.block.let[name].expr)
@@ -250,6 +316,11 @@ class Scope(ABC):
     @abstractmethod
     def carried(self, name: str, hint: str) -> Expr:
         """What stands for a size that a loop hands from copy to copy."""
+
+
+def is_carry(name: str) -> bool:
+    """Whether a name is one that a loop gives to a size it carries."""
+    return " " in name
 
 
 def frozen_value(value: Any) -> Expr:

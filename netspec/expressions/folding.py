@@ -16,6 +16,7 @@ from netspec.expressions.nodes import (
     Literal,
     SliceExpr,
     Subscript,
+    Template,
     Unary,
     children,
     from_value,
@@ -54,7 +55,23 @@ def fold(expr: Expr) -> Expr:
             return left
         case Binary() | Unary() | Compare() | Call() | Subscript() if all(map(_is_constant, children(folded))):
             return _computed(folded)
+        case Template(parts):
+            return _template(parts)
     return folded
+
+
+def _template(parts: tuple[str | Expr, ...]) -> Expr:
+    """Text with its constant parts put in; where all are, the text."""
+    merged: list[str | Expr] = []
+    for part in parts:
+        text = str(part.value) if isinstance(part, Literal) and type(part.value) in (int, str) else part
+        if isinstance(text, str) and merged and isinstance(merged[-1], str):
+            merged[-1] += text
+        else:
+            merged.append(text)
+    if len(merged) == 1 and isinstance(merged[0], str):
+        return Literal(merged[0])
+    return Template(tuple(merged))
 
 
 def _bool_op(op: str, values: tuple[Expr, ...]) -> Expr:
