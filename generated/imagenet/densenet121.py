@@ -77,8 +77,9 @@ class Densenet121(nn.Module):
             self.features.add_module(f"denseblock{s + 1}", denseblock)
             self.features.add_module(
                 f"transition{s + 1}",
-                Transition(num_features) if s
-                < len(block_config) - 1 else nn.Identity(),
+                Transition(num_features)
+                if s < len(block_config) - 1
+                else nn.Identity(),
             )
             if s < len(block_config) - 1:
                 num_features //= 2

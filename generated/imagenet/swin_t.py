@@ -160,6 +160,7 @@ class SwinT(nn.Module):
         self,
         depths: Sequence[int] = (2, 2, 6, 2),
         heads: Sequence[int] = (3, 6, 12, 24),
+        embed_dim: int = 96,
         window: int = 7,
         stochastic_depth: float = 0.2,
         num_classes: int = 1000,
@@ -171,14 +172,14 @@ class SwinT(nn.Module):
         self.features.extend(
             [
                 nn.Sequential(
-                    nn.Conv2d(3, 96, kernel_size=4, stride=4),
+                    nn.Conv2d(3, embed_dim, kernel_size=4, stride=4),
                     torchvision.ops.Permute((0, 2, 3, 1)),
-                    nn.LayerNorm(96),
+                    nn.LayerNorm(embed_dim),
                 ),
-                Stage(96, heads[0], window, drops=drops[: depths[0]]),
+                Stage(embed_dim, heads[0], window, drops=drops[: depths[0]]),
             ]
         )
-        C = 96
+        C = embed_dim
         for s in range(3):
             self.features.extend(
                 [
@@ -192,11 +193,11 @@ class SwinT(nn.Module):
                 ]
             )
             C = 2 * C
-        self.norm = nn.LayerNorm(768)
+        self.norm = nn.LayerNorm(C)
         self.permute = torchvision.ops.Permute((0, 3, 1, 2))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten(1)
-        self.head = nn.Linear(768, num_classes)
+        self.head = nn.Linear(C, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from netspec.codegen.classes import Classes, Written
 from netspec.codegen.literals import docstring
 from netspec.codegen.printer import WIDTH, wrap
-from netspec.codegen.source_map import Mark, Piece, Place, SourceMap, marked, source_map, spread
+from netspec.codegen.source_map import Code, Mark, Piece, Place, SourceMap, marked, source_map, spread
 
 if TYPE_CHECKING:
     import jinja2
@@ -144,7 +144,7 @@ def _class(written: Written, program: Program) -> list[str]:
             if sign and len(wrapped) == 1 and len(wrapped[0]) + len(sign) + len(comment) <= WIDTH:
                 wrapped[0] += sign + comment
             lines += spread(statement, wrapped)
-    return lines
+    return [line if isinstance(line, Code) or not line else marked(line, mark) for line in lines]
 
 
 def _class_doc(written: Written, program: Program) -> list[str]:

@@ -9,7 +9,7 @@ from netspec.catalog.entry import Entry
 from netspec.codegen.flow import Flow
 from netspec.codegen.literals import as_identifier, for_argument, sequence
 from netspec.codegen.scope import bound_sizes, is_constant
-from netspec.codegen.source_map import Mark, Piece
+from netspec.codegen.source_map import Mark, Piece, marked
 from netspec.codegen.steps import rename
 from netspec.codegen.tensors import entry_of, is_simple, written_arguments, written_tensors
 from netspec.expressions import Expr, ListExpr, Name, evaluate, free_names, to_python
@@ -198,18 +198,22 @@ class Operations(Flow):
     def unpacking(self) -> list[str]:
         """`N, _, H, W = x.shape` for every input whose sizes are used."""
         lines = []
+        block = self.instance.block
+        spans = {pattern.name: pattern.span for pattern in block.inputs}
         for port, names in self.unpacked.items():
+            mark = Mark(port, spans.get(port, block.span))
             type_ = self.instance.inputs[port]
             assert isinstance(type_, TensorType)
             rank = len(type_.shape)
             shape = f"{as_identifier(port)}.shape"
             if len(names) == 1:
                 ((axis, variable),) = names.items()
-                lines.append(f"{variable} = {shape}[{axis}]")
+                lines.append(marked(f"{variable} = {shape}[{axis}]", mark))
             else:
-                lines.append(f"{', '.join(names.get(axis, '_') for axis in range(rank))} = {shape}")
-        written = [name for name in self.instance.block.let if name in self.lets]
-        return [*lines, *(f"{as_identifier(name)} = {self.lets[name]}" for name in written)]
+                lines.append(marked(f"{', '.join(names.get(axis, '_') for axis in range(rank))} = {shape}", mark))
+        written = [(name, value.span) for name, value in block.let.items() if name in self.lets]
+        lets = [marked(f"{as_identifier(name)} = {self.lets[name]}", Mark(name, span)) for name, span in written]
+        return [*lines, *lets]
 
     def is_dynamic(self, names: Iterable[str]) -> bool:
         """Whether one of these names depends on the sizes that an input has when the model runs; those that weights

@@ -63,6 +63,10 @@ def _items(items: list[str], indent: int) -> list[str]:
         if len(item) + indent + 1 <= WIDTH:
             lines.append(" " * indent + item + ",")
             continue
+        if _find(item, " if ") and not _find(item, " for "):
+            lines += _ternary(item, indent)
+            lines[-1] += ","
+            continue
         parts = _at_operators(item)
         if len(parts) > 1:
             lines += [line for part in parts[:-1] for line in wrap(part, indent)]
