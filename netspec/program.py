@@ -69,6 +69,11 @@ class Call:
         """Whether its module's `forward` is given more than tensors."""
         return any(declared.call and declared.name in self.arguments for declared in self.entry.arguments)
 
+    @property
+    def returned(self) -> tuple[str | tuple[str, ...], ...]:
+        """How the ports stand in what it gives, where that is a tuple."""
+        return self.entry.returned({name: argument.value for name, argument in self.arguments.items()})
+
 
 @dataclass(slots=True, eq=False)
 class Apply:
@@ -244,7 +249,7 @@ class Instance:
         for node, executed in zip(self.nodes, self.order, strict=True):
             if node is not executed or node.key is None or isinstance(node.op, Reuse):
                 return False
-            if isinstance(node.op, Call) and (node.op.entry.returns or node.op.passes_arguments):
+            if isinstance(node.op, Call) and (node.op.returned or node.op.passes_arguments):
                 return False  # it gives a tuple, of which the next one reads a part, or takes more than a tensor
             if isinstance(node.op, Apply) and node.op.instance.listed:
                 return False

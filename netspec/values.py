@@ -82,13 +82,16 @@ class Values:
             found = self.spec.blocks.get(name) or catalog.lookup(name)
             if found is not None:
                 return found
+            left_out = catalog.instead(name)
             near = suggest(name, [*self.spec.blocks, *catalog.names()])
             self.diagnostics.error(
                 "NS105",
                 f"there is no layer, function or block `{name}`",
                 value.span,
                 labels=self.given_at(value),
-                help=f"did you mean `{near}`?"
+                help=left_out
+                if left_out
+                else f"did you mean `{near}`?"
                 if near
                 else f"define `{name}` under `blocks`, or take a layer of torch.nn by its own name",
             )

@@ -11,13 +11,36 @@ from typing import Any
 import domain_functions
 import domain_layers
 import domain_losses
+import domain_modules
+import domain_pointwise
 import domain_select
 import domain_sequences
-from domain_base import ARGUMENTS, FLOATS, GUESSES, INPUTS, TOGETHER, WHOLE, Inputs, by_kind, dim, first, ranks
+from domain_base import (
+    ARGUMENTS,
+    COMPARES,
+    FLOATS,
+    GUESSES,
+    INPUTS,
+    TOGETHER,
+    WHOLE,
+    Inputs,
+    by_kind,
+    dim,
+    first,
+    ranks,
+)
 
 from netspec.catalog import Entry
 
-PARTS = (domain_layers, domain_functions, domain_select, domain_sequences, domain_losses)
+PARTS = (
+    domain_layers,
+    domain_functions,
+    domain_pointwise,
+    domain_modules,
+    domain_select,
+    domain_sequences,
+    domain_losses,
+)
 """Importing them has filled the tables."""
 
 __all__ = [
@@ -46,18 +69,19 @@ NEEDS_BATCH = {
     *("add", "sub", "mul", "div", "maximum", "minimum", "matmul", "stack", "cat", "squeeze", "expand", "chunk"),
     *("split", "unbind", "reshape", "unflatten", "Unflatten", "LayerNorm", "RMSNorm", "layer_norm", "CTCLoss"),
     *("where", "masked_fill", "gather", "bmm", "baddbmm", "scaled_dot_product_attention"),
-    *("MultiheadAttention", "TransformerEncoderLayer", "TransformerDecoderLayer"),
+    *("MultiheadAttention", "TransformerEncoderLayer", "TransformerDecoderLayer", "Transformer"),
     *("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"),
     *("CosineSimilarity", "PairwiseDistance", "cosine_similarity", "pairwise_distance"),
 }
+NEEDS_BATCH |= COMPARES
 """Entries that may need the size of dimension 0 as a number, because they count, cut or compare it."""
 
-CRASHES = {f"{name}{count}d" for name in ("MaxPool", "max_pool") for count in (1, 2, 3)}
+CRASHES = {f"{name}{count}d" for name in ("MaxPool", "max_pool") for count in (1, 2, 3)} | {"EmbeddingBag"}
 """Entries with which torch 2.15 writes beyond its memory where the rule says NS406: these are not run."""
 
 COUNTS = {
     *("stack", "split", "Upsample", "interpolate", "UpsamplingNearest2d", "UpsamplingBilinear2d"),
-    *("arange", "RNN", "LSTM", "GRU"),
+    *("arange", "RNN", "LSTM", "GRU", "FractionalMaxPool2d", "FractionalMaxPool3d"),
 }
 """Entries whose result has sizes that no arithmetic on sizes gives: a number of tensors, a product with a float."""
 

@@ -130,3 +130,5 @@ GUESSES: dict[str, dict[str, int]] = {}
 """Where an inferred argument stands in the input's shape, so that torch can be asked about what the rule refuses."""
 WHOLE: dict[str, dict[str, int]] = {}
 """What the integers of a port are, where it decides whether torch accepts them."""
+COMPARES: set[str] = set()
+"""Entries of several tensors, whose first sizes have to be equal: a symbol in one of them alone fits nothing."""

@@ -83,6 +83,9 @@ for _name in ("Fold", "fold"):
 for _name in ("Unfold", "unfold"):
     INPUTS[_name] = images(2)
 INPUTS["GroupNorm"] = lambda random: images(random.choice((0, 1, 2)), batched=True)(random)
+INPUTS["SyncBatchNorm"] = ranks(2, 3, 4)
+ARGUMENTS["SyncBatchNorm"] = {"num_features": stated(1)}
+GUESSES["SyncBatchNorm"] = {"num_features": 1}
 ARGUMENTS["GroupNorm"] = {"num_channels": stated(1), "num_groups": lambda random, inputs: random.choice((1, 2, 3, 0))}
 GUESSES["GroupNorm"] = {"num_channels": 1}
 

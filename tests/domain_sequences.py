@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from domain_base import ARGUMENTS, GUESSES, INPUTS, Draw, Inputs, dtype, images, ranks, shape, stated
+from domain_base import ARGUMENTS, GUESSES, INPUTS, TOGETHER, Draw, Inputs, dtype, images, ranks, shape, stated
 from domain_functions import permutation
 
 from netspec.shapes import TensorType
@@ -114,6 +114,23 @@ def attention(extra: int) -> Any:
     return draw
 
 
+def both_sequences(random: Random) -> Inputs:
+    """A source and a target of one batch, mostly, and their masks."""
+    target, memory, tgt_mask, memory_mask, tgt_padding, memory_padding = attention(2)(random)
+    rows = memory.shape[random.choice((0, 1))] if len(memory.shape) > 1 else 2
+    src_mask = TensorType((rows, rows), "float32") if random.random() < 0.3 else None
+    return [memory, target, src_mask, tgt_mask, memory_mask, memory_padding, tgt_padding, memory_padding]
+
+
+def few_layers(random: Random, inputs: Inputs) -> Any:
+    """The defaults, 6 layers of 2048 features, would take longer than all the rest."""
+    return {
+        "num_encoder_layers": random.choice((1, 1, 2)),
+        "num_decoder_layers": random.choice((1, 1, 2)),
+        "dim_feedforward": random.choice((1, 5)),
+    }
+
+
 def wide(random: Random, inputs: Inputs) -> int | None:
     return random.choice((None, 4, 4, 6))
 
@@ -133,3 +150,10 @@ for _name, _extra in (("MultiheadAttention", 3), ("TransformerEncoderLayer", 1),
         "memory_is_causal": lambda random, inputs: random.random() < 0.05,
     }
     GUESSES[_name] = {"embed_dim": -1, "d_model": -1}
+INPUTS["Transformer"] = both_sequences
+ARGUMENTS["Transformer"] = ARGUMENTS["TransformerDecoderLayer"] | {
+    "src_is_causal": lambda random, inputs: random.choice((None, None, False, False, True)),
+    "tgt_is_causal": lambda random, inputs: random.choice((None, None, False, False, True)),
+}
+TOGETHER["Transformer"] = few_layers
+GUESSES["Transformer"] = {"d_model": -1}

@@ -156,6 +156,54 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
         },
         ["nn.TransformerEncoderLayer( 8, 2, dim_feedforward=16, ", ", is_causal=True)", "self.decoder(x, "],
     ),
+    "pooling undone": (
+        IMAGE,
+        {
+            "pool": {"type": "MaxPool2d", "kernel_size": 2, "return_indices": True},
+            "conv": {"type": "Conv2d", "out_channels": 3, "kernel_size": 3, "padding": 1},
+            "unpool": {"type": "MaxUnpool2d", "from": {"input": "conv", "indices": "pool.indices"}, "kernel_size": 2},
+            "again": {"type": "max_pool2d", "kernel_size": 2, "return_indices": True},
+            "last": {"compute": "again.output + pool.output"},
+        },
+        ["indices = self.pool(x)", "self.unpool(", "F.max_pool2d("],
+    ),
+    "a sequence of pools, of which none gives its places": (
+        IMAGE,
+        {
+            "trunk": {
+                "layers": [{"type": "MaxPool2d", "kernel_size": 2}, {"type": "AdaptiveMaxPool2d", "output_size": 1}]
+            }
+        },
+        ["nn.Sequential("],
+    ),
+    "a whole transformer": (
+        STEPS,
+        {
+            "later": {"type": "Linear", "out_features": 8},
+            "transformer": {
+                "type": "Transformer",
+                "from": {"src": "x", "tgt": "later"},
+                "nhead": 2,
+                "num_encoder_layers": 1,
+                "num_decoder_layers": 1,
+                "dim_feedforward": 16,
+                "batch_first": True,
+            },
+        },
+        ["self.transformer(x, "],
+    ),
+    "values one by one": (
+        STEPS,
+        {
+            "wave": {"type": "atan2", "from": ["x", "x"]},
+            "near": {"type": "lerp", "from": ["wave", "x"], "weight": 0.25},
+            "small": {"type": "half", "from": "near"},
+            "back": {"type": "type_as", "from": ["small", "x"]},
+            "above": {"type": "gt", "from": ["back", "x"]},
+            "last": {"type": "where", "from": ["above", "back", "x"]},
+        },
+        ["torch.atan2(x, x)", "torch.lerp(", "0.25)", ".half()", ".type_as(x)"],
+    ),
     "modules of torchvision": (
         IMAGE,
         {

@@ -48,6 +48,10 @@ class Argument:
     """True for a module's argument that its `forward` takes and not its constructor (`need_weights`)."""
     training: bool = False
     """True for a number that holds in training only: both doors pass 0.0 in evaluation (`dropout_p`)."""
+    leads: bool = False
+    """True where it stands before the tensors: `torch.einsum("bqd,bkd->bqk", q, k)`."""
+    since: str = ""
+    """A version of the library that has it, where the oldest that we support has not."""
 
     @property
     def required(self) -> bool:
@@ -62,6 +66,8 @@ class Port:
     optional: bool = False
     variadic: bool = False
     """True for `tensors` of `cat`: takes a list of tensors."""
+    spread: bool = False
+    """True where these are written one by one: `torch.meshgrid(x, y)`."""
     keyword: bool = False
     """True where it is passed by name, since an argument stands before it: `x.gather(1, index=places)`."""
     part_of: str = ""
@@ -95,6 +101,8 @@ class Entry:
     inputs: tuple[Port, ...] = (Port(name="input"),)
     returns: tuple[str | tuple[str, ...], ...] = ()
     """Where torch returns a tuple: its ports, nested as they come, `("output", ("h_n", "c_n"))`."""
+    returns_if: str = ""
+    """The argument that has to be true for this tuple, where torch returns a single tensor else (`return_indices`)."""
     rule: Rule | None = None
     parameters: Callable[[Mapping[str, Any]], Mapping[str, tuple[int, ...]]] | None = None
     """parameters(arguments) -> the shapes of its weights by name in torch's order of registration, absent ones left
@@ -107,6 +115,8 @@ class Entry:
     """A function that takes `training=` (dropout): both doors pass `self.training`."""
     doc: str = ""
     """One line, ours: goes into `explain`, hover texts and the reference."""
+    since: str = ""
+    """A version of the library that has it, where the oldest that we support has not."""
     ancestors: tuple[str, ...] = ()
     """Names of the catalog classes that it is a subclass of (`isinstance` in `initialize: match`)."""
 
@@ -122,6 +132,10 @@ class Entry:
         for port in self.inputs:
             found.setdefault(port.part_of or port.name, []).append(port)
         return found
+
+    def returned(self, arguments: Mapping[str, Any]) -> tuple[str | tuple[str, ...], ...]:
+        """How the ports stand in what a call with these arguments gives, where that is a tuple."""
+        return self.returns if not self.returns_if or arguments.get(self.returns_if) else ()
 
     def argument(self, name: str) -> Argument | None:
         return next((a for a in self.arguments if a.name == name), None)

@@ -15,6 +15,7 @@ from netspec.catalog.rules import (
     one,
     refuse,
     rule,
+    surely_below,
     tensor,
     weighted,
 )
@@ -99,6 +100,47 @@ def _embedding(arguments: Arguments, inputs: Inputs) -> Inferred:
     return one((*x.shape, arguments["embedding_dim"]), "float32")
 
 
+@rule
+def _bag(arguments: Arguments, inputs: Inputs) -> Inferred:
+    name = "EmbeddingBag"
+    x = tensor(inputs, name)
+    if x.dtype not in ("int64", "int32"):
+        refuse(f"{name} takes indices, int64 or int32, and got {x.dtype}", code="NS402")
+    if len(x.shape) not in (1, 2):
+        refuse(f"{name} takes indices [bags, indices], or [indices] with offsets, and got {x}")
+    if (len(x.shape) == 1) != ("offsets" in inputs):
+        refuse(f"{name} takes offsets for indices [n] and none for [bags, indices], and got {x}", ports=("input",))
+    bags = x.shape[0]
+    if "offsets" in inputs:
+        offsets = tensor(inputs, name, "offsets")
+        if offsets.dtype not in ("int64", "int32") or len(offsets.shape) != 1:
+            given = f"{offsets} {offsets.dtype}"
+            refuse(f"{name} takes offsets [bags] of int64, and got {given}", ports=("offsets",), code="NS406")
+        bags = offsets.shape[0] - 1 if arguments["include_last_offset"] else offsets.shape[0]
+        if surely_below(bags, 1):
+            refuse(f"{name} with include_last_offset takes an offset more than bags", ports=("offsets",), code="NS406")
+    mode, padding = arguments["mode"], arguments["padding_idx"]
+    if "per_sample_weights" in inputs:
+        weights = tensor(inputs, name, "per_sample_weights")
+        if mode != "sum":
+            refuse(f"{name} takes per_sample_weights with mode sum, and mode is {mode}", argument="mode", code="NS404")
+        if weights.shape != x.shape or weights.dtype != "float32":
+            refuse(
+                f"{name} takes per_sample_weights {x} of float32, and got {weights} {weights.dtype}",
+                ports=("input", "per_sample_weights"),
+            )
+    if mode == "max":
+        for argument in ("scale_grad_by_freq", "sparse"):
+            if arguments[argument]:
+                refuse(f"{name} with mode max takes no {argument}", argument=argument, code="NS404")
+    if arguments["sparse"] and arguments["scale_grad_by_freq"]:
+        refuse(f"{name} cannot scale a sparse gradient by frequency", argument="scale_grad_by_freq", code="NS404")
+    rows = arguments["num_embeddings"]
+    if padding is not None and not -rows <= padding < rows:
+        refuse(f"{name}: padding_idx {padding} is no row of {rows}", argument="padding_idx", code="NS404")
+    return one((bags, arguments["embedding_dim"]), "float32")
+
+
 def _bias(what: str) -> Argument:
     return Argument(name="bias", kind="bool", default=True, doc=f"whether to add {what}")
 
@@ -106,6 +148,22 @@ def _bias(what: str) -> Argument:
 def _features(name: str, doc: str, inferred: bool = False) -> Argument:
     return Argument(name=name, kind="int", minimum=1, inferred=inferred, positional=True, doc=doc)
 
+
+_TABLE = (
+    _features("num_embeddings", "rows of the table: the number of different indices"),
+    _features("embedding_dim", "size of each row"),
+)
+_NORM = (
+    Argument(name="max_norm", kind="float?", default=None, doc="rows longer than this are shortened to it"),
+    Argument(name="norm_type", kind="float", default=2.0, doc="the power of the norm for max_norm"),
+)
+_FREQUENCY = Argument(
+    name="scale_grad_by_freq",
+    kind="bool",
+    default=False,
+    doc="whether gradients are divided by how often an index occurs in the batch",
+)
+_SPARSE = Argument(name="sparse", kind="bool", default=False, doc="whether the gradient is a sparse tensor")
 
 ENTRIES = (
     Entry(
@@ -144,23 +202,50 @@ ENTRIES = (
         category="layer",
         target="torch.nn.Embedding",
         arguments=(
-            _features("num_embeddings", "rows of the table: the number of different indices"),
-            _features("embedding_dim", "size of each row"),
+            *_TABLE,
             Argument(name="padding_idx", kind="int?", default=None, doc="index whose row is zero and stays as it is"),
-            Argument(name="max_norm", kind="float?", default=None, doc="rows longer than this are shortened to it"),
-            Argument(name="norm_type", kind="float", default=2.0, doc="the power of the norm for max_norm"),
-            Argument(
-                name="scale_grad_by_freq",
-                kind="bool",
-                default=False,
-                doc="whether gradients are divided by how often an index occurs in the batch",
-            ),
-            Argument(name="sparse", kind="bool", default=False, doc="whether the gradient is a sparse tensor"),
+            *_NORM,
+            _FREQUENCY,
+            _SPARSE,
         ),
         rule=_embedding,
         parameters=lambda a: {"weight": (a["num_embeddings"], a["embedding_dim"])},
         role="linear",
         doc="Looks up a learned row for each index.",
+    ),
+    Entry(
+        name="EmbeddingBag",
+        category="layer",
+        target="torch.nn.EmbeddingBag",
+        arguments=(
+            *_TABLE,
+            *_NORM,
+            _FREQUENCY,
+            Argument(
+                name="mode",
+                kind="choice",
+                default="mean",
+                choices=("sum", "mean", "max"),
+                doc="what becomes of the rows of a bag",
+            ),
+            _SPARSE,
+            Argument(
+                name="include_last_offset",
+                kind="bool",
+                default=False,
+                doc="whether a last offset says where all end",
+            ),
+            Argument(name="padding_idx", kind="int?", default=None, doc="index that does not count"),
+        ),
+        inputs=(
+            Port(name="input"),
+            Port(name="offsets", optional=True, keyword=True),
+            Port(name="per_sample_weights", optional=True, keyword=True),
+        ),
+        rule=_bag,
+        parameters=lambda a: {"weight": (a["num_embeddings"], a["embedding_dim"])},
+        role="linear",
+        doc="Looks up learned rows for bags of indices, and adds or averages them.",
     ),
     Entry(
         name="Identity",

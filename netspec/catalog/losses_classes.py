@@ -57,8 +57,11 @@ def _target_shape(name: str, x: TensorType, y: TensorType, wanted: Shape, other:
 @rule
 def _cross_entropy(arguments: Arguments, inputs: Inputs) -> Inferred:
     name = "CrossEntropyLoss"
-    x = prediction(name, inputs)
-    y = tensor(inputs, name, "target")
+    return cross_entropy(name, arguments, prediction(name, inputs), tensor(inputs, name, "target"))
+
+
+def cross_entropy(name: str, arguments: Arguments, x: TensorType, y: TensorType) -> Inferred:
+    """The loss of scores `x` against class indices or probabilities `y`."""
     places = _places(name, x)
     if y.shape != x.shape:
         _target_shape(name, x, y, places, f" or probabilities {x}")

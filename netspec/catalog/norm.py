@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from netspec.catalog.conv import images
@@ -35,12 +36,14 @@ def _mixed(name: str, x: TensorType) -> None:
 
 
 def _batch_norm(count: int) -> Rule:
-    name = f"BatchNorm{count}d"
+    name = f"BatchNorm{count}d" if count else "SyncBatchNorm"
 
     @rule
     def infer(arguments: Arguments, inputs: Inputs) -> Inferred:
         x = tensor(inputs, name)
-        if len(x.shape) != count + 2 and not (count == 1 and len(x.shape) == 2):
+        if not count and len(x.shape) < 2:
+            refuse(f"{name} takes [N, C, ...], and got {x}")
+        if count and len(x.shape) != count + 2 and not (count == 1 and len(x.shape) == 2):
             refuse(f"{name} takes {_LAYOUTS[count]}, and got {x}", help=_other_rank("BatchNorm", x))
         if arguments["affine"] or arguments["track_running_stats"]:
             _mixed(name, x)
@@ -72,8 +75,10 @@ def _other_rank(family: str, x: TensorType) -> str | None:
 
 
 def _affine(arguments: Mapping[str, Any]) -> Mapping[str, tuple[int, ...]]:
-    features = arguments["num_features"]
-    return {"weight": (features,), "bias": (features,)} if arguments["affine"] else {}
+    if not arguments["affine"]:
+        return {}
+    features = (arguments["num_features"] if "num_features" in arguments else arguments["num_channels"],)
+    return {"weight": features, "bias": features} if arguments["bias"] else {"weight": features}
 
 
 def _statistics(arguments: Mapping[str, Any]) -> Mapping[str, tuple[int, ...]]:
@@ -87,6 +92,9 @@ def _features(doc: str) -> Argument:
     return Argument(name="num_features", kind="int", minimum=1, inferred=True, positional=True, doc=doc)
 
 
+_BIAS = Argument(
+    name="bias", kind="bool", default=True, since="2.15", doc="whether what is learned holds a shift beside the scale"
+)
 EPS = Argument(name="eps", kind="float", default=1e-5, doc="added to the variance, against division by zero")
 
 
@@ -112,6 +120,7 @@ def _batch(count: int) -> Entry:
                 default=True,
                 doc="whether to keep running statistics for evaluation",
             ),
+            _BIAS,
         ),
         rule=_batch_norm(count),
         parameters=_affine,
@@ -166,6 +175,7 @@ def _instance(count: int) -> Entry:
                 default=False,
                 doc="whether to keep running statistics for evaluation",
             ),
+            _BIAS,
         ),
         rule=_instance_norm(count),
         parameters=_affine,
@@ -256,6 +266,17 @@ def _local_response(arguments: Arguments, inputs: Inputs) -> Inferred:
     return one(x.shape, "float32" if x.dtype == "int64" else x.dtype)
 
 
+@rule
+def _cross_map(arguments: Arguments, inputs: Inputs) -> Inferred:
+    x = tensor(inputs, "CrossMapLRN2d")
+    if len(x.shape) != 4:
+        refuse(f"CrossMapLRN2d takes [N, C, H, W], and got {x}")
+    floating("CrossMapLRN2d", x)
+    if arguments["size"] < 2:
+        refuse("CrossMapLRN2d takes a size from 2: of 1 it has no gradient", argument="size", code="NS404")
+    return one(x.shape, x.dtype)
+
+
 _AFFINE = "whether to learn a scale and a shift per channel"
 _NORMALIZED = Argument(
     name="normalized_shape",
@@ -268,9 +289,22 @@ _NORMALIZED = Argument(
 _ELEMENTWISE = Argument(
     name="elementwise_affine", kind="bool", default=True, doc="whether to learn a scale for each value"
 )
+_RESPONSE = (
+    Argument(name="size", kind="int", minimum=1, positional=True, doc="neighbouring channels that are looked at"),
+    Argument(name="alpha", kind="float", default=1e-4, doc="factor on the mean square"),
+    Argument(name="beta", kind="float", default=0.75, doc="exponent"),
+    Argument(name="k", kind="float", default=1.0, doc="added before the power is taken"),
+)
 
 ENTRIES: tuple[Entry, ...] = (
     *(_batch(count) for count in (1, 2, 3)),
+    replace(
+        _batch(1),
+        name="SyncBatchNorm",
+        target="torch.nn.SyncBatchNorm",
+        rule=_batch_norm(0),
+        doc="BatchNorm of any number of dimensions, over the batches of all processes.",
+    ),
     *(_instance(count) for count in (1, 2, 3)),
     Entry(
         name="GroupNorm",
@@ -290,9 +324,10 @@ ENTRIES: tuple[Entry, ...] = (
             ),
             EPS,
             Argument(name="affine", kind="bool", default=True, doc=_AFFINE),
+            _BIAS,
         ),
         rule=_group_norm,
-        parameters=lambda a: {"weight": (a["num_channels"],), "bias": (a["num_channels"],)} if a["affine"] else {},
+        parameters=_affine,
         role="norm",
         doc="Brings each group of channels of each sample to mean 0 and variance 1.",
     ),
@@ -334,16 +369,18 @@ ENTRIES: tuple[Entry, ...] = (
         name="LocalResponseNorm",
         category="layer",
         target="torch.nn.LocalResponseNorm",
-        arguments=(
-            Argument(
-                name="size", kind="int", minimum=1, positional=True, doc="neighbouring channels that are looked at"
-            ),
-            Argument(name="alpha", kind="float", default=1e-4, doc="factor on the mean square"),
-            Argument(name="beta", kind="float", default=0.75, doc="exponent"),
-            Argument(name="k", kind="float", default=1.0, doc="added before the power is taken"),
-        ),
+        arguments=_RESPONSE,
         rule=_local_response,
         role="norm",
         doc="Divides each value by the size of its neighbours in other channels, as in AlexNet's paper.",
+    ),
+    Entry(
+        name="CrossMapLRN2d",
+        category="layer",
+        target="torch.nn.CrossMapLRN2d",
+        arguments=_RESPONSE,
+        rule=_cross_map,
+        role="norm",
+        doc="LocalResponseNorm of images, as Caffe and Lua's Torch computed it.",
     ),
 )

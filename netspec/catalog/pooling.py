@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from netspec.catalog.conv import AXES, images
 from netspec.catalog.entry import Argument, Entry, Inferred, Rule
 from netspec.catalog.rules import (
@@ -102,6 +104,14 @@ def _fits_unpadded(name: str, arguments: Arguments, x: TensorType) -> None:
             )
 
 
+def with_indices(arguments: Arguments, shape: Iterable[Size], dtype: str) -> Inferred:
+    """The largest values, and their places where these are wanted."""
+    values = TensorType(tuple(shape), dtype)
+    if not arguments["return_indices"]:
+        return one(values.shape, dtype)
+    return Inferred(outputs={"output": values, "indices": TensorType(values.shape, "int64")})
+
+
 def _pool(name: str, count: int, dtypes: tuple[str, ...]) -> Rule:
     @rule
     def infer(arguments: Arguments, inputs: Inputs) -> Inferred:
@@ -109,10 +119,11 @@ def _pool(name: str, count: int, dtypes: tuple[str, ...]) -> Rule:
         images(name, x, count)
         if name.lower().startswith("lp") and x.dtype not in FLOATING:
             refuse(f"{name} takes floating point, and got {x.dtype}", code="NS406")
-        accepting(name, x, dtypes)
+        accepting(name, x, NUMBERS if arguments.get("return_indices") else dtypes)
         if count == 3 and "max" not in name.lower():
             _fits_unpadded(name, arguments, x)
-        return one((*x.shape[:-count], *_windows(name, arguments, x, count)), x.dtype)
+        shape = (*x.shape[:-count], *_windows(name, arguments, x, count))
+        return with_indices(arguments, shape, x.dtype) if "return_indices" in arguments else one(shape, x.dtype)
 
     return infer
 
@@ -128,7 +139,8 @@ def _adaptive(name: str, count: int) -> Rule:
         accepting(name, x, FLOATING)
         wanted = spread(arguments["output_size"], count)
         sizes = [size if want is None else want for size, want in zip(x.shape[-count:], wanted, strict=True)]
-        return one((*x.shape[:-count], *sizes), x.dtype)
+        shape = (*x.shape[:-count], *sizes)
+        return with_indices(arguments, shape, x.dtype) if "return_indices" in arguments else one(shape, x.dtype)
 
     return infer
 
@@ -154,6 +166,12 @@ def _padding(count: int, what: str) -> Argument:
     return Argument(name="padding", kind=f"size{count}", default=0, minimum=0, doc=f"rows of {what} added at each edge")
 
 
+RETURN_INDICES = Argument(
+    name="return_indices",
+    kind="bool",
+    default=False,
+    doc="whether to give the places of the largest values too, as a second port `indices`",
+)
 _CEIL = Argument(name="ceil_mode", kind="bool", default=False, doc="whether a last window may reach beyond the edge")
 
 
@@ -161,12 +179,16 @@ def _both(
     name: str, function: str, arguments: tuple[Argument, ...], count: int, dtypes: tuple[str, ...], doc: str
 ) -> tuple[Entry, Entry]:
     adaptive = "Adaptive" in name
+    pair = ("output", "indices") if RETURN_INDICES in arguments else ()
+    switch = RETURN_INDICES.name if pair else ""
     return (
         Entry(
             name=name,
             category="layer",
             target=f"torch.nn.{name}",
             arguments=arguments,
+            returns=pair,
+            returns_if=switch,
             rule=_adaptive(name, count) if adaptive else _pool(name, count, dtypes),
             role="pool",
             doc=doc,
@@ -176,6 +198,8 @@ def _both(
             category="function",
             target=f"torch.nn.functional.{function}",
             arguments=arguments,
+            returns=pair,
+            returns_if=switch,
             rule=_adaptive(function, count) if adaptive else _pool(function, count, dtypes),
             role="pool",
             doc=doc,
@@ -191,6 +215,7 @@ def _max(count: int) -> tuple[Entry, Entry]:
         Argument(
             name="dilation", kind=f"size{count}", default=1, minimum=1, doc="distance between the window's points"
         ),
+        RETURN_INDICES,
         _CEIL,
     )
     doc = f"Keeps the largest value of each window over {_OVER[count]}."
@@ -240,7 +265,7 @@ def _adapting(count: int, how: str) -> tuple[Entry, Entry]:
     return _both(
         f"Adaptive{how}Pool{count}d",
         f"adaptive_{how.lower()}_pool{count}d",
-        (output,),
+        (output, RETURN_INDICES) if how == "Max" else (output,),
         count,
         FLOATING,
         f"{word} windows that are cut so that the output has a given size.",

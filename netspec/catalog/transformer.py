@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from netspec.catalog.attention import attention_flops
 from netspec.catalog.entry import Argument, Entry, Inferred, Port, Rule
-from netspec.catalog.rules import Arguments, Inputs, Shape, inferred, known, one, refuse, rule, tensor, weighted
-from netspec.shapes import Size, TensorType
+from netspec.catalog.rules import (
+    Arguments,
+    Inputs,
+    Refused,
+    Shape,
+    inferred,
+    known,
+    one,
+    refuse,
+    rule,
+    tensor,
+    weighted,
+)
+from netspec.shapes import Problem, Size, TensorType
 
 Weights = dict[str, tuple[int, ...]]
 _MHA: Final = "MultiheadAttention"
@@ -238,6 +251,48 @@ def _layer_flops(decoder: bool) -> Any:
     return count
 
 
+_SOURCE: Final = ("src", "src_mask", "src_key_padding_mask")
+_TARGET: Final = ("tgt", "tgt_mask", "memory_mask", "tgt_key_padding_mask", "memory_key_padding_mask")
+
+
+def _parts(arguments: Arguments, inputs: Inputs) -> tuple[Arguments, Inputs, Arguments, Inputs]:
+    """What the layers of the encoder and those of the decoder get."""
+    encoder = {**arguments, "is_causal": bool(arguments["src_is_causal"])}
+    decoder = {**arguments, "tgt_is_causal": bool(arguments["tgt_is_causal"])}
+    source, target = ({n: inputs[n] for n in names if n in inputs} for names in (_SOURCE, _TARGET))
+    return encoder, source, decoder, {**target, "memory": inputs["src"]}
+
+
+@rule
+def _transformer(arguments: Arguments, inputs: Inputs) -> Inferred:
+    encoder, source, decoder, target = _parts(arguments, inputs)
+    for port in ("src", "tgt"):
+        _tokens("Transformer", inputs, port, arguments["batch_first"])
+    first = _encoder_layer("Transformer")(encoder, source)
+    second = _decoder_layer("Transformer")(decoder, target)
+    for answer in (first, second):
+        if isinstance(answer, Problem):
+            raise Refused(answer)
+    assert isinstance(second, Inferred)
+    return second
+
+
+def _transformer_weights(arguments: Mapping[str, Any]) -> Weights:
+    found: Weights = {}
+    for side, decoder in (("encoder", False), ("decoder", True)):
+        for i in range(arguments[f"num_{side}_layers"]):
+            found |= {f"{side}.layers.{i}.{name}": shape for name, shape in _layer_weights(decoder)(arguments).items()}
+        found |= _small(arguments["bias"], (f"{side}.norm", (arguments["d_model"],)))
+    return found
+
+
+def _transformer_flops(arguments: Arguments, inputs: Inputs, answer: Inferred) -> Size:
+    encoder, source, decoder, target = _parts(arguments, inputs)
+    flops: Size = _layer_flops(False)(encoder, source, answer) * arguments["num_encoder_layers"]
+    flops = flops + _layer_flops(True)(decoder, target, answer) * arguments["num_decoder_layers"]
+    return flops
+
+
 def _flag(name: str, default: bool, doc: str, call: bool = False) -> Argument:
     return Argument(name=name, kind="bool", default=default, doc=doc, call=call)
 
@@ -274,6 +329,15 @@ def _ports(*names: str, optional: tuple[str, ...] = ()) -> tuple[Port, ...]:
 
 def _causal(name: str, mask: str) -> Argument:
     return _flag(name, False, f"says that {mask} is causal, which may be faster", call=True)
+
+
+def _layers(side: str) -> Argument:
+    return Argument(name=f"num_{side}_layers", kind="int", default=6, minimum=1, doc=f"how many layers the {side} has")
+
+
+def _detected(name: str, mask: str) -> Argument:
+    doc = f"says that {mask} is causal, which may be faster; null: torch looks"
+    return Argument(name=name, kind="bool?", default=None, doc=doc, call=True)
 
 
 ENTRIES: tuple[Entry, ...] = (
@@ -334,5 +398,36 @@ ENTRIES: tuple[Entry, ...] = (
         parameters=_layer_weights(True),
         flops=_layer_flops(True),
         doc="Attention of a sequence to itself and to a memory, and two linear layers.",
+    ),
+    Entry(
+        name="Transformer",
+        category="layer",
+        target="torch.nn.Transformer",
+        arguments=(
+            _LAYER[0],
+            replace(_LAYER[1], default=8),
+            _layers("encoder"),
+            _layers("decoder"),
+            *_LAYER[2:],
+            _detected("src_is_causal", "src_mask"),
+            _detected("tgt_is_causal", "tgt_mask"),
+            _causal("memory_is_causal", "memory_mask"),
+        ),
+        inputs=_ports(
+            "src",
+            "tgt",
+            optional=(
+                "src_mask",
+                "tgt_mask",
+                "memory_mask",
+                "src_key_padding_mask",
+                "tgt_key_padding_mask",
+                "memory_key_padding_mask",
+            ),
+        ),
+        rule=_transformer,
+        parameters=_transformer_weights,
+        flops=_transformer_flops,
+        doc="An encoder of one sequence and a decoder of another, as in the paper that named them.",
     ),
 )

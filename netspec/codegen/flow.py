@@ -150,8 +150,9 @@ class Flow(ABC):
 
     def returns(self, node: Node) -> tuple[str | tuple[str, ...], ...]:
         """How the ports stand in what the node's call gives, where that is a tuple."""
-        entry = entry_of(self.made(node))
-        return entry.returns if entry is not None else ()
+        op = self.made(node).op
+        op = op.target.op if isinstance(op, Reuse) else op
+        return op.returned if isinstance(op, Call) else ()
 
     def ports_read(self, node: Node) -> list[str]:
         """The ports of a node that something reads; its only one for a node without readers."""

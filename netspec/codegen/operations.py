@@ -122,7 +122,8 @@ class Operations(Flow):
         if module == "torch.Tensor":
             owner = tensors[0]
             return f"{owner if is_simple(owner) else f'({owner})'}.{name}({', '.join([*tensors[1:], *listed])})"
-        return f"{self.writer.classes.target(entry.target)}({', '.join([*tensors, *listed])})"
+        leading = [arguments[declared.name] for declared in entry.arguments if declared.leads]
+        return f"{self.writer.classes.target(entry.target)}({', '.join([*leading, *tensors, *listed])})"
 
     def condition(self, node: Node) -> str:
         """When a function, arithmetic or group that some uses leave out runs: decided by the sizes of an input, or by

@@ -31,7 +31,8 @@ def written_tensors(entry: Entry, inputs: Mapping[str, Any], read: Read) -> tupl
             if ref is None:
                 continue
             if isinstance(ref, tuple):
-                texts.append(f"[{', '.join(read(one)[0] for one in ref)}]")
+                parts = ", ".join(read(one)[0] for one in ref)
+                texts.append(parts if port.spread else f"[{parts}]")
             else:
                 text, below = read(ref)
                 depth = max(depth, below)
@@ -50,13 +51,14 @@ def written_arguments(entry: Entry, arguments: Mapping[str, str]) -> list[str]:
     """A function's arguments in torch's order, by position where the catalog says that people write them so."""
     texts: list[str] = []
     by_position = True
-    required = [declared.required for declared in entry.arguments]
-    for i, declared in enumerate(entry.arguments):
+    after = [declared for declared in entry.arguments if not declared.leads]
+    required = [declared.required for declared in after]
+    for i, declared in enumerate(after):
         text = arguments.get(declared.name)
         leads = not declared.required and True in required[i:]
         if text is None and leads:
             # `arange` may leave its start out, but only where no step is stated.
-            if any(a.name in arguments for a in entry.arguments[required.index(True) + 1 :] if a.positional):
+            if any(a.name in arguments for a in after[required.index(True) + 1 :] if a.positional):
                 texts.append(literal(declared.default))
             continue
         if text is None:

@@ -27,7 +27,7 @@ def make(call: Call) -> nn.Module:
 
 def apply(module: nn.Module, call: Call, inputs: Inputs, get: Get) -> Any:
     """What a module of the catalog gives for these inputs: a tensor, a list of them, or a tuple in the ports' order."""
-    return _run(module, call.entry, inputs, get, _stated(call, _plain, in_call=True))
+    return _run(module, call.entry, inputs, get, _stated(call, _plain, in_call=True), call.returned)
 
 
 def run(call: Call, get: Get, value: Callable[[Given], Any], owner: nn.Module, inputs: tuple[Any, ...]) -> Any:
@@ -41,7 +41,7 @@ def run(call: Call, get: Get, value: Callable[[Given], Any], owner: nn.Module, i
         arguments["training"] = owner.training
     if entry.creates:
         arguments = {**_leading(entry, arguments), "device": _device(owner, inputs)}
-    return _run(resolve(entry.target), entry, call.inputs, get, arguments)
+    return _run(resolve(entry.target), entry, call.inputs, get, arguments, call.returned)
 
 
 def _plain(argument: Given) -> Any:
@@ -80,8 +80,17 @@ def _device(owner: nn.Module, inputs: tuple[Any, ...]) -> torch.device | None:
     return first.device if isinstance(first, Tensor) else None
 
 
-def _run(target: Callable[..., Any], entry: Entry, inputs: Inputs, get: Get, arguments: Mapping[str, Any]) -> Any:
-    """Tensors by position as long as none is left out, then by name."""
+def _run(
+    target: Callable[..., Any],
+    entry: Entry,
+    inputs: Inputs,
+    get: Get,
+    arguments: Mapping[str, Any],
+    returns: tuple[str | tuple[str, ...], ...],
+) -> Any:
+    """Tensors by position as long as none is left out, then by name; before them what stands before them."""
+    leading = [arguments[argument.name] for argument in entry.arguments if argument.leads]
+    arguments = {k: v for k, v in arguments.items() if not leading or not _leads(entry, k)}
     positional: list[Any] = []
     named: dict[str, Any] = {}
     for argument, ports in entry.tensors.items():
@@ -91,17 +100,22 @@ def _run(target: Callable[..., Any], entry: Entry, inputs: Inputs, get: Get, arg
         values = [[get(one) for one in ref] if isinstance(ref, tuple) else get(ref) for ref in given]
         value = tuple(values) if len(ports) > 1 else values[0]
         if not ports[0].keyword and len(positional) == list(entry.tensors).index(argument):
-            positional.append(value)
+            positional += value if ports[0].spread else [value]
         else:
             named[argument] = value
-    result = target(*positional, **named, **arguments)
-    return _unpacked(result, entry) if entry.returns else result
+    result = target(*leading, *positional, **named, **arguments)
+    return _unpacked(result, returns) if returns else result
 
 
-def _unpacked(result: Any, entry: Entry) -> Any:
+def _leads(entry: Entry, name: str) -> bool:
+    declared = entry.argument(name)
+    return declared is not None and declared.leads
+
+
+def _unpacked(result: Any, returns: tuple[str | tuple[str, ...], ...]) -> Any:
     """The tensors of a result that comes as nested tuples, in the order of the ports; a single one alone."""
     found = []
-    for part, value in zip(entry.returns, result, strict=True):
+    for part, value in zip(returns, result, strict=True):
         found += list(value) if isinstance(part, tuple) else [value]
     tensors = tuple(value for value in found if value is not None)
     return tensors if len(tensors) > 1 else tensors[0]

@@ -188,12 +188,15 @@ def unknown_type(node: Scalar, types: Iterable[str]) -> Diagnostic:
     """A type that is neither in the catalog nor among the blocks."""
     name = str(node.value)
     bare = next((name.removeprefix(prefix) for prefix in _PREFIXES if name.startswith(prefix)), name)
-    meant = suggest(bare, types)
+    left_out = catalog.instead(bare)
+    meant = None if left_out else suggest(bare, types)
     return Diagnostic(
         code=words.UNKNOWN_TYPE,
         message=f"there is no layer, function or block `{name}`",
         span=node.span,
-        help=f"did you mean `{meant}`?"
+        help=left_out
+        if left_out
+        else f"did you mean `{meant}`?"
         if meant
         else f"define `{name}` under `blocks`, or take a layer of torch.nn by its own name",
     )

@@ -1,0 +1,70 @@
+"""What torch has and a spec does not name: why, and what to write in its place."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_LAZY: Final = {
+    **{f"Conv{n}d": "in_channels" for n in (1, 2, 3)},
+    **{f"ConvTranspose{n}d": "in_channels" for n in (1, 2, 3)},
+    **{f"BatchNorm{n}d": "num_features" for n in (1, 2, 3)},
+    **{f"InstanceNorm{n}d": "num_features" for n in (1, 2, 3)},
+    "Linear": "in_features",
+}
+_DATA = "the size of its result depends on the data, and a shape has to be known before anything runs"
+_COMPLEX = "its values are complex numbers, which are no dtype of a spec"
+_VISIBLE = "a block says what it does, with the same keys of the `state_dict`"
+
+MODULES: Final[dict[str, str]] = {
+    "Module": "write a block under `blocks`",
+    "Container": "write `layers`",
+    "Sequential": "write `layers` with a list: it becomes an `nn.Sequential`",
+    "ModuleList": "write `layers` with a list, or `branches`: its members can be read one by one",
+    "ModuleDict": "write `branches` or `select` with a mapping",
+    "ParameterList": "write a `Parameter` for each",
+    "ParameterDict": "write a `Parameter` for each",
+    "RNNBase": "write `RNN`, `LSTM` or `GRU`",
+    "RNNCellBase": "write `RNNCell`, `LSTMCell` or `GRUCell`",
+    "TransformerEncoder": "write `layers` with a `TransformerEncoderLayer` and `repeat`",
+    "TransformerDecoder": "write `layers` with a `TransformerDecoderLayer` for each step, which read the memory",
+    "NLLLoss2d": "write `NLLLoss`, which takes images too",
+    "DataParallel": "it is no layer but a way to run one: `netspec train --nproc`",
+    **{f"Lazy{name}": f"write `{name}`: {argument} is inferred" for name, argument in _LAZY.items()},
+}
+"""The modules of `torch.nn` that the catalog has not, each with what to write instead."""
+
+OPERATIONS: Final[dict[str, str]] = {
+    **dict.fromkeys(
+        ("nonzero", "argwhere", "unique", "unique_consecutive", "masked_select", "bincount", "nms", "batched_nms"),
+        _DATA,
+    ),
+    "batched_nms": _DATA,
+    "remove_small_boxes": _DATA,
+    "masked_scatter": "how much it reads depends on the data; write `where`",
+    **dict.fromkeys(("rfft", "irfft", "fft", "ifft", "fft2", "ifft2", "rfft2", "irfft2", "stft", "istft"), _COMPLEX),
+    **dict.fromkeys(("view_as_complex", "view_as_real", "polar"), _COMPLEX),
+    **dict.fromkeys(("concat", "concatenate"), "write `cat`"),
+    "clip": "write `clamp`",
+    "absolute": "write `abs`",
+    "negative": "write `neg`",
+    "divide": "write `div`",
+    "multiply": "write `mul`",
+    "subtract": "write `sub`",
+    "fix": "write `trunc`",
+    "swapdims": "write `transpose`",
+    "moveaxis": "write `movedim`",
+    "greater": "write `gt`",
+    "less": "write `lt`",
+    "upsample": "write `interpolate`",
+    "FeaturePyramidNetwork": f"it takes a dict; {_VISIBLE}",
+    "MultiScaleRoIAlign": "it takes dicts and lists of sizes; write `roi_align` for each level",
+    "item": "a number at run time is no tensor; `compute` works on tensors without dimensions too",
+    "numpy": "arrays leave the graph",
+    "tolist": "numbers leave the graph",
+}
+"""Functions, and modules of torchvision.ops, that the catalog has not and why, with what to write instead."""
+
+
+def instead(name: str) -> str | None:
+    """What to write instead of a name of torch that the catalog leaves out."""
+    return MODULES.get(name) or OPERATIONS.get(name)
