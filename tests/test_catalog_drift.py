@@ -70,7 +70,7 @@ OTHERWISE = {
     "amin": {"dim"},
     "one_hot": {"num_classes"},
 }
-"""Defaults that torch's docs tell otherwise than torch behaves, that are inferred here, or of no use to a shape rule."""
+"""Defaults that torch's docs tell otherwise than torch behaves, that are inferred here, or of no use to a rule."""
 SILENT = {"to"}
 """Entries of whose signature torch says `*args`."""
 
