@@ -21,7 +21,8 @@ from netspec.expressions import (
     evaluate,
 )
 from netspec.frame import Frame, Poisoned, TooLarge
-from netspec.instances import Instances, layers_in
+from netspec.instances import layers_in
+from netspec.joins import Joins
 from netspec.mistakes import got
 from netspec.order import default_before, definition_order, names_are_written
 from netspec.patterns import pattern_text, unlike
@@ -53,7 +54,7 @@ def elaborate(spec: Spec, diagnostics: Diagnostics, broken: tuple[Span, ...] = (
     return model
 
 
-class Elaborator(Instances):
+class Elaborator(Joins):
     """Works out bodies, layers, blocks and groups."""
 
     def __init__(self, spec: Spec, diagnostics: Diagnostics, broken: tuple[Span, ...] = ()) -> None:
@@ -188,13 +189,7 @@ class Elaborator(Instances):
                 start = self.caller.only(layer, self.references(layer, frame, env, incoming))
             return self.body(layer.body, frame, env, start, loops)
         if layer.inline and layer.type is not None:
-            self.diagnostics.error(
-                "NS190",
-                "`inline` on a block is part of the language, but this version of netspec does not support it yet",
-                layer.span,
-                help="leave `inline` out, or write the block's layers under `layers`",
-            )
-            raise Poisoned
+            return self.join(target, layer, frame, env, incoming, loops)
         name = self.node_name(layer, frame, env)
         refs: Any = {}
         if layer.compute is None:
@@ -316,7 +311,7 @@ class Elaborator(Instances):
         else:
             refs = self.references(layer, frame, env, incoming)
             passed = self.first(refs)
-        if layer.name is None:
+        if layer.name is None or layer.inline:
             return [], passed
         name = self.node_name(layer, frame, env)
         key = name if self.would_make_module(layer) else None

@@ -16,7 +16,7 @@ from netspec.catalog.entry import Entry, TypeLike
 from netspec.diagnostics import Diagnostic, Span
 from netspec.expressions import Expr
 from netspec.origins import Origin, origin_of
-from netspec.spec import Block, Layer, Spec
+from netspec.spec import Block, Body, Layer, Spec
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -219,6 +219,8 @@ class Instance:
     """How many layers it holds, in whatever depth."""
     members: set[str] = field(default_factory=set)
     """The children of a group whose own outputs are read from outside it (`downs.2`)."""
+    joined: dict[int, list[Body]] = field(default_factory=dict)
+    """The layers of blocks that joined this body (`inline`), by the `id` of the layer that uses the block."""
     ties: tuple[Tie, ...] = ()
     """Of a model: its parameters that are one. They are tied when it is made, before its rules of `initialize` run."""
 

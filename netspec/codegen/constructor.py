@@ -7,6 +7,7 @@ from the expression in the spec where the person wrote one, and from its rows wh
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from netspec.codegen.buffers import Computation
@@ -47,12 +48,12 @@ class Constructor(Repeats):
                 layer.inline or (layer.name and free_names(layer.name) & set(layer.loop.names))
             ):
                 for copy_rows, _ in self.copies(layer, rows, instances):
-                    if layer.inline and layer.body is not None:
-                        self.named(layer.body, copy_rows, instances, owner)
+                    if (inside := self.joined(layer, copy_rows, instances)) is not None:
+                        self.named(inside, copy_rows, instances, owner)
                     else:
                         self.child(layer, rows_of(layer, copy_rows), instances, owner)
-            elif layer.inline and layer.body is not None:
-                self.named(layer.body, rows, instances, owner)
+            elif (inside := self.joined(layer, rows, instances)) is not None:
+                self.named(inside, rows, instances, owner)
             else:
                 self.child(layer, mine, instances, owner)
 
@@ -321,9 +322,9 @@ class Constructor(Repeats):
             if layer.loop is not None:
                 flush()
                 self.loop(layer, nodes, instances, name, kind)
-            elif layer.inline and layer.body is not None:
+            elif (inside := self.joined(layer, nodes, instances)) is not None:
                 flush()
-                self.guarded(layer, rows, lambda layer=layer: self.steps(layer.body, nodes, instances, name))  # type: ignore[misc]
+                self.guarded(layer, rows, partial(self.steps, inside, nodes, instances, name))
             elif kind == "list":
                 self.entry(layer, rows, name, batch, flush)
             else:
@@ -410,8 +411,8 @@ class Constructor(Repeats):
             for copy_rows, _ in self.copies(layer, nodes, instances):
                 if kind == "list":
                     self.copy(layer, copy_rows, instances, name, kind)
-                elif layer.inline and layer.body is not None:
-                    self.steps(layer.body, copy_rows, instances, name, kind)
+                elif (inside := self.joined(layer, copy_rows, instances)) is not None:
+                    self.steps(inside, copy_rows, instances, name, kind)
                 else:
                     self.child(layer, rows_of(layer, copy_rows), instances, name)
             return
@@ -438,8 +439,9 @@ class Constructor(Repeats):
 
     def copy(self, layer: Layer, rows: Rows, instances: list[Instance], name: str, kind: str) -> None:
         """What one copy of a loop appends."""
-        if layer.inline and layer.body is not None:
-            self.guarded(layer, rows, lambda: self.steps(layer.body, rows, instances, name, kind))  # type: ignore[arg-type]
+        inside = self.joined(layer, rows, instances)
+        if inside is not None:
+            self.guarded(layer, rows, partial(self.steps, inside, rows, instances, name, kind))
             return
         if kind == "mapping":
             self.child(layer, rows_of(layer, rows), instances, name)

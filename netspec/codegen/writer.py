@@ -10,8 +10,8 @@ from netspec.codegen.scope import Plan, Scope
 from netspec.codegen.source_map import Mark, Piece, marked
 from netspec.diagnostics import Span
 from netspec.expressions import Expr, ListExpr, Literal
-from netspec.program import Loop, Node
-from netspec.spec import Layer
+from netspec.program import Instance, Loop, Node
+from netspec.spec import Body, Layer
 
 if TYPE_CHECKING:
     from netspec.codegen.classes import Classes
@@ -58,6 +58,14 @@ def constant(expr: Expr) -> Any:
     return expr.value
 
 
+def _reach(body: Body) -> Iterator[Layer]:
+    """The layers of a body, and those that join it."""
+    for layer in body.layers:
+        yield layer
+        if layer.inline and layer.body is not None:
+            yield from _reach(layer.body)
+
+
 class Writer(Scope):
     """Collects the statements of one class's `__init__`."""
 
@@ -78,6 +86,20 @@ class Writer(Scope):
         """What the statements at hand are written from."""
         self.pieces: list[Piece] = []
         """The expressions that stand in no statement yet."""
+
+    def joined(self, layer: Layer, rows: Rows, instances: list[Instance]) -> Body | None:
+        """The layers that join the body at hand instead of this one: those of a group, or of a block that these rows
+        came of.
+        """
+        if not layer.inline or layer.body is not None:
+            return layer.body if layer.inline else None
+        made = {id(node.layer) for node in rows}
+        bodies = {id(body): body for instance in instances for body in instance.joined.get(id(layer), [])}
+        found = [body for body in bodies.values() if any(id(inner) in made for inner in _reach(body))]
+        if len(found) > 1:
+            assert layer.type is not None
+            self.give_up_on(frozenset().union(*(value.names for value in layer.arguments.values())), must=True)
+        return found[0] if found else Body(kind="list", layers=(), span=layer.span)
 
     def say(self, statement: str) -> None:
         self.lines.append((self.level, marked(statement, self.mark, self.pieces)))
