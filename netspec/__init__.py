@@ -13,15 +13,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from netspec.building import build
     from netspec.compiler import compile
     from netspec.diagnostics import Diagnostic, SpecError
     from netspec.program import Program
     from netspec.runtime.run import Run, train
 
 __version__ = "0.1.0"
-__all__ = ["Diagnostic", "Program", "Run", "SpecError", "compile", "train"]
+__all__ = ["Diagnostic", "Program", "Run", "SpecError", "build", "compile", "train"]
 
 _HOMES = {
+    "build": "netspec.building",
     "compile": "netspec.compiler",
     "Diagnostic": "netspec.diagnostics",
     "SpecError": "netspec.diagnostics",

@@ -131,7 +131,7 @@ def compile(spec: str | Path | Mapping[str, Any], set: Mapping[str, Any] | None 
     program.
     """
     diagnostics = Diagnostics()
-    overrides = [f"{path}={_yaml(value)}" for path, value in (set or {}).items()]
+    overrides = override_texts(set)
     if isinstance(spec, Mapping):
         with _collector_paused():
             composed = compose_mapping(spec, overrides, diagnostics, knows=knows, meant=suggest_path)
@@ -148,7 +148,8 @@ def compile(spec: str | Path | Mapping[str, Any], set: Mapping[str, Any] | None 
     return program
 
 
-def _yaml(value: Any) -> str:
+def override_texts(values: Mapping[str, Any] | None) -> list[str]:
+    """Overrides as `--set` takes them."""
     import json
 
-    return json.dumps(value)
+    return [f"{path}={json.dumps(value)}" for path, value in (values or {}).items()]

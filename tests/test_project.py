@@ -53,6 +53,7 @@ STAIRCASE = (
     ("graph", "graph_layout", "graph_draw", "graph_page", "table"),
     ("compiler",),
     ("codegen",),
+    ("building",),
     ("runtime",),
     ("cli", "__main__"),
 )

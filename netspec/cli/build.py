@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from netspec.building import named, root_of
+from netspec.building import target as target_of
 from netspec.cli import common
 
 if TYPE_CHECKING:
@@ -35,8 +37,8 @@ def run(args: argparse.Namespace) -> int:
     output = Path(args.output)
     expected: set[Path] = set()
     code = common.GOOD
-    for file, place in _specs(args.specs).items():
-        target = _target(output, place)
+    for file, place in (pair for spec in args.specs for pair in named(spec).items()):
+        target = target_of(output, place)
         if target in expected:
             common.wrong_usage(args, f"two specs would both become {target}: build them apart, each with its own -o")
         program, good = common.check(file, args.overrides, model_only=True)
@@ -83,34 +85,12 @@ def _deliver(args: argparse.Namespace, program: Program, source: str, target: Pa
     return common.GOOD
 
 
-def _specs(given: list[str]) -> dict[Path, Path]:
-    """Every spec file with its name from its folder of specs: `specs/imagenet/resnet50.yaml`."""
-    found: dict[Path, Path] = {}
-    for name in given:
-        root = _root(Path(name))
-        for file in common.spec_files(name):
-            found[file] = file.resolve().relative_to(root.parent) if root else Path(file.name)
-    return found
-
-
-def _root(path: Path) -> Path | None:
-    """The nearest folder called `specs` around a path; else the folder itself, and none for a file."""
-    path = path.resolve()
-    around = [path, *path.parents]
-    return next((folder for folder in around if folder.name == "specs"), path if path.is_dir() else None)
-
-
-def _target(output: Path, place: Path) -> Path:
-    """Where the module of a spec goes: the folders below that of the specs are mirrored."""
-    return output.joinpath(*place.parts[1:] if len(place.parts) > 1 else place.parts).with_suffix(".py")
-
-
 def _orphans(given: list[str], output: Path, expected: set[Path]) -> list[Path]:
     """Generated files below the folders that were named which no spec gives any more."""
     found: list[Path] = []
     for name in given:
         path = Path(name)
-        root = _root(path)
+        root = root_of(path)
         if root is not None and path.is_dir():
             files = (output / path.resolve().relative_to(root)).rglob("*.py")
             found += [f for f in files if f not in expected and f.read_text(encoding="utf-8").startswith(MARK)]

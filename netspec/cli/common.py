@@ -71,14 +71,6 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def spec_files(name: str | Path) -> list[Path]:
-    """The file itself, or the YAML files below a folder in the order of their paths."""
-    path = Path(name)
-    if not path.is_dir():
-        return [path]
-    return sorted(file for file in path.rglob("*") if file.suffix in (".yaml", ".yml") and file.is_file())
-
-
 def check(path: str | Path, overrides: list[str], *, model_only: bool = False) -> tuple[Program | None, bool]:
     """The program of a spec, None where it is wrong or states no model, and whether it is good; mistakes go to stderr.
 

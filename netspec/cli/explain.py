@@ -7,6 +7,7 @@ netspec explain "mat1 and mat2 shapes cannot be multiplied"
 netspec explain Conv2d
 netspec explain Conv2d.padding
 netspec explain specs/digits.yaml train.optimizer.lr
+netspec explain generated/digits.py:24     the place in the spec that a line came from
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ FAMILIES: Final = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "what", metavar="X", help="a code, a name, NAME.ARGUMENT, a spec, torch's words, or: codes, failures"
+        "what",
+        metavar="X",
+        help="a code, a name, NAME.ARGUMENT, a spec, FILE.py:LINE, torch's words, or: codes, failures",
     )
     parser.add_argument(
         "path", metavar="PATH", nargs="?", help="with a spec: a value of it, such as train.optimizer.lr"
@@ -56,6 +59,11 @@ def run(args: argparse.Namespace) -> int:
         from netspec import failures
 
         return _index(failures.codes())
+    line = re.fullmatch(r"(.+\.py):(\d+)", args.what)
+    if line:
+        from netspec.cli.explain_line import explain_line
+
+        return explain_line(args, Path(line[1]), int(line[2]))
     if Path(args.what).suffix in (".yaml", ".yml"):
         common.wrong_usage(args, "name a value of the spec too: netspec explain SPEC train.optimizer.lr")
     return _entry(args)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from netspec.building import spec_files
 from netspec.cli import common
 
 
@@ -25,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
 
     found = Diagnostics()
     for name in args.specs:
-        for file in common.spec_files(name):
+        for file in spec_files(name):
             here = Diagnostics()
             program = check(file, args.overrides, here)
             found.found += here.found
