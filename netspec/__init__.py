@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from netspec.compiler import compile
     from netspec.diagnostics import Diagnostic, SpecError
     from netspec.program import Program
+    from netspec.runtime.notes import noted
     from netspec.runtime.run import Run, train
 
 __version__ = "0.1.0"
-__all__ = ["Diagnostic", "Program", "Run", "SpecError", "build", "compile", "train"]
+__all__ = ["Diagnostic", "Program", "Run", "SpecError", "build", "compile", "noted", "train"]
 
 _HOMES = {
     "build": "netspec.building",
     "compile": "netspec.compiler",
+    "noted": "netspec.runtime.notes",
     "Diagnostic": "netspec.diagnostics",
     "SpecError": "netspec.diagnostics",
     "Program": "netspec.program",

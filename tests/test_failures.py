@@ -183,6 +183,7 @@ PROVOKED: list[tuple[str, str, Callable[[], object]]] = [
     ("NS602", "scores that are longs", lambda: F.cross_entropy(long(2, 3), long(2))),
     ("NS602", "targets that are longs", lambda: F.binary_cross_entropy_with_logits(ones(2), long(2))),
     ("NS603", "linear", lambda: nn.Linear(3, 4)(ones(2, 5))),
+    ("NS603", "on meta", lambda: nn.Linear(3, 4, device="meta")(ones(2, 5, device="meta"))),
     ("NS603", "bmm", lambda: torch.bmm(ones(2, 3, 4), ones(2, 5, 6))),
     ("NS603", "matrix and vector", lambda: ones(2, 3) @ ones(4)),
     ("NS603", "vectors", lambda: ones(3) @ ones(4)),

@@ -233,6 +233,31 @@ def test_a_gradient_that_was_written_over(capsys: pytest.CaptureFixture[str]) ->
     assert "`over` writes over its input" in said
 
 
+def test_one_of_several_losses(capsys: pytest.CaptureFixture[str]) -> None:
+    losses = "{main: CrossEntropyLoss, twin: {type: NLLLoss, ignore_index: 1, weight: 0.5}}"
+    text = write_table(np.ones((8, 4), np.float32), np.array([0, 1, -100, 2] * 2), loss=losses)
+    said = failing(capsys, "train", "spec.yaml", "--run-dir", "run")
+    assert "error[NS611]: the loss NLLLoss in epoch 1, batch " in said
+    assert f"--> {place(text, 'twin:')}\n" in said
+
+
+def test_a_layer_that_cannot_be_made(capsys: pytest.CaptureFixture[str]) -> None:
+    layers = "small: {type: Linear, out_features: 3}\n    huge: {type: Linear, out_features: 1000000000000000}"
+    text = write_table(np.ones((8, 4), np.float32), np.array([0, 1, 2, 1] * 2), layers)
+    said = failing(capsys, "train", "spec.yaml", "--run-dir", "run")
+    assert "error[NS910]: layer `huge`: the device has too little memory: " in said
+    assert f"--> {place(text, 'huge:')}\n" in said
+
+
+def test_numbers_that_grow_beyond_all_bounds(capsys: pytest.CaptureFixture[str]) -> None:
+    layers = "first: {type: Linear, out_features: 3}\n    second: {type: Linear, out_features: 3}"
+    layers = layers.replace("3}", "3, initialize: {weight: 1e20}}")
+    text = write_table(np.ones((80, 4), np.float32), np.array([0, 1, 2, 1] * 20), layers)
+    said = failing(capsys, "train", "spec.yaml", "--run-dir", "run")
+    assert "error[NS902]" in said and "is `second` (Linear)" in said
+    assert f"--> {place(text, 'second:')}\n" in said and "traceback" not in said
+
+
 def test_a_damaged_image(capsys: pytest.CaptureFixture[str]) -> None:
     write_shapes(16)
     Path("images", "cat", "3.png").write_bytes(Path("images", "cat", "2.png").read_bytes()[:60])
@@ -385,6 +410,32 @@ def test_a_note_is_given_once(here: Path) -> None:
     with pytest.raises(RuntimeError) as caught, noted(program, module):
         module(torch.ones(2, 1, 8, 8))
     assert len(caught.value.__notes__) == 1
+
+
+def test_a_loop_of_ones_own(here: Path) -> None:
+    """An emitted class that a person imports as any other module."""
+    program, _ = live(GRAPH)
+    Path("twins_model.py").write_text(program.source(), encoding="utf-8")
+    sys.path.insert(0, str(here))
+    try:
+        import twins_model  # type: ignore[import-not-found]
+    finally:
+        sys.path.remove(str(here))
+    model = twins_model.Twins()
+    with pytest.raises(RuntimeError) as caught, netspec.noted(program, model):
+        model(torch.ones(2, 3, 9, 9))
+    assert "layer `joined` (cat)" in caught.value.__notes__[0]
+
+
+def test_an_explanation_that_fails_hides_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, module = live(GRAPH)
+
+    def broken(*_: object) -> None:
+        raise AssertionError("of our own")
+
+    monkeypatch.setattr("netspec.runtime.notes.explain", broken)
+    with pytest.raises(RuntimeError, match="expected input"), netspec.noted(program, module):
+        module(torch.ones(2, 1, 8, 8))
 
 
 def test_numbers_that_are_not_finite_are_said(here: Path) -> None:

@@ -123,7 +123,7 @@ class Entry:
     @property
     def creates(self) -> bool:
         """Whether it is a function that makes a tensor of nothing: both doors pass the device of the block's input."""
-        return self.category == "function" and not self.inputs
+        return self.category == "function" and len(self.inputs) == 0
 
     @property
     def tensors(self) -> dict[str, list[Port]]:

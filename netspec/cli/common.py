@@ -161,6 +161,6 @@ def run_guarded(work: Callable[[], int], *, show_traceback: bool = False) -> int
 
             traceback.print_exception(error)
         report(Diagnostics([found]))
-        if known is not None and not show_traceback:
+        if known is not None and not show_traceback and not isinstance(error, RunError):
             sys.stderr.write(f"traceback: {log or '--traceback prints it'}\n")
         return FAILED

@@ -175,6 +175,7 @@ MODEL: Final = (
         "mostly an image of another size before `Flatten`: resize it, or put an `AdaptiveAvgPool2d` before it",
         (
             "shapes cannot be multiplied",
+            "must have same reduction dim",
             "size mismatch, got input",
             "Expected size for first two dimensions of batch2",
             "inconsistent tensor size",

@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor, nn
 
+from netspec.codegen import Place
 from netspec.diagnostics import Label, Span
 from netspec.program import Apply, Arithmetic, Call, Instance, Node, Program, Reuse, walk
 from netspec.runtime import frames
+from netspec.runtime.load import SOURCE
 from netspec.shapes import TensorType
 
-MOST_LABELS = 4
+MOST_LABELS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def _layer(stack: list[frames.Call], program: Program, model: nn.Module) -> Blam
             uses.append((path, node))
     else:
         node = uses[-1][1] if uses and uses[-1][0] == path else None
-        got, kind = tuple(frames.described(given)), type(module).__name__
+        got, kind = tuple(frames.described(given)), _kind(node) if node is not None else type(module).__name__
         wanted = _wanted(node, given) if node is not None else ""
     labels = [*_uses(uses), *_inputs(stack, program, model)]
     span = uses[-1][1].layer.span if uses else program.model.block.span
@@ -124,27 +126,28 @@ def _written(
         names = [ref.name if ref.node is None else ref.node.name for ref in refs]
         return below[id(node)], node, {name: get(ref) for name, ref in zip(names, refs, strict=True)}
     by_path = {where: node for where, node in walk(instance, prefix)}
-    for where in _mapped(inner, program):
+    written = _mapped(inner, program)
+    for where in written.paths if written is not None else ():
         if where in by_path:
             return where, by_path[where], frames.read_names(inner)
     return None
 
 
-def _mapped(call: frames.Call, program: Program) -> tuple[str, ...]:
-    """The paths of the layers that a line of emitted code was written from."""
+def _mapped(call: frames.Call, program: Program) -> Place | None:
+    """The layers that the failing part of a line of emitted code was written from."""
     from netspec.codegen import emit_with_map
 
     source, map_ = emit_with_map(program)
     try:
         lines = Path(call.frame.f_code.co_filename).read_text(encoding="utf-8").splitlines()
     except OSError:
-        return ()
+        return None
     if call.line is None or lines[2:] != source.splitlines()[2:]:  # the first two name the spec
-        return ()
+        return None
     places = [place for place in map_.places.get(call.line, ()) if place.paths]
     start, end = call.column, call.end_column if call.end_line == call.line else None
     around = [p for p in places if start is None or (p.column <= start + 1 and (end or 0) < p.end_column)]
-    return (around or places)[-1].paths if places else ()
+    return (around or places)[-1] if places else None
 
 
 def _kind(node: Node) -> str:
@@ -152,7 +155,7 @@ def _kind(node: Node) -> str:
     if isinstance(op, Call):
         return op.entry.name
     if isinstance(op, Apply):
-        return "a group" if op.instance.group else op.instance.block.name
+        return "group" if op.instance.group else op.instance.block.name
     return "compute" if isinstance(op, Arithmetic) else "Identity"
 
 
@@ -191,6 +194,12 @@ def _inputs(stack: list[frames.Call], program: Program, model: nn.Module) -> Ite
             yield Label(declared[name].span, f"the spec says {type_.dtype}, and it got {dtype}")
 
 
+def place(program: Program, path: str) -> tuple[Span | None, tuple[Label, ...]]:
+    """Where the layer at a path stands in the spec, and where the blocks are used that it stands in."""
+    uses = list(_along(program.model, path))
+    return (uses[-1][1].layer.span, tuple(_uses(uses))) if uses else (None, ())
+
+
 def overwriting(program: Program) -> list[Label]:
     """The layers that write over their input, which a gradient may need."""
     found: dict[Span, Label] = {}
@@ -208,13 +217,16 @@ def _section(stack: list[frames.Call], program: Program) -> Blame | None:
         name, values = call.frame.f_code.co_name, call.frame.f_locals
         if call.home == "netspec.runtime.objective" and name == "loss" and "term" in values:
             got = _loss_inputs(stack, values)
+            term = values["term"]
             return Blame(
-                f"the loss {type(values['term'].loss).__name__}", _span(program, "train", "loss"), got, layer=True
+                f"the loss {type(term.loss).__name__}", _span(program, "train", "loss", term.name), got, layer=True
             )
         if call.home == "netspec.runtime.metrics" and name == "update" and "prediction" in values:
             got = tuple(frames.described({key: values.get(key) for key in ("prediction", "target")}))
             who = f"the metric {type(values['self']).__name__}"
             return Blame(who, _span(program, "train", "metrics"), got, layer=True)
+        if name == "__init__" and call.home.startswith(SOURCE) and (made := _mapped(call, program)) is not None:
+            return Blame(f"layer `{made.paths[0]}`", made.span, layer=True)
         if call.home.startswith("torch.optim"):
             return Blame("the optimizer", _span(program, "train", "optimizer"))
         if call.home.startswith("torch") and name == "backward":
@@ -232,7 +244,7 @@ def _loss_inputs(stack: list[frames.Call], values: dict[str, Any]) -> tuple[str,
 
 
 def _span(program: Program, *keys: str) -> Span | None:
-    """Where a key of the document stands."""
+    """Where a key of the document stands; where it is not stated, the last one before it that is."""
     node: Any = program.document
     span: Span | None = None
     for key in keys:

@@ -6,8 +6,10 @@ from __future__ import annotations
 class RunError(Exception):
     """A run can't go on for a reason that the user can act on. The CLI prints it and exits with 3."""
 
-    def __init__(self, code: str, message: str, *, help: str | None = None) -> None:
+    def __init__(self, code: str, message: str, *, help: str | None = None, path: str | None = None) -> None:
+        """path: the layer of the model that it is about, where it is about one."""
         super().__init__(message)
+        self.path = path
         self.code = code
         self.message = message
         self.help = help

@@ -76,27 +76,30 @@ def explain(objective: Objective, batch: Batch, place: str) -> RunError:
     The batch is run once more. What a dropout draws differs this time, so nothing may be found; then that is said.
     """
     found = _first(objective, batch)
-    where = f": {found}" if found else ", and with other random numbers the same batch is finite"
+    where = f": {found[0]}" if found else ", and with other random numbers the same batch is finite"
     return RunError(
         "NS902",
         f"{LIMIT} updates were withheld: the loss or a gradient was not finite, the last time at {place}{where}",
         help="a smaller learning rate or a warm-up often mends it; where a batch itself is named, look at the data",
+        path=found[1] if found else None,
     )
 
 
-def _first(objective: Objective, batch: Batch) -> str | None:
+def _first(objective: Objective, batch: Batch) -> tuple[str, str | None] | None:
+    """What the first number is that is not finite, in words, and the path of its layer where it has one."""
     for name, value in batch.items():
         if not _finite(value):
-            return f"the field `{name}` of the batch itself holds a number that is not finite"
+            return f"the field `{name}` of the batch itself holds a number that is not finite", None
     for name, value in objective.model.named_parameters():
         if not _finite(value):
-            return f"the weight `{name}` is not finite"
-    bad: list[str] = []
+            return f"the weight `{name}` is not finite", name.rpartition(".")[0]
+    bad: list[tuple[str, str]] = []
 
     def look(path: str) -> Any:
         def hook(module: nn.Module, _: object, output: object) -> None:
             if not bad and not all(_finite(value) for value in _tensors(output)):
-                bad.append(f"the first layer whose output is not finite is `{path}` ({type(module).__name__})")
+                words = f"the first layer whose output is not finite is `{path}` ({type(module).__name__})"
+                bad.append((words, path))
 
         return hook
 
@@ -111,15 +114,17 @@ def _first(objective: Objective, batch: Batch) -> str | None:
     if bad:
         return bad[0]
     if not all(_finite(value) for value in _tensors(outputs)):
-        return "the model's output is not finite, while the output of each of its modules is"
+        return "the model's output is not finite, while the output of each of its modules is", None
     if not _finite(loss):
-        return "the loss is not finite, while the model's output is"
+        return "the loss is not finite, while the model's output is", None
     objective.model.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     wrong = [n for n, p in objective.model.named_parameters() if p.grad is not None and not _finite(p.grad)]
     objective.model.zero_grad()
     # The backward pass reaches the last layer first.
-    return f"the loss is finite; the first gradient that is not is that of `{wrong[-1]}`" if wrong else None
+    if not wrong:
+        return None
+    return f"the loss is finite; the first gradient that is not is that of `{wrong[-1]}`", wrong[-1].rpartition(".")[0]
 
 
 def _finite(value: Tensor) -> bool:

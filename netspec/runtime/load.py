@@ -8,15 +8,19 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Final
 
 from torch import nn
 
 from netspec.runtime.errors import RunError
 
+SOURCE: Final = "netspec_model_"
+"""How the names begin under which emitted models are imported."""
+
 
 def import_source(path: Path) -> ModuleType:
     """Import a generated file by path, under a name that its content determines."""
-    name = "netspec_model_" + hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    name = SOURCE + hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     found = importlib.util.spec_from_file_location(name, path)
     assert found is not None and found.loader is not None
     module = importlib.util.module_from_spec(found)

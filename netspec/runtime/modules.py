@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, namedtuple
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from typing import Any
 
@@ -158,10 +159,10 @@ class Chain(nn.Sequential):
         super().__init__(OrderedDict(chain.named_children()))
         self._program: Program | None = program
 
-    def forward(self, *inputs: Any) -> Any:
-        """What the last module gives; each takes what the one before gave."""
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        # Not in `forward`, which stays `nn.Sequential`'s for those who trace or script it.
         try:
-            return super().forward(*inputs)  # type: ignore[no-untyped-call]
+            return super().__call__(*inputs, **named)
         except Exception as error:
             if self._program is not None:
                 _tell(error, self._program, self)
@@ -177,7 +178,8 @@ class Chain(nn.Sequential):
 def _tell(error: Exception, program: Program, module: nn.Module) -> None:
     from netspec.runtime.notes import Known, tell
 
-    tell(error, Known(program, module))
+    with suppress(Exception):
+        tell(error, Known(program, module))
 
 
 def _run(

@@ -48,20 +48,26 @@ class Told:
 
 @contextmanager
 def noted(program: Program, model: nn.Module | None = None, folder: Path | None = None) -> Iterator[Known]:
-    """A failure inside the context gains its note. A `RunError` says it all already."""
+    """What fails inside the context gains a note with the layer's place in the spec, what it got, and the mend.
+
+    model: a live module of the program, or one of its emitted classes, for loops of your own; `netspec.train`, and a
+    call of `program.module()`, have such a context already. folder: where the traceback is kept.
+    """
     known = Known(program, model, folder)
     try:
         yield known
-    except RunError:
-        raise
     except Exception as error:
-        tell(error, known)
+        with suppress(Exception):  # what can't be explained must not hide what happened
+            tell(error, known)
         raise
 
 
 def tell(error: Exception, known: Known) -> None:
     """Add the note to an exception that a part of the spec had a share in, or that is a usual one; once."""
     if told(error) is not None:
+        return
+    if isinstance(error, RunError):
+        _place(error, known)
         return
     diagnostic = explain(error, known)
     if diagnostic is None:
@@ -75,6 +81,17 @@ def tell(error: Exception, known: Known) -> None:
             log = known.folder / LOG
     with suppress(AttributeError):
         setattr(error, _TOLD, Told(diagnostic, log))
+
+
+def _place(error: RunError, known: Known) -> None:
+    """A `RunError` that names a layer gains its place in the spec."""
+    from netspec.runtime import blame
+
+    if error.path:
+        span, labels = blame.place(known.program, error.path)
+        found = Diagnostic(code=error.code, message=error.message, span=span, labels=labels, help=error.help)
+        if span is not None:
+            setattr(error, _TOLD, Told(found, None))
 
 
 def told(error: BaseException) -> Told | None:
