@@ -20,7 +20,12 @@ from netspec.diagnostics import SpecError
 from netspec.runtime.verify import verify
 
 ROOT = Path(__file__).resolve().parent.parent
-SPECS = sorted(file for file in (ROOT / "specs").rglob("*.yaml") if "blocks" not in file.parts)
+SPECS = sorted(
+    file
+    for file in (ROOT / "specs").rglob("*.yaml")
+    if "blocks" not in file.parts and "\nextends:" not in file.read_text("utf-8")
+)
+"""Those with a model of their own: `test_zoo.py` takes the variants of a network."""
 FEW = settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 MANY = settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
 

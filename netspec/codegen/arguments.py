@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from netspec.catalog.entry import Argument as CatalogArgument
 from netspec.catalog.entry import Entry
-from netspec.codegen.literals import for_argument, literal, sequence
+from netspec.codegen.literals import for_argument, sequence
 from netspec.codegen.scope import is_constant
 from netspec.expressions import Expr, ListExpr, Literal, Name, free_names
 from netspec.origins import origin_of, untraced
@@ -64,7 +64,7 @@ class LayerCalls(Writer):
             assert isinstance(factory.target, Entry)
             op = rows[0].op
             assert isinstance(op, Call)
-            written = {name: literal(a.value) for name, a in op.arguments.items()}
+            written = self.arguments(op.entry, layer, rows)
             return f"{self.classes.target(op.entry.target)}({', '.join(positional(op.entry, written))})"
         if inferred or not isinstance(resolved, Name) or layer.arguments or resolved.id not in self.block.params:
             self.give_up_on(names, must=len(entries) > 1)

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from netspec.codegen.literals import literal
 from netspec.codegen.scope import Lifted, OpenLoop, Retry, is_constant
-from netspec.expressions import ListExpr, Literal, Name, free_names
+from netspec.expressions import Conditional, ListExpr, Literal, Name, free_names
 from netspec.origins import names_of, origin_of, untraced
 from netspec.program import Apply, Node, Ref
 from netspec.shapes import TensorType
 from netspec.spec import Layer, Value
 
 if TYPE_CHECKING:
-    pass
+    from netspec.codegen.classes import Written
 
 from netspec.codegen.arguments import LayerCalls
 from netspec.codegen.writer import Rows, constant
@@ -35,15 +35,16 @@ class BlockCalls(LayerCalls):
     def use_block(self, layer: Layer, rows: Rows) -> str:
         """A block's class, called: `Bottleneck(in_channels, 64, stride=2)`."""
         written = {id(w): w for w in (self.classes.of(node.op.instance) for node in rows if isinstance(node.op, Apply))}
-        if len(written) > 1:
+        choice = self.choice(layer, list(written.values())) if len(written) == 2 else None
+        if len(written) > 1 and choice is None:
             depends = frozenset().union(*(free_names(v.expr) for v in layer.arguments.values()), *(
                 names_of(origin_of(size))
                 for node in rows for ref in node.inputs if isinstance(ref.type, TensorType)
                 for size in ref.type.shape if isinstance(size, int)
             ))  # fmt: skip
             self.give_up_on(depends, must=True)
-        (made,) = written.values()
-        if layer.type is not None and not layer.type.literal:
+        made = next(iter(written.values()))
+        if choice is None and layer.type is not None and not layer.type.literal:
             resolved = self.resolve(layer.type.expr)
             if not is_constant(resolved):
                 self.give_up_on(free_names(layer.type.expr))
@@ -59,7 +60,20 @@ class BlockCalls(LayerCalls):
                 first.append(text)
             else:
                 named.append(f"{argument.name}={text}")
-        return f"{made.name}({', '.join([*first, *named])})"
+        called = made.name if choice is None else self.hoisted("block", choice)
+        called = f"({called})" if called == choice else called
+        return f"{called}({', '.join([*first, *named])})"
+
+    def choice(self, layer: Layer, classes: list[Written]) -> str | None:
+        """`FusedMBConv if s < 3 else MBConv`, where an expression names the block and both classes take the same."""
+        resolved = self.resolve(layer.type.expr) if layer.type is not None else None
+        if not isinstance(resolved, Conditional):
+            return None
+        by_block: dict[Any, Written] = {made.block.name: made for made in classes}
+        yes, no = (by_block.get(getattr(branch, "value", None)) for branch in (resolved.body, resolved.orelse))
+        if yes is None or no is None or yes is no or (yes.arguments, yes.lifted) != (no.arguments, no.lifted):
+            return None
+        return f"{yes.name} if {self.write(resolved.test)} else {no.name}"
 
     def hoisted(self, name: str, text: str) -> str:
         """A conditional argument as a local variable of the loop's body, where the name is free."""
@@ -93,22 +107,35 @@ class BlockCalls(LayerCalls):
             loop = next((one for one in self.loops if resolved.id in one.names), None)
             if loop is None:
                 self.classes.factories.add((id(self.block), resolved.id))
-            elif not self.lists_layers(loop, resolved.id):
+            elif self.layer_names(loop, resolved.id) is None:
                 raise Retry(unroll=frozenset({id(loop.layer)}))
             else:
                 loop.factories.add(resolved.id)
             return self.write(resolved)
+        if isinstance(resolved, Conditional):
+            branches = [resolved.body, resolved.orelse]
+            if all(isinstance(branch, Literal) for branch in branches):
+                yes, no = (self.classes.factory(constant(branch)) for branch in branches)
+                return f"{yes} if {self.write(resolved.test)} else {no}"
         if resolved is not None and not is_constant(resolved):
             self.give_up_on(free_names(value.expr), must=True)
         given = {self.classes.factory(node.op.instance.scope[name]) for node in rows if isinstance(node.op, Apply)}
         assert len(given) == 1
         return given.pop()
 
-    def lists_layers(self, loop: OpenLoop, name: str) -> bool:
-        """Whether a loop's name runs over a written list of layer names."""
+    def layer_names(self, loop: OpenLoop, name: str) -> list[str | None] | None:
+        """The list of layers that a loop's name runs over, as the spec or a parameter writes it; None where it is
+        anything else.
+        """
         assert loop.layer.loop is not None
-        value = loop.layer.loop.values[loop.names.index(name)]
-        return isinstance(value.expr, ListExpr) and all(
-            isinstance(item, Literal) and (item.value is None or isinstance(item.value, str))
-            for item in value.expr.items
-        )
+        expr = loop.layer.loop.values[loop.names.index(name)].expr
+        items: list[Any]
+        if isinstance(expr, ListExpr) and all(isinstance(item, Literal) for item in expr.items):
+            items = [item.value for item in expr.items if isinstance(item, Literal)]
+        elif isinstance(expr, Name) and isinstance(self.plan.instances[0].scope.get(expr.id), list):
+            if expr.id in self.block.params and expr.id not in self.plan.frozen:
+                raise Retry(freeze=frozenset({expr.id}))  # a caller of the class would have to list functions
+            items = self.plan.frozen.get(expr.id, [0])
+        else:
+            return None
+        return items if all(item is None or isinstance(item, str) for item in items) else None

@@ -358,7 +358,8 @@ class Constructor(Repeats):
             self.say(f"{name}.append({found[0]})")
             self.after(layer, rows, f"{name}[-1]")
             return
-        self.say(f"if {guard}:")
+        if not self.follows(guard):
+            self.say(f"if {guard}:")
         self.level += 1
         self.module(layer, rows, lambda text: self.say(f"{name}.append({text})"), None)
         self.after(layer, rows, f"{name}[-1]")
@@ -398,10 +399,20 @@ class Constructor(Repeats):
         if guard == "True":
             write()
             return
-        self.say(f"if {guard}:")
+        if not self.follows(guard):
+            self.say(f"if {guard}:")
         self.level += 1
         write()
         self.level -= 1
+
+    def follows(self, guard: str) -> bool:
+        """Whether what was said last stands under the same condition, and could not have changed it."""
+        for level, statement in reversed(self.lines):
+            if level == self.level:
+                return statement == f"if {guard}:"
+            if level < self.level or " = " in statement.partition("(")[0]:
+                return False
+        return False
 
     # Loops
 

@@ -305,13 +305,11 @@ class Repeats(BlockCalls):
         open_loops = self.loops
         self.loops = [one for one in open_loops if one is not loop]
         counted = self.counts(value, loop)
-        if loop.factories & set(loop.names) and any(
-            v is value and n in loop.factories
-            for n, v in zip(loop.names, loop.layer.loop.values, strict=True)  # type: ignore[union-attr]
-        ):
-            assert isinstance(value.expr, ListExpr)
-            self.loops = open_loops
-            return f"[{', '.join(self.classes.factory(getattr(item, 'value', None)) for item in value.expr.items)}]"
+        assert loop.layer.loop is not None
+        for name, ran_over in zip(loop.names, loop.layer.loop.values, strict=False):
+            if name in loop.factories and ran_over is value:
+                self.loops = open_loops
+                return f"[{', '.join(self.classes.factory(item) for item in self.layer_names(loop, name) or [])}]"
         text = self.write(self.resolve(value.expr), iterated=not counted)
         self.loops = open_loops
         return f"range({text})" if counted else text
