@@ -21,7 +21,7 @@ from netspec.catalog import lookup
 from netspec.schema.structure import STEERING
 
 ROOT = Path(__file__).parent.parent
-SPEC = ROOT / "specs" / "imagenet" / "resnet18.yaml"
+SPEC = ROOT / "specs" / "imagenet" / "resnet50.yaml"
 PACKAGE = "yaml-language-server@1"
 
 

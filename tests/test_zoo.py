@@ -29,8 +29,8 @@ FULL = (
 """The smallest variant of each family, and of each kind of block."""
 LARGEST = 150_000_000
 """Three of a larger model, two with gradients, do not fit side by side into the memory of a small machine."""
-SIDE = {"inception_v3": 299, **{name: 224 for name in NAMES if name.startswith("vit")}}
-"""The side of an image where 64 is too small: Inception's auxiliary head and a ViT's position embedding fix it."""
+SIDE = {"inception_v3": 299, **{name: 224 for name in NAMES if name.startswith(("swin", "vit"))}}
+"""The side of an image where 64 is too small: an auxiliary head, a position embedding, windows that are shifted."""
 
 
 @cache

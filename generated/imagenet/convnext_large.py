@@ -57,6 +57,7 @@ class ConvnextLarge(nn.Module):
     def __init__(
         self,
         depths: Sequence[int] = (3, 3, 27, 3),
+        dims: Sequence[int] = (192, 384, 768, 1536),
         layer_scale: float = 1e-06,
         stochastic_depth: float = 0.5,
         num_classes: int = 1000,
@@ -64,82 +65,37 @@ class ConvnextLarge(nn.Module):
         super().__init__()
         self.features = nn.Sequential()
         self.features.append(
-            nn.Sequential(nn.Conv2d(3, 192, kernel_size=4, stride=4), LayerNorm2d(192))
-        )
-        self.features.append(
             nn.Sequential(
-                *(
-                    CNBlock(
-                        192,
-                        layer_scale,
-                        drop=stochastic_depth
-                        * (sum(depths[:0]) + i)
-                        / (sum(depths) - 1),
+                nn.Conv2d(3, dims[0], kernel_size=4, stride=4), LayerNorm2d(dims[0])
+            )
+        )
+        C = dims[0]
+        for s, depth in enumerate(depths):
+            self.features.append(
+                nn.Sequential(
+                    *(
+                        CNBlock(
+                            C,
+                            layer_scale,
+                            drop=stochastic_depth
+                            * (sum(depths[:s]) + i)
+                            / (sum(depths) - 1),
+                        )
+                        for i in range(depth)
                     )
-                    for i in range(depths[0])
                 )
             )
-        )
-        self.features.append(
-            nn.Sequential(
-                LayerNorm2d(192), nn.Conv2d(192, 384, kernel_size=2, stride=2)
-            )
-        )
-        self.features.append(
-            nn.Sequential(
-                *(
-                    CNBlock(
-                        384,
-                        layer_scale,
-                        drop=stochastic_depth
-                        * (sum(depths[:1]) + i)
-                        / (sum(depths) - 1),
+            if s < 3:
+                self.features.append(
+                    nn.Sequential(
+                        LayerNorm2d(C),
+                        nn.Conv2d(C, dims[s + 1], kernel_size=2, stride=2),
                     )
-                    for i in range(depths[1])
                 )
-            )
-        )
-        self.features.append(
-            nn.Sequential(
-                LayerNorm2d(384), nn.Conv2d(384, 768, kernel_size=2, stride=2)
-            )
-        )
-        self.features.append(
-            nn.Sequential(
-                *(
-                    CNBlock(
-                        768,
-                        layer_scale,
-                        drop=stochastic_depth
-                        * (sum(depths[:2]) + i)
-                        / (sum(depths) - 1),
-                    )
-                    for i in range(depths[2])
-                )
-            )
-        )
-        self.features.append(
-            nn.Sequential(
-                LayerNorm2d(768), nn.Conv2d(768, 1536, kernel_size=2, stride=2)
-            )
-        )
-        self.features.append(
-            nn.Sequential(
-                *(
-                    CNBlock(
-                        1536,
-                        layer_scale,
-                        drop=stochastic_depth
-                        * (sum(depths[:3]) + i)
-                        / (sum(depths) - 1),
-                    )
-                    for i in range(depths[3])
-                )
-            )
-        )
+                C = dims[s + 1]
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Sequential(
-            LayerNorm2d(1536), nn.Flatten(1), nn.Linear(1536, num_classes)
+            LayerNorm2d(C), nn.Flatten(1), nn.Linear(C, num_classes)
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):

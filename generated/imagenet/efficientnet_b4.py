@@ -102,9 +102,7 @@ class MBConv(nn.Module):
             ]
         )
         self.stochastic_depth = (
-            torchvision.ops.StochasticDepth(drop, "row")
-            if residual
-            else nn.Identity()
+            torchvision.ops.StochasticDepth(drop, "row") if residual else nn.Identity()
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,14 +128,15 @@ class EfficientnetB4(nn.Module):
             ConvNormAct(3, make_divisible(32 * width_mult, 8), stride=2, act=nn.SiLU)
         )
         in_channels = make_divisible(32 * width_mult, 8)
-        for s, depth, expand, kernel, stride, channels in zip(
-            range(7),
-            depths,
-            [1, 6, 6, 6, 6, 6, 6],
-            [3, 3, 5, 3, 5, 5, 3],
-            [1, 2, 2, 2, 1, 2, 1],
-            [16, 24, 40, 80, 112, 192, 320],
-            strict=True,
+        for s, (depth, expand, kernel, stride, channels) in enumerate(
+            zip(
+                depths,
+                [1, 6, 6, 6, 6, 6, 6],
+                [3, 3, 5, 3, 5, 5, 3],
+                [1, 2, 2, 2, 1, 2, 1],
+                [16, 24, 40, 80, 112, 192, 320],
+                strict=True,
+            )
         ):
             stage = nn.Sequential()
             for i in range(depth):

@@ -73,9 +73,7 @@ class FusedMBConv(nn.Module):
                 ConvNormAct(in_channels, out_channels, kernel_size, stride, act=nn.SiLU)
             )
         self.stochastic_depth = (
-            torchvision.ops.StochasticDepth(drop, "row")
-            if residual
-            else nn.Identity()
+            torchvision.ops.StochasticDepth(drop, "row") if residual else nn.Identity()
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -139,9 +137,7 @@ class MBConv(nn.Module):
             ]
         )
         self.stochastic_depth = (
-            torchvision.ops.StochasticDepth(drop, "row")
-            if residual
-            else nn.Identity()
+            torchvision.ops.StochasticDepth(drop, "row") if residual else nn.Identity()
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -168,8 +164,8 @@ class EfficientnetV2L(nn.Module):
         self.features = nn.Sequential()
         self.features.append(ConvNormAct(3, stem, stride=2, act=nn.SiLU))
         in_channels = stem
-        for s, depth, ratio, stride, width in zip(
-            range(len(depths)), depths, expand, strides, widths, strict=True
+        for s, (depth, ratio, stride, width) in enumerate(
+            zip(depths, expand, strides, widths, strict=True)
         ):
             stage = nn.Sequential()
             for i in range(depth):

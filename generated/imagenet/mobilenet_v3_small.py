@@ -128,14 +128,8 @@ class MobilenetV3Small(nn.Module):
             )
         )
         in_channels = make_divisible(16 * width_mult, 8)
-        for i, kernel, expand, out, se, stride in zip(
-            range(len(kernels)),
-            kernels,
-            expanded,
-            channels,
-            squeeze,
-            strides,
-            strict=True,
+        for i, (kernel, expand, out, se, stride) in enumerate(
+            zip(kernels, expanded, channels, squeeze, strides, strict=True)
         ):
             act = nn.Hardswish if i >= hardswish_from else nn.ReLU
             self.features.append(

@@ -38,26 +38,41 @@ class Squeezenet10(nn.Module):
         self.features = nn.Sequential()
         self.features.extend([nn.Conv2d(3, 96, kernel_size=7, stride=2), nn.ReLU()])
         self.features.append(nn.MaxPool2d(3, stride=2, ceil_mode=True))
-        in_channels = 96
-        for i in range(3):
-            self.features.append(
-                Fire(in_channels, 16 * ((sum(stages[:0]) + i) // 2 + 1))
+        self.features.append(Fire(96, 16 * (sum(stages[:0]) // 2 + 1)))
+        self.features.append(
+            Fire(
+                2 * (4 * (16 * (sum(stages[:0]) // 2 + 1))),
+                16 * ((sum(stages[:0]) + 1) // 2 + 1),
             )
-            in_channels = 2 * (4 * (16 * ((sum(stages[:0]) + i) // 2 + 1)))
+        )
+        self.features.append(
+            Fire(
+                2 * (4 * (16 * ((sum(stages[:0]) + 1) // 2 + 1))),
+                16 * ((sum(stages[:0]) + 2) // 2 + 1),
+            )
+        )
         self.features.append(nn.MaxPool2d(3, stride=2, ceil_mode=True))
-        in_channels = 256
-        for i in range(4):
-            self.features.append(
-                Fire(in_channels, 16 * ((sum(stages[:1]) + i) // 2 + 1))
+        self.features.append(Fire(256, 16 * (sum(stages[:1]) // 2 + 1)))
+        self.features.append(
+            Fire(
+                2 * (4 * (16 * (sum(stages[:1]) // 2 + 1))),
+                16 * ((sum(stages[:1]) + 1) // 2 + 1),
             )
-            in_channels = 2 * (4 * (16 * ((sum(stages[:1]) + i) // 2 + 1)))
+        )
+        self.features.append(
+            Fire(
+                2 * (4 * (16 * ((sum(stages[:1]) + 1) // 2 + 1))),
+                16 * ((sum(stages[:1]) + 2) // 2 + 1),
+            )
+        )
+        self.features.append(
+            Fire(
+                2 * (4 * (16 * ((sum(stages[:1]) + 2) // 2 + 1))),
+                16 * ((sum(stages[:1]) + 3) // 2 + 1),
+            )
+        )
         self.features.append(nn.MaxPool2d(3, stride=2, ceil_mode=True))
-        in_channels = 512
-        for i in range(1):
-            self.features.append(
-                Fire(in_channels, 16 * ((sum(stages[:2]) + i) // 2 + 1))
-            )
-            in_channels = 2 * (4 * (16 * ((sum(stages[:2]) + i) // 2 + 1)))
+        self.features.append(Fire(512, 16 * (sum(stages[:2]) // 2 + 1)))
         self.classifier = nn.Sequential(
             nn.Dropout(dropout),
             nn.Conv2d(512, num_classes, kernel_size=1),

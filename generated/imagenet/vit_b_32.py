@@ -42,49 +42,24 @@ class EncoderBlock(nn.Module):
 
 class Encoder(nn.Module):
     def __init__(
-        self, length: int, hidden_dim: int, dropout: float, num_heads: int, mlp_dim: int
+        self,
+        length: int,
+        hidden_dim: int,
+        dropout: float,
+        num_heads: int,
+        mlp_dim: int,
+        depth: int,
     ) -> None:
         super().__init__()
         self.pos_embedding = nn.Parameter(torch.empty(1, length, hidden_dim))
         nn.init.normal_(self.pos_embedding, std=0.02)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.Sequential()
-        self.layers.encoder_layer_0 = EncoderBlock(
-            hidden_dim, num_heads, mlp_dim, dropout
-        )
-        self.layers.encoder_layer_1 = EncoderBlock(
-            hidden_dim, num_heads, mlp_dim, dropout
-        )
-        self.layers.encoder_layer_2 = EncoderBlock(
-            hidden_dim, num_heads, mlp_dim, dropout
-        )
-        self.layers.encoder_layer_3 = EncoderBlock(
-            hidden_dim, num_heads, mlp_dim, dropout
-        )
-        self.layers.encoder_layer_4 = EncoderBlock(
-            hidden_dim, num_heads, mlp_dim, dropout
-        )
-        self.layers.encoder_layer_5 = EncoderBlock(
-            hidden_dim, num_heads, mlp_dim, dropout
-        )
-        self.layers.encoder_layer_6 = EncoderBlock(
-            hidden_dim, num_heads, mlp_dim, dropout
-        )
-        self.layers.encoder_layer_7 = EncoderBlock(
-            hidden_dim, num_heads, mlp_dim, dropout
-        )
-        self.layers.encoder_layer_8 = EncoderBlock(
-            hidden_dim, num_heads, mlp_dim, dropout
-        )
-        self.layers.encoder_layer_9 = EncoderBlock(
-            hidden_dim, num_heads, mlp_dim, dropout
-        )
-        self.layers.encoder_layer_10 = EncoderBlock(
-            hidden_dim, num_heads, mlp_dim, dropout
-        )
-        self.layers.encoder_layer_11 = EncoderBlock(
-            hidden_dim, num_heads, mlp_dim, dropout
-        )
+        for i in range(depth):
+            self.layers.add_module(
+                f"encoder_layer_{i}",
+                EncoderBlock(hidden_dim, num_heads, mlp_dim, dropout),
+            )
         self.ln = nn.LayerNorm(hidden_dim, eps=1e-06)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -99,6 +74,7 @@ class VitB32(nn.Module):
         self,
         image_size: int = 224,
         patch_size: int = 32,
+        depth: int = 12,
         num_heads: int = 12,
         hidden_dim: int = 768,
         mlp_dim: int = 3072,
@@ -111,7 +87,7 @@ class VitB32(nn.Module):
         self.conv_proj = nn.Conv2d(
             3, hidden_dim, kernel_size=patch_size, stride=patch_size
         )
-        self.encoder = Encoder(length, hidden_dim, dropout, num_heads, mlp_dim)
+        self.encoder = Encoder(length, hidden_dim, dropout, num_heads, mlp_dim, depth)
         self.heads = nn.Sequential()
         self.heads.head = nn.Linear(hidden_dim, num_classes)
         nn.init.zeros_(self.heads.head.weight)

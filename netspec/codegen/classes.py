@@ -263,6 +263,9 @@ class Classes:
         hint = type_hint(default, None)
         if hint == "int" and any(isinstance(v, float) for v in values):
             hint = "float"
+        lists = {len(v) for v in values if isinstance(v, list)}
+        if hint == "int" and len(lists) == 1:  # one number, or one a side
+            hint = f"int | tuple[{', '.join(['int'] * lists.pop())}]"
         if hint.startswith("Sequence"):
             self.imports.add("Sequence")
         return hint

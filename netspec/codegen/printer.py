@@ -17,7 +17,9 @@ def wrap(statement: str, indent: int) -> list[str]:
         return [pad + statement]
     target, equals, value = statement.partition(" = ")
     if equals and _find(value, " if ") and not _find(target, "("):
-        return [f"{pad}{target} = (", *_ternary(value, indent + 4), f"{pad})"]
+        fits = indent + 4 + len(value) <= WIDTH
+        lines = [f"{pad}    {value}"] if fits else _ternary(value, indent + 4)
+        return [f"{pad}{target} = (", *lines, f"{pad})"]
     word, _, test = statement.partition(" ")
     if word in ("if", "elif") and _find(test, " and ") and not _find(test, " or "):
         parts = split_top(test.removesuffix(":"), " and ")
