@@ -41,5 +41,5 @@ class Autoencoder(nn.Module):
 
     def forward(self, image: Tensor) -> AutoencoderOutput:
         encoder = self.encoder(image)  # [N, 16]
-        x = self.decoder(encoder)  # [N, 1, 8, 8]
-        return AutoencoderOutput(reconstruction=x, code=encoder)
+        decoder = self.decoder(encoder)  # [N, 1, 8, 8]
+        return AutoencoderOutput(reconstruction=decoder, code=encoder)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from netspec.broadcast import broadcast
 from netspec.catalog import lookup
 from netspec.expressions import (
     Binary,
@@ -24,7 +25,7 @@ from netspec.expressions import (
     evaluate,
     tensors,
 )
-from netspec.shapes import Dim, Problem, Size, TensorType, broadcast
+from netspec.shapes import Dim, Problem, Size, TensorType
 
 _RANK = {"bool": 0, "uint8": 1, "int8": 1, "int16": 2, "int32": 3, "int64": 4}
 _FLOATS = {"float16": 5, "bfloat16": 5, "float32": 6, "float64": 7}

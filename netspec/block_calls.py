@@ -13,14 +13,14 @@ from netspec.mistakes import got
 from netspec.origins import Names, Opaque, Origin, Traced, origin_of, reach, rename, untraced
 from netspec.patterns import size_name
 from netspec.program import Apply, Argument, Instance, Ref
-from netspec.shapes import TensorType
+from netspec.shapes import Dim, ListType, TensorType
 from netspec.spec import Block, Layer, Value
 from netspec.suggest import suggest as closest
 
 if TYPE_CHECKING:
     pass
 
-from netspec.call_parts import CallParts, Refs, _words, translate_type, untraced_type
+from netspec.call_parts import CallParts, Refs, _words, spread, translate_type, untraced_type
 
 
 def renamed(inside: Any, let: Value, names: Mapping[str, Origin | Traced]) -> Origin | Traced:
@@ -98,15 +98,23 @@ class BlockCaller(CallParts):
         """What the sizes bound by the block's inputs are in the caller's scope."""
         for port, inside in instance.inputs.items():
             outside = given[port]
+            if isinstance(inside, ListType) and isinstance(outside, ListType):
+                for i, (one, other) in enumerate(zip(inside.members, outside.members, strict=True)):
+                    self.name_sizes_of(f"{port}.{i}", one, other, names)
             if not isinstance(inside, TensorType) or not isinstance(outside, TensorType):
                 continue
-            for axis, (bound, size) in enumerate(zip(inside.shape, outside.shape, strict=True)):
-                if not isinstance(bound, int):
-                    continue
-                origin = origin_of(bound)
-                for name in (getattr(origin, "id", None), size_name(port, axis)):
-                    if name is not None and name not in names:
-                        names[name] = size if isinstance(size, Traced) else Literal(size)
+            self.name_sizes_of(port, inside, outside, names)
+
+    def name_sizes_of(
+        self, port: str, inside: TensorType, outside: TensorType, names: dict[str, Origin | Traced]
+    ) -> None:
+        for axis, (bound, size) in enumerate(zip(inside.shape, outside.shape, strict=True)):
+            if not isinstance(bound, int):
+                continue
+            origin = origin_of(bound)
+            for name in (getattr(origin, "id", None), size_name(port, axis)):
+                if name is not None and name not in names:
+                    names[name] = size if isinstance(size, Traced) else Literal(size)
 
     def block_arguments(self, block: Block, layer: Layer, env: Mapping[str, Any]) -> dict[str, Argument]:
         stated: dict[str, Argument] = {}
@@ -128,12 +136,28 @@ class BlockCaller(CallParts):
                 failed = True
                 continue
             try:
-                stated[name] = self.elaborator.argument(value, env)
+                stated[name] = self.stated(name, value, env)
             except Poisoned:
                 failed = True
         if failed:
             raise Poisoned
         return stated
+
+    def stated(self, name: str, value: Value, env: Mapping[str, Any]) -> Argument:
+        if not value.tensors:
+            return self.elaborator.argument(value, env)
+        argument = self.elaborator.measuring(value, env)
+        given = argument.value if isinstance(argument.value, list) else [argument.value]
+        unknown = next((size for size in given if isinstance(size, Dim)), None)
+        if unknown is None:
+            return Argument(argument.value, origin_of(argument.value), measured=True)
+        self.diagnostics.error(
+            "NS407",
+            f"`{name}` has to be known when the model is built, and the size {unknown} is not",
+            value.span,
+            help="give the input that size as a number, or let the block read it from a tensor among its inputs",
+        )
+        raise Poisoned
 
     def check_word(self, word: str, name: str, value: Any, layer: Layer, block: Block) -> None:
         kinds: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str, "list": list}
@@ -156,6 +180,7 @@ class BlockCaller(CallParts):
         if isinstance(refs, dict):
             given = dict(refs)
         else:
+            refs = spread(refs) if len(refs) < len(ports) else refs
             if len(refs) > len(ports):
                 self.diagnostics.error(
                     "NS307",

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 Refs = tuple[Ref, ...] | dict[str, Ref]
 
 
+def spread(refs: tuple[Ref, ...]) -> tuple[Ref, ...]:
+    """The tensors for what takes several inputs: those of `pair.*` one by one."""
+    return tuple(part for ref in refs for part in (ref.parts or (ref,)))
+
+
 def name_span(value: Value, text: str) -> Span:
     """Where a tensor's name stands in an arithmetic text."""
     from netspec.expressions.parser import name_span as find
@@ -44,14 +49,16 @@ def untraced_type(type_: TypeLike) -> TypeLike:
     """A type without the origins of its sizes."""
     if isinstance(type_, TensorType):
         return TensorType(untraced(type_.shape), type_.dtype)
-    return ListType(tuple(TensorType(untraced(item.shape), item.dtype) for item in type_.items))
+    return type_.with_members(TensorType(untraced(item.shape), item.dtype) for item in type_.members)
 
 
 def translate_type(type_: TypeLike, names: Mapping[str, Origin | Traced]) -> TypeLike:
     """A type of a block's scope in its caller's."""
     if isinstance(type_, TensorType):
         return TensorType(tuple(translate(size, names) for size in type_.shape), type_.dtype)
-    return ListType(tuple(TensorType(tuple(translate(s, names) for s in i.shape), i.dtype) for i in type_.items))
+    return type_.with_members(
+        TensorType(tuple(translate(s, names) for s in item.shape), item.dtype) for item in type_.members
+    )
 
 
 def weights(instance: Instance, prefix: str = "") -> list[tuple[str, Any]]:

@@ -23,7 +23,7 @@ from netspec.suggest import suggest as closest
 if TYPE_CHECKING:
     pass
 from netspec.block_calls import BlockCaller
-from netspec.call_parts import Refs, _words, name_span, untraced_type, weights
+from netspec.call_parts import Refs, _words, name_span, spread, untraced_type, weights
 
 
 class Caller(BlockCaller):
@@ -71,7 +71,9 @@ class Caller(BlockCaller):
                 failed = True
                 continue
             try:
-                argument = self.elaborator.argument(value, env)
+                argument = (
+                    self.elaborator.measuring(value, env) if value.tensors else self.elaborator.argument(value, env)
+                )
             except Poisoned:
                 failed = True
                 continue
@@ -85,6 +87,8 @@ class Caller(BlockCaller):
                     help=problem.help or _mend(value, argument.value, entry),
                 )
                 failed = True
+            if argument.measured and entry.category != "function":
+                argument = Argument(argument.value, origin_of(argument.value), measured=True)
             stated[name] = argument
         if failed:
             raise Poisoned
@@ -92,6 +96,8 @@ class Caller(BlockCaller):
 
     def entry_inputs(self, entry: Entry, layer: Layer, refs: Refs, name: str) -> dict[str, Ref | tuple[Ref, ...]]:
         ports = entry.inputs
+        if not isinstance(refs, dict) and not (len(ports) == 1 and ports[0].variadic):
+            refs = spread(refs)
         if isinstance(refs, dict):
             unknown = [port for port in refs if all(port != p.name for p in ports)]
             for port in unknown:
@@ -112,7 +118,8 @@ class Caller(BlockCaller):
                 )
             if missing or unknown:
                 raise Poisoned
-            return dict(refs)
+            variadic = {port.name for port in ports if port.variadic}
+            return {port: (ref,) if port in variadic else ref for port, ref in refs.items()}
         if len(ports) == 1 and ports[0].variadic:
             return {ports[0].name: refs}
         needed = facts(entry).needed

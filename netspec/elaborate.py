@@ -15,6 +15,7 @@ from netspec.call_parts import untraced_type
 from netspec.calls import Caller
 from netspec.catalog.entry import Entry, TypeLike
 from netspec.diagnostics import Diagnostics, Label, Span
+from netspec.each import over_list
 from netspec.expressions import (
     ExpressionError,
     Literal,
@@ -23,10 +24,11 @@ from netspec.expressions import (
 from netspec.frame import Frame, Poisoned, TooLarge
 from netspec.instances import layers_in
 from netspec.joins import Joins
+from netspec.members import branch_outputs
 from netspec.mistakes import got
 from netspec.order import default_before, definition_order, names_are_written
 from netspec.patterns import pattern_text, unlike
-from netspec.program import Apply, Arithmetic, Call, Factory, Instance, Node, Ref, Reuse, Skip, walk
+from netspec.program import Apply, Argument, Arithmetic, Call, Factory, Instance, Node, Ref, Reuse, Skip, walk
 from netspec.schema.layer_rules import module_for
 from netspec.schema.names import check_layer_name
 from netspec.shapes import Dim, TensorType
@@ -80,7 +82,7 @@ class Elaborator(Joins):
         nodes: dict[int, list[Node]] = {}
         outside, self.frame = self.frame, frame
         for i in order:
-            default = default_before(body, i)
+            default = None if frame.parallel else default_before(body, i)
             before = incoming if default is None else results.get(default)
             frame.current = next(iter(literal_names(body.layers[i])), "")
             known = {**env, **frame.live} if frame.live else env
@@ -203,31 +205,45 @@ class Elaborator(Joins):
                     self.caller.block_arguments(target, layer, env)
                 raise
         op: Any
-        if layer.compute is not None:
-            op, types = self.caller.arithmetic(layer, frame, env, name)
-        elif layer.use is not None:
-            op, types = self.caller.reuse(layer, frame, env, refs, name)
-        elif layer.body is not None and isinstance(target, Entry):
-            op, types = self.computed(target, layer, env, name)
-        elif layer.body is not None:
-            op, types = self.group(layer, frame, env, refs, name)
-        elif isinstance(target, Block):
-            op, types = self.caller.apply(target, layer, {}, env, refs, name)
-        elif isinstance(target, Factory) and isinstance(target.target, Block):
-            op, types = self.caller.apply(target.target, layer, target.arguments, env, refs, name)
-        elif isinstance(target, Factory):
-            assert isinstance(target.target, Entry)
-            op, types = self.caller.call(target.target, layer, target.arguments, env, refs, name)
+
+        def make(given: Any) -> tuple[Any, dict[str, TypeLike]]:
+            return self.operation(layer, target, frame, env, given, name)
+
+        if layer.each:
+            op, types = over_list(layer, refs, name, lambda one: make((one,)), self.diagnostics)
         else:
-            op, types = self.caller.call(target, layer, {}, env, refs, name)
+            op, types = make(refs)
         key = name if _makes_module(op) else None
-        if key is None and layer.name is None:
+        if key is None and layer.name is None and not frame.instance.block.body.copies:
             self.function_in_list(layer, op)
             raise Poisoned
-        node = Node(written, name, key, env, op, types, loops)
+        node = Node(written, name, key, env, op, types, loops, each=refs[0] if layer.each else None)
+        if isinstance(op, Call) and op.entry.category == "function":
+            for value in layer.arguments.values():
+                node.measured.update(self.measured(value, env) if value.tensors else {})
         self.expect(layer, node, env)
         self.check_mode(node)
         return [node], self.register(node, frame)
+
+    def operation(
+        self, layer: Layer, target: Any, frame: Frame, env: Mapping[str, Any], refs: Any, name: str
+    ) -> tuple[Any, dict[str, TypeLike]]:
+        """What a layer does with what it reads, and what it gives."""
+        if layer.compute is not None:
+            return self.caller.arithmetic(layer, frame, env, name)
+        if layer.use is not None:
+            return self.caller.reuse(layer, frame, env, refs, name)
+        if layer.body is not None and isinstance(target, Entry):
+            return self.computed(target, layer, env, name)
+        if layer.body is not None:
+            return self.group(layer, frame, env, refs, name)
+        preset: Mapping[str, Argument] = {}
+        if isinstance(target, Factory):
+            target, preset = target.target, target.arguments
+        if isinstance(target, Block):
+            return self.caller.apply(target, layer, preset, env, refs, name)
+        assert isinstance(target, Entry)
+        return self.caller.call(target, layer, preset, env, refs, name)
 
     def function_in_list(self, layer: Layer, op: Any) -> None:
         name = _op_name(op)
@@ -262,8 +278,8 @@ class Elaborator(Joins):
         frame.names[node.name] = ref
         if node.key is not None:
             frame.modules[node.name] = node
-            if node.layer.name is None:
-                frame.count += 1
+        if node.layer.name is None:
+            frame.count += 1
         frame.order.append(node)
         return ref
 
@@ -349,26 +365,31 @@ class Elaborator(Joins):
             )
             known = self.groups[id(layer.body)] = (layer, block)
         outer = self.caller.only(layer, refs) if refs else None
+        types: dict[str, TypeLike]
         instance = Instance(block=known[1], group=True, scope=dict(env), inputs={})
         default = Ref(None, "x", outer.type) if outer is not None else None
-        inner = Frame(instance, frame, default, live=frame.live)
+        inner = Frame(instance, frame, default, layer.body.parallel, live=frame.live)
         if outer is not None:
             inner.captured["x"] = outer
             instance.inputs["x"] = outer.type
         nodes, last = self.body(layer.body, inner, env, default, ())
         instance.nodes, instance.order = nodes, inner.order
         instance.total = sum(1 + layers_in(one) for one in nodes)
-        if last is None:
+        if last is None or (layer.body.parallel and instance.failed):
             frame.instance.failed = True
             raise Poisoned
-        instance.outputs = {"": last}
-        reads_default = last.node is None or any(
-            ref.node is None and ref.name == "x" for node in nodes for ref in node.inputs
+        if layer.body.parallel:
+            types = branch_outputs(instance, layer, self.diagnostics)
+        else:
+            instance.outputs, types = {"": last}, {"": last.type}
+        gives = [ref for ref in instance.outputs.values() if ref.node is None and ref.name == "x"]
+        reads_default = gives or any(
+            ref.node is None and ref.name == "x" for node in inner.order for ref in node.inputs
         )
         if outer is not None and not reads_default:
             del inner.captured["x"], instance.inputs["x"]
         self.warn_unused(instance)
-        return Apply(instance, {}, dict(inner.captured)), {"": last.type}
+        return Apply(instance, {}, dict(inner.captured)), types
 
     def computed(
         self, entry: Entry, layer: Layer, env: Mapping[str, Any], name: str
@@ -458,7 +479,9 @@ def _makes_module(op: Any) -> bool:
     if isinstance(op, Call):
         return op.entry.category not in ("function", "weight")
     if isinstance(op, Apply):
-        return not op.instance.group or op.instance.has_modules or op.instance.block.body.kind == "list"
+        body = op.instance.block.body
+        computed = body.kind == "mapping" or (body.copies and op.instance.nodes)
+        return not op.instance.group or op.instance.has_modules or not computed
     return False
 
 

@@ -22,6 +22,8 @@ class Frame:
     instance: Instance
     parent: Frame | None
     default: Ref | None
+    parallel: bool = False
+    """Whether all its layers read the default and none the one before: `branches`."""
     names: dict[str, Ref | None] = field(default_factory=dict)
     """Tensors by name; None where a layer failed."""
     modules: dict[str, Node] = field(default_factory=dict)

@@ -5,11 +5,11 @@ Blocks and groups are dissolved: a node is a layer that computes something, name
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import networkx as nx
 
-from netspec.program import Apply, Arithmetic, Call, Instance, Node, Program, Ref, Reuse
+from netspec.program import Apply, Arithmetic, Call, Gather, Instance, Node, Program, Ref, Reuse
 from netspec.table import layer_table
 
 
@@ -20,8 +20,8 @@ class LayerGraph:
     """
 
     digraph: nx.DiGraph[str]
-    outputs: tuple[str, ...]
-    """The layers that give the model's outputs."""
+    outputs: tuple[tuple[str, ...], ...]
+    """The layers that give each of the model's outputs: one, or those of a list."""
 
     @classmethod
     def of(cls, program: Program) -> LayerGraph:
@@ -31,8 +31,8 @@ class LayerGraph:
             graph.add_node(name, type="input", shape=str(type_), dtype=getattr(type_, "dtype", ""), parameters=0)
         parameters = {row.path: row.parameters for row in layer_table(program)}
         builder = _Builder(graph, parameters)
-        results = builder.instance(program.model, "", {name: name for name in program.model.inputs})
-        return cls(graph, tuple(results.values()))
+        results = builder.instance(program.model, "", {name: [name] for name in program.model.inputs})
+        return cls(graph, tuple(tuple(dict.fromkeys(paths)) for paths in results.values()))
 
     @property
     def order(self) -> list[str]:
@@ -45,15 +45,18 @@ class _Builder:
         self.graph = graph
         self.parameters = parameters
 
-    def instance(self, instance: Instance, prefix: str, inputs: dict[str, str]) -> dict[str, str]:
+    def instance(self, instance: Instance, prefix: str, inputs: dict[str, list[str]]) -> dict[str, list[str]]:
         """Add the layers of an instance; `inputs` says which graph node stands for each of its inputs."""
-        standing: dict[int, dict[str, str]] = {}
+        standing: dict[int, dict[str, list[str]]] = {}
 
-        def of(ref: Ref) -> str:
+        def of(ref: Ref) -> list[str]:
             if ref.node is None:
-                return inputs[ref.name]
+                return inputs.get(ref.name) or inputs[ref.name.partition(".")[0]]
             given = standing[id(ref.node)]
-            return given.get(ref.name) or next(iter(given.values()))
+            if ref.name in given or "" in given:
+                return given.get(ref.name) or given[""]
+            listed = isinstance(ref.node.op, Apply) and ref.node.op.instance.block.body.kind == "list"
+            return [path for paths in given.values() for path in paths] if listed else next(iter(given.values()))
 
         for node in instance.order:
             path = prefix + node.name
@@ -61,11 +64,19 @@ class _Builder:
                 given = {port: of(ref) for port, ref in node.op.inputs.items()}
                 standing[id(node)] = self.instance(node.op.instance, f"{path}.", given)
                 continue
+            if isinstance(node.op, Gather):
+                standing[id(node)] = {"": [one for ref in node.inputs for one in of(ref)]}
+                continue
             self.add(node, path)
             for ref in node.inputs:
-                self.graph.add_edge(of(ref), path, shape=str(ref.type))
-            standing[id(node)] = {"": path}
-        return {name: of(ref) for name, ref in instance.outputs.items()}
+                for source in of(ref):
+                    self.graph.add_edge(source, path, shape=str(ref.type))
+            standing[id(node)] = {"": [path]}
+        given = {name: of(ref) for name, ref in instance.outputs.items()}
+        if instance.members:  # of a chain each layer can be read
+            one = next(iter(instance.outputs.values()))
+            given |= {name: of(replace(one, node=instance.by_name[name], name="")) for name in sorted(instance.members)}
+        return given
 
     def add(self, node: Node, path: str) -> None:
         op = node.op

@@ -13,7 +13,7 @@ from netspec.loops import Loops
 from netspec.origins import untraced
 from netspec.patterns import bind, declare
 from netspec.program import Apply, Factory, Instance, Node, Ref, Reuse, Skip
-from netspec.shapes import Problem, TensorType
+from netspec.shapes import Problem
 from netspec.spec import Block, Body, Input, Layer, Spec
 
 UNNAMED = Input(name="x", span=Span("", 0, 0, 0, 0))
@@ -70,7 +70,7 @@ class Instances(Loops):
                     raise Poisoned
                 scope[name] = self.bind_param(name, self.argument(param.default, scope).value)
             for pattern in block.inputs:
-                for dim in pattern.shape or ():
+                for dim in (dim for dims in (pattern.shape or (), *(pattern.items or ())) for dim in dims):
                     if dim.kind in ("symbol", "multiple") and dim.symbol in scope:
                         self.diagnostics.error(
                             "NS316",
@@ -82,7 +82,7 @@ class Instances(Loops):
             sizes: dict[str, Any] = {}
             for pattern in block.inputs:
                 given = declare(pattern, lambda dim: self.dim(dim, scope))
-                if pattern.shape is None:
+                if pattern.shape is None and pattern.items is None:
                     self.diagnostics.error(
                         "NS317",
                         f"the model's input `{pattern.name}` needs a shape",
@@ -91,7 +91,7 @@ class Instances(Loops):
                     )
                     raise Poisoned
                 bound = bind(pattern, given, sizes, lambda dim: self.dim(dim, scope))
-                assert isinstance(bound, TensorType)
+                assert not isinstance(bound, Problem)
                 instance.inputs[pattern.name] = given
             scope.update({name: size for name, size in sizes.items() if not isinstance(size, int)})
             self.fill(instance)
@@ -181,11 +181,11 @@ class Instances(Loops):
                 raise Poisoned
             instance.outputs = {"": last}
         else:
-            instance.outputs = self.all_of(block.outputs, lambda value: self.resolve(value, frame, instance.scope))
+            instance.outputs = self.all_of(block.outputs, lambda value: self.resolve_any(value, frame, instance.scope))
         self.warn_unused(instance)
 
     def warn_unused(self, instance: Instance) -> None:
-        read = {id(ref.node) for node in instance.nodes for ref in node.inputs}
+        read = {id(ref.node) for node in instance.order for ref in node.inputs}
         read.update(id(ref.node) for ref in instance.outputs.values())
         # Of a branch that leads nowhere only the end is told.
         unread = [node for node in instance.nodes if id(node) not in read and not isinstance(node.op, Skip)]
@@ -198,9 +198,10 @@ class Instances(Loops):
                     node.layer.span,
                     help="name it in `outputs` or in another layer's `from`, or take it out",
                 )
+        self.warn_unused_branches(instance)
         if instance.block is self.spec.model:
-            refs = [*instance.outputs.values(), *(ref for node in instance.nodes for ref in node.inputs)]
-            named = {ref.name for ref in refs if ref.node is None}
+            refs = [*instance.outputs.values(), *(ref for node in instance.order for ref in node.inputs)]
+            named = {ref.name.partition(".")[0] for ref in refs if ref.node is None}
             for pattern in instance.block.inputs:
                 if pattern.name not in named:
                     self.diagnostics.warning(
@@ -208,6 +209,27 @@ class Instances(Loops):
                         f"nothing reads the input `{pattern.name}`",
                         pattern.span,
                         help="name it in a layer's `from`, or take it out",
+                    )
+
+    def warn_unused_branches(self, instance: Instance) -> None:
+        """Branches that nobody reads, where others of the same list or mapping are read one by one."""
+        branches = [node for node in instance.nodes if isinstance(node.op, Apply) and node.op.instance.parallel]
+        if not branches:
+            return
+        read: dict[int, set[str]] = {}
+        for ref in (*instance.outputs.values(), *(ref for node in instance.order for ref in node.inputs)):
+            if ref.node is not None:
+                read.setdefault(id(ref.node), set()).add(ref.name or next(iter(ref.node.types)))
+        for node in branches:
+            assert isinstance(node.op, Apply)
+            mine = read.get(id(node), {""})
+            for name, branch in node.op.instance.by_name.items():
+                if "" not in mine and name not in mine and not branch.is_weight:
+                    self.diagnostics.warning(
+                        "NS304",
+                        f"nothing uses the output of `{node.name}.{name}`",
+                        branch.layer.span,
+                        help=f"read it, or all of them as `{node.name}.*`, or take it out",
                     )
 
 

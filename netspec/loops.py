@@ -74,10 +74,13 @@ class Loops(References, ABC):
         values = self.loop_values(layer, env)
         names = set(layer.loop.names) if layer.loop else set()
         afresh = _mentions(layer.inputs, names)
-        if layer.inputs is not None and not afresh:
+        if layer.inputs is not None and not afresh and not frame.parallel:
             refs = self.references(layer, frame, env, incoming)
             incoming = self.first(refs) if len(refs) == 1 else incoming
         record = Loop(layer, env, tuple(values))
+        if frame.parallel:
+            frame.instance.loops.append(record)
+            return self.side_by_side(layer, frame, env, incoming, loops, values)
         rolled = _rolled(layer)
         frame.instance.loops.append(record)
         start = outside = incoming
@@ -102,6 +105,21 @@ class Loops(References, ABC):
                 incoming = outside
         if rolled and copies and start is not None and incoming is not None:
             incoming = self.carry_out(record, start, copies, frame)
+        return nodes, incoming
+
+    def side_by_side(
+        self,
+        layer: Layer,
+        frame: Frame,
+        env: Mapping[str, Any],
+        incoming: Ref | None,
+        loops: tuple[tuple[Layer, int], ...],
+        values: list[dict[str, Any]],
+    ) -> tuple[list[Node], Ref | None]:
+        """The copies of a loop among branches: each reads its own `from`, or what all branches read."""
+        nodes: list[Node] = []
+        for k, step in enumerate(values):
+            nodes += self.single(layer, frame, {**env, **step}, incoming, (*loops, (layer, k)))[0]
         return nodes, incoming
 
     def without_inputs(self, layer: Layer) -> Layer:

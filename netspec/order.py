@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
 from heapq import heapify, heappop, heappush
-from typing import Any
 
 from netspec.diagnostics import Diagnostics, Label
-from netspec.expressions import Expr, Literal, Tensor
+from netspec.expressions import Expr, ListExpr, Literal, Template
 from netspec.spec import Body, Layer, text_of
 
 WEIGHTS = ("Parameter", "Buffer")
@@ -28,7 +26,7 @@ def definition_order(body: Body, name_of: Callable[[Expr], str | None], diagnost
     for i, layer in enumerate(body.layers):
         mine = {owner[base] for base in _bases(layer) if base in owner}
         mine.discard(i)
-        default = default_before(body, i) if _reads_default(layer) else None
+        default = default_before(body, i) if _reads_default(layer) and not body.parallel else None
         if default is not None:
             mine.add(default)
         later = later or any(j > i for j in mine)
@@ -122,25 +120,26 @@ def _bases(layer: Layer) -> Iterator[str]:
     """The first parts of the names that a layer reads, in whatever depth, where they are written out."""
     inputs = layer.inputs.values() if isinstance(layer.inputs, dict) else layer.inputs or ()
     for value in (*inputs, *((layer.use,) if layer.use else ())):
-        if isinstance(value.expr, Literal) and isinstance(value.expr.value, str):
-            yield value.expr.value.partition(".")[0]
+        for expr in value.expr.items if isinstance(value.expr, ListExpr) else (value.expr,):
+            if (base := _base(expr)) is not None:
+                yield base
+    read = [name for value in layer.arguments.values() for name in value.tensors]
     if layer.compute is not None:
-        for name in tensor_names(layer.compute.expr):
-            yield name.partition(".")[0]
+        read += layer.compute.tensors
+    for tensor in read:
+        if (base := _base(tensor.name)) is not None:
+            yield base
     if layer.body is not None:
         own = {text_of(inner.name) for inner in layer.body.layers if inner.name is not None and not layer.inline}
         for inner in layer.body.layers:
             yield from (base for base in _bases(inner) if base not in own)
 
 
-def tensor_names(expr: Any) -> Iterator[str]:
-    """The tensors that an expression names, templates left out."""
-    if isinstance(expr, Tensor):
-        if isinstance(expr.name, str):
-            yield expr.name
-    elif isinstance(expr, tuple):
-        for item in expr:
-            yield from tensor_names(item)
-    elif is_dataclass(expr):
-        for entry in fields(expr):
-            yield from tensor_names(getattr(expr, entry.name))
+def _base(name: Expr | str) -> str | None:
+    """The first part of a reference, where it is written out: `downs` of `downs.$i`."""
+    if isinstance(name, Literal):
+        name = name.value if isinstance(name.value, str) else ""
+    elif isinstance(name, Template):
+        first = name.parts[0]
+        name = first if isinstance(first, str) and "." in first else ""
+    return name.partition(".")[0] or None if isinstance(name, str) else None

@@ -9,7 +9,7 @@ from netspec.catalog.entry import TypeLike
 from netspec.expressions import Name
 from netspec.origins import trace, untraced
 from netspec.shapes import Dim as Symbolic
-from netspec.shapes import Problem, Size, TensorType
+from netspec.shapes import ListType, Problem, Size, TensorType, symbols
 from netspec.spec import Dim, Input
 
 
@@ -18,8 +18,27 @@ def size_name(tensor: str, axis: int) -> str:
     return f"{tensor}.shape[{axis}]"
 
 
-def declare(pattern: Input, evaluate: Callable[[Dim], Any]) -> TensorType:
+def declare(pattern: Input, evaluate: Callable[[Dim], Any]) -> TypeLike:
     """The type of a model's input: sizes are numbers or symbols of their own."""
+    if pattern.items is not None:
+        return ListType(tuple(_declared(member, evaluate) for member in _members(pattern, len(pattern.items))))
+    element = _declared(pattern, evaluate)
+    if not pattern.listed:
+        return element
+    unnamed = (size for size, dim in zip(element.shape, pattern.shape or (), strict=True) if dim.kind == "any")
+    return ListType((), element, symbols(unnamed), Symbolic(f"len({pattern.name})"))
+
+
+def _members(pattern: Input, count: int) -> list[Input]:
+    """The patterns of the tensors in a list, each under its own name: `features.2`."""
+    shapes = pattern.items if pattern.items is not None else (pattern.shape,) * count
+    return [
+        Input(name=f"{pattern.name}.{i}", span=pattern.span, shape=shape, dtype=pattern.dtype)
+        for i, shape in enumerate(shapes)
+    ]
+
+
+def _declared(pattern: Input, evaluate: Callable[[Dim], Any]) -> TensorType:
     shape: list[Size] = []
     for axis, dim in enumerate(pattern.shape or ()):
         if dim.kind == "value":
@@ -29,7 +48,7 @@ def declare(pattern: Input, evaluate: Callable[[Dim], Any]) -> TensorType:
         elif dim.kind == "symbol":
             shape.append(Symbolic(dim.symbol))
         else:
-            shape.append(Symbolic(f"{pattern.name}_{axis}"))
+            shape.append(Symbolic(f"{pattern.name.replace('.', '_')}_{axis}"))
     return TensorType(tuple(shape), pattern.dtype or "float32")
 
 
@@ -49,8 +68,62 @@ def bind(pattern: Input, given: TypeLike, scope: dict[str, Any], evaluate: Calla
 
     A name that has a value already (a parameter, or a size bound before) is a condition: both must be equal.
     """
-    if not isinstance(given, TensorType):
+    if pattern.listed or isinstance(given, ListType):
+        return _bind_list(pattern, given, scope, evaluate)
+    return _bind_one(pattern, given, scope, evaluate)
+
+
+def _bind_list(
+    pattern: Input, given: TypeLike, scope: dict[str, Any], evaluate: Callable[[Dim], Any]
+) -> TypeLike | Problem:
+    if isinstance(given, TensorType):
+        return Problem(
+            f"`{pattern.name}` takes a list of tensors, and got one: {given}",
+            help=f"write `{{{pattern.name}: [a, b]}}` under `from`, or name what gives a list",
+            code="NS405",
+        )
+    if not pattern.listed and pattern.shape is None and not pattern.dtype:
         return given
+    if not pattern.listed:
+        return Problem(
+            f"`{pattern.name}` takes one tensor, and got a {given}",
+            help="name one of them, as in `parts.0`, or apply the block to every one with `each`",
+            code="NS405",
+        )
+    if given.element is not None:
+        if pattern.items is not None:
+            return Problem(
+                f"`{pattern.name}` takes {len(pattern.items)} tensors, and got a list whose length is not known",
+                help="give the list the shape of each tensor: `{list: [[N, 8, _, _], [N, 16, _, _]]}`",
+                code="NS412",
+            )
+        bound = _bind_one(pattern, given.element, scope, evaluate)
+        for name in (dim.symbol for dim in pattern.shape or () if dim.symbol):
+            if name in scope and isinstance(scope[name], Symbolic) and scope[name].symbols & given.own:
+                return Problem(
+                    f"`{name}` of `{pattern.name}` is one size for all, and the tensors may differ in it: {given}",
+                    help=f"write `_` for `{name}`",
+                    code="NS412",
+                )
+        return bound if isinstance(bound, Problem) else given.with_members([bound])
+    if pattern.items is not None and len(given.items) != len(pattern.items):
+        return Problem(
+            f"`{pattern.name}` takes {len(pattern.items)} tensors, and got {len(given.items)}",
+            help="name as many as it takes",
+            code="NS412",
+        )
+    items: list[TensorType] = []
+    for member, item in zip(_members(pattern, len(given.items)), given.items, strict=True):
+        one = _bind_one(member, item, scope, evaluate)
+        if isinstance(one, Problem):
+            return one
+        items.append(one)
+    return ListType(tuple(items))
+
+
+def _bind_one(
+    pattern: Input, given: TensorType, scope: dict[str, Any], evaluate: Callable[[Dim], Any]
+) -> TensorType | Problem:
     if pattern.dtype and pattern.dtype != given.dtype:
         return Problem(f"`{pattern.name}` takes {pattern.dtype}, and got {given.dtype}", code="NS412")
     if pattern.shape is None:

@@ -35,6 +35,8 @@ class Ref:
     """The input's name, or the port (empty for a node's only or first output)."""
     type: TypeLike
     """As the reader sees it: inside a loop the sizes carried from copy to copy bear the loop's own names."""
+    parts: tuple[Ref, ...] = ()
+    """What `x.*` names one by one, where that is known: for what takes several inputs and no list."""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +46,8 @@ class Argument:
     value: Any
     origin: Origin
     inferred: bool = False
+    measured: bool = False
+    """Whether it reads the sizes of tensors, as `shape(x)` does."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +86,8 @@ class Apply:
     instance: Instance
     arguments: dict[str, Argument]
     inputs: dict[str, Ref]
+    others: tuple[Instance, ...] = ()
+    """The same module as it is for each of the other tensors, where it is applied to every one of a list."""
 
 
 @dataclass(slots=True, eq=False)
@@ -107,7 +113,14 @@ class Skip:
     inputs: dict[str, Ref]
 
 
-Op = Call | Apply | Arithmetic | Reuse | Skip
+@dataclass(slots=True, eq=False)
+class Gather:
+    """Tensors put into one list: `[a, b]` where a list is wanted, or all members of a chain, `downs.*`."""
+
+    inputs: dict[str, Ref]
+
+
+Op = Call | Apply | Arithmetic | Reuse | Skip | Gather
 
 
 @dataclass(slots=True, eq=False)
@@ -126,6 +139,10 @@ class Node:
     """What it gives, by port; the first is the default."""
     loops: tuple[tuple[Layer, int], ...] = ()
     """The inline loops that it stands in, outermost first, each with the copy's number."""
+    measured: dict[str, Ref] = field(default_factory=dict)
+    """The tensors whose sizes its arguments read when it runs, by their references."""
+    each: Ref | None = None
+    """The list whose every tensor it is applied to. What `op` says is said of the first of them then."""
 
     @property
     def type(self) -> TypeLike:
@@ -133,8 +150,10 @@ class Node:
 
     @property
     def dissolved(self) -> bool:
-        """Whether it is a group whose layers the body around it runs itself: one without modules, or a ModuleList."""
-        return isinstance(self.op, Apply) and (self.key is None or self.op.instance.listed)
+        """Whether it is a group whose layers the body around it runs itself: one without modules, or a ModuleList
+        or ModuleDict.
+        """
+        return isinstance(self.op, Apply) and (self.key is None or bool(self.op.instance.container))
 
     @property
     def is_weight(self) -> bool:
@@ -148,6 +167,7 @@ class Node:
                 yield from ref
             else:
                 yield ref
+        yield from self.measured.values()
 
 
 class Carry:
@@ -235,12 +255,26 @@ class Instance:
     @property
     def sequential(self) -> bool:
         """Whether it is an `nn.Sequential` of its children."""
-        return not self.members and self.is_chain
+        return not self.members and not self.parallel and self.is_chain
 
     @property
-    def listed(self) -> bool:
-        """Whether it is an `nn.ModuleList`, whose members the body around it calls one by one."""
-        return self.group and self.block.body.kind == "list" and self.has_modules and not self.sequential
+    def parallel(self) -> bool:
+        """Whether its layers are branches: it gives what each of them gives."""
+        return self.group and self.block.body.parallel
+
+    @property
+    def container(self) -> str:
+        """`ModuleList` or `ModuleDict` where the body around it calls its members one by one, else nothing."""
+        if not self.group or not self.has_modules or self.sequential:
+            return ""
+        if self.block.body.kind == "list":
+            return "ModuleList"
+        return "ModuleDict" if self.parallel else ""
+
+    @property
+    def by_name(self) -> dict[str, Node]:
+        """Its layers by their names, in a list by their positions."""
+        return {node.name: node for node in self.nodes}
 
     @property
     def is_chain(self) -> bool:
@@ -248,12 +282,14 @@ class Instance:
         if len(self.inputs) != 1 or len(self.outputs) != 1 or not self.nodes:
             return self.block.body.kind == "list" and not self.nodes and len(self.inputs) == 1
         previous: Node | None = None
+        if len(self.nodes) != len(self.order):
+            return False
         for node, executed in zip(self.nodes, self.order, strict=True):
-            if node is not executed or node.key is None or isinstance(node.op, Reuse):
+            if node is not executed or node.key is None or node.each is not None or isinstance(node.op, Reuse):
                 return False
             if isinstance(node.op, Call) and (node.op.returned or node.op.passes_arguments):
                 return False  # it gives a tuple, of which the next one reads a part, or takes more than a tensor
-            if isinstance(node.op, Apply) and node.op.instance.listed:
+            if isinstance(node.op, Apply) and node.op.instance.container:
                 return False
             refs = list(node.inputs)
             if len(refs) != 1 or refs[0].node is not previous or (previous is not None and refs[0].name):
@@ -383,7 +419,8 @@ def instances(instance: Instance) -> Iterator[Instance]:
         seen.add(id(current))
         for node in current.nodes:
             if isinstance(node.op, Apply):
-                yield from visit(node.op.instance)
+                for used in (node.op.instance, *node.op.others):
+                    yield from visit(used)
         yield current
 
     yield from visit(instance)

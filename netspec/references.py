@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, NoReturn, TypeVar
 
-from netspec.catalog.entry import TypeLike
 from netspec.diagnostics import Span
+from netspec.document import Scalar
+from netspec.expressions import ExpressionError, ListExpr, evaluate, report
 from netspec.frame import Frame, Poisoned
-from netspec.origins import Opaque, trace
-from netspec.program import Apply, Instance, Node, Ref
+from netspec.members import all_of, gather, is_list, part_of, seen_from_outside
+from netspec.program import Apply, Argument, Node, Ref
 from netspec.shapes import ListType, TensorType
 from netspec.spec import Layer, Value, names_in
 from netspec.suggest import suggest
@@ -21,18 +23,9 @@ V = TypeVar("V")
 R = TypeVar("R")
 
 
-def seen_from_outside(type_: TypeLike, inside: Instance) -> TypeLike:
-    """The type of a group's member: its sizes are numbers, which may depend on all names that the group reads."""
-    if not isinstance(type_, TensorType):
-        return type_
-    read: set[str] = set()
-    for node in inside.nodes:
-        for value in node.layer.arguments.values():
-            read |= value.names
-        for layer, _ in node.loops:
-            read |= {name for value in (layer.loop.values if layer.loop else ()) for name in value.names}
-    known = Opaque(frozenset(read & inside.scope.keys()))
-    return TensorType(tuple(trace(s, known) if isinstance(s, int) else s for s in type_.shape), type_.dtype)
+def as_index(port: str) -> int | None:
+    """The position that a part of a reference names, as in `downs.2` and `downs.-1`."""
+    return int(port) if port.removeprefix("-").isdecimal() and len(port) < 7 else None
 
 
 class References(Values):
@@ -45,7 +38,7 @@ class References(Values):
         if layer.inputs is not None:
             named = isinstance(layer.inputs, dict)
             values: dict[Any, Value] = layer.inputs if isinstance(layer.inputs, dict) else dict(enumerate(layer.inputs))
-            refs = self.all_of(values, lambda value: self.resolve(value, frame, env, incoming))
+            refs = self.all_of(values, lambda value: self.resolve_any(value, frame, env, incoming))
             return {str(port): ref for port, ref in refs.items()} if named else tuple(refs.values())
         if incoming is None:
             if frame.default is None and not frame.order and not frame.instance.failed:
@@ -89,6 +82,49 @@ class References(Values):
         if text is FAILED:
             raise Poisoned
         return self.resolve_name(str(text), frame, value.span, incoming)
+
+    def resolve_any(self, value: Value, frame: Frame, env: Mapping[str, Any], incoming: Ref | None = None) -> Ref:
+        """The tensor that a reference names, or the list of those that a list of references names."""
+        if not isinstance(value.expr, ListExpr):
+            return self.resolve(value, frame, env, incoming)
+        texts = self.evaluate(value, env)
+        if texts is FAILED:
+            raise Poisoned
+        named = {str(i): str(text) for i, text in enumerate(texts)}
+        refs = self.all_of(named, lambda text: self.resolve_name(text, frame, value.span, incoming))
+        return gather(f"[{', '.join(named.values())}]", refs, value.span, frame, self.diagnostics)
+
+    def measured(self, value: Value, env: Mapping[str, Any]) -> dict[str, Ref]:
+        """The tensors whose sizes a value reads, as in `shape(x)[2:]`, by their references."""
+        assert self.frame is not None
+        frame = self.frame
+        try:
+            texts = [t.name if isinstance(t.name, str) else str(evaluate(t.name, env)) for t in value.tensors]
+        except ExpressionError as error:
+            report(error, value.scalar or Scalar(value=None, span=value.span), self.diagnostics)
+            raise Poisoned from None
+        refs = self.all_of({t: t for t in texts}, lambda text: self.resolve_name(text, frame, value.span))
+        for text, ref in refs.items():
+            if isinstance(ref.type, ListType):
+                self.diagnostics.error(
+                    "NS405",
+                    f"`shape` takes a tensor, and `{text}` is a {ref.type}",
+                    value.span,
+                    help=f"name one of them, as in `shape({text}.0)`",
+                )
+                raise Poisoned
+        return refs
+
+    def measuring(self, value: Value, env: Mapping[str, Any]) -> Argument:
+        """A layer's argument that reads the sizes of tensors."""
+        refs = self.measured(value, env)
+        sizes = {text: list(ref.type.shape) for text, ref in refs.items() if isinstance(ref.type, TensorType)}
+        try:
+            result = evaluate(value.expr, env, functions={"shape": sizes.__getitem__})
+        except ExpressionError as error:
+            report(error, value.scalar or Scalar(value=None, span=value.span), self.diagnostics)
+            raise Poisoned from None
+        return Argument(result, value.expr, measured=True)
 
     def resolve_name(
         self, text: str, frame: Frame, place: Span | Callable[[], Span], incoming: Ref | None = None
@@ -139,7 +175,7 @@ class References(Values):
             owner = frame.names[base]
             if owner is None:
                 raise Poisoned
-            return self.port(owner, rest, text, span)
+            return self.port(owner, rest, text, span, frame)
         if frame.parent is not None and base not in frame.names:
             outer = self.find(text, frame.parent, span)
             if outer is None:
@@ -147,52 +183,81 @@ class References(Values):
             default = frame.captured.get("x")
             if default is not None and default.node is outer.node and default.name == outer.name:
                 return frame.default
-            name = text.replace(".", "_").replace("-", "_")
+            name = text.replace("*", "all").replace(".", "_").replace("-", "_")
             name = name if name != "x" or "x" not in frame.captured else "x_outer"
             frame.captured[name] = outer
             frame.instance.inputs[name] = outer.type
             return Ref(None, name, outer.type)
         return None
 
-    def port(self, owner: Ref, port: str, text: str, span: Span) -> Ref:
-        node = owner.node
+    def port(self, owner: Ref, port: str, text: str, span: Span, frame: Frame) -> Ref:
+        node, base = owner.node, text.partition(".")[0]
+        if port == "*":
+            read = partial(self.port, owner, text=text, span=span, frame=frame)
+            ref = frame.names[text] = all_of(owner, text, span, frame, self.diagnostics, read)
+            return ref
         if node is not None and port in node.types:
             return Ref(node, port, node.types[port])
-        if isinstance(owner.type, ListType) and port.lstrip("-").isdigit():
-            items = owner.type.items
-            if -len(items) <= int(port) < len(items):
-                return Ref(node, port, items[int(port)])
-            self.diagnostics.error(
-                "NS302",
-                f"`{text.partition('.')[0]}` gives {len(items)} tensors, and `{text}` is none of them",
-                span,
-                help=f"they count from 0: `{text.partition('.')[0]}.{len(items) - 1}` is the last",
-            )
-            raise Poisoned
-        if node is not None and isinstance(node.op, Apply) and port.split(".")[0] in node.op.instance.children:
-            return self.member(node, node.op.instance, port, text, span)
+        if isinstance(owner.type, ListType):
+            index = as_index(port)
+            part = part_of(owner, index) if index is not None else None
+            if part is None:
+                self.no_such_member(base, text, port, len(owner.type.items), span)
+            return part
+        if node is not None and is_list(node):
+            return self.member(node, port, text, span)
         ports = list(node.types) if node is not None else []
-        known = (
-            f"it has {', '.join(f'`{p}`' for p in ports)}"
-            if len(ports) > 1
-            else f"it has one output only: write `{text.partition('.')[0]}`"
-        )
-        self.diagnostics.error("NS302", f"`{text.partition('.')[0]}` has no output `{port}`", span, help=known)
-        raise Poisoned
-
-    def member(self, node: Node, inside: Instance, port: str, text: str, span: Span) -> Ref:
-        """What a member of a chain gives: `downs.2` is the third layer of the list `downs`."""
-        if not inside.group or inside.block.body.kind != "list" or port not in inside.children:
+        inside = node.op.instance if node is not None and isinstance(node.op, Apply) else None
+        if inside is not None and not inside.parallel and port.partition(".")[0] in inside.children:
             self.diagnostics.error(
                 "NS310",
-                f"`{text}` reads a layer inside `{text.partition('.')[0]}`, which shows only what it gives",
+                f"`{text}` reads a layer inside `{base}`, which shows only what it gives",
                 span,
                 help="the members of a list can be read (`downs.2`), those of a mapping or a block cannot: "
                 "name the layer beside the others, or among the block's `outputs`",
             )
             raise Poisoned
-        inside.members.add(port)
-        return Ref(node, port, seen_from_outside(inside.children[port].type, inside))
+        if as_index(port) is not None and len(ports) <= 1:
+            help = f"`{base}` gives one tensor and no list: write `{base}`"
+        else:
+            near = suggest(port, ports)
+            known = ", ".join(f"`{p}`" for p in ports)
+            help = f"did you mean `{base}.{near}`?" if near else f"it has {known}"
+            help = help if len(ports) > 1 else f"it has one output only: write `{base}`"
+        self.diagnostics.error("NS302", f"`{base}` has no output `{port}`", span, help=help)
+        raise Poisoned
+
+    def no_such_member(self, base: str, text: str, port: str, count: int, span: Span) -> NoReturn:
+        self.diagnostics.error(
+            "NS302",
+            f"`{base}` has {count} member{'' if count == 1 else 's'}, and `{text}` is none of them",
+            span,
+            help=f"they count from 0: `{base}.{count - 1}` or `{base}.-1` is the last, `{base}.*` are all"
+            if count
+            else "nothing can be read of an empty list",
+        )
+        raise Poisoned
+
+    def member(self, node: Node, port: str, text: str, span: Span) -> Ref:
+        """What a member of a chain gives: `downs.2` is the third layer of the list `downs`, `downs.-1` its last."""
+        assert isinstance(node.op, Apply)
+        inside = node.op.instance
+        first, _, rest = port.partition(".")
+        index, members = as_index(first), list(inside.by_name)
+        base = text.partition(".")[0]
+        if index is None or not -len(members) <= index < len(members):
+            self.no_such_member(base, text, port, len(members), span)
+        one = inside.by_name[members[index]]
+        if rest:
+            self.diagnostics.error(
+                "NS310",
+                f"`{text}` reads a layer inside `{base}.{first}`, which shows only what it gives",
+                span,
+                help="only the members themselves can be read: let each be a block that gives what is wanted",
+            )
+            raise Poisoned
+        inside.members.add(one.name)
+        return Ref(node, one.name, seen_from_outside(one.type, inside))
 
     def poisoned(self, text: str, frame: Frame | None) -> bool:
         while frame is not None:
@@ -205,6 +270,6 @@ class References(Values):
     def visible(self, frame: Frame | None) -> list[str]:
         names: list[str] = []
         while frame is not None:
-            names += [name for name in frame.names if not name.isdigit()]
+            names += [name for name in frame.names if not name.isdigit() and "*" not in name]
             frame = frame.parent
         return list(dict.fromkeys(names))

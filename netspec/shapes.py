@@ -431,12 +431,34 @@ class TensorType:
 
 @dataclass(frozen=True, slots=True)
 class ListType:
-    """A list or tuple of tensors, such as the result of `chunk`."""
+    """A list or tuple of tensors, such as the result of `chunk`.
+
+    Where their number is not known there is an `element` that all of them are, and no items. The symbols in `own` then
+    stand for sizes that each tensor has for itself; all others are the same in every one of them.
+    """
 
     items: tuple[TensorType, ...]
+    element: TensorType | None = None
+    own: frozenset[str] = frozenset()
+    count: Size = 0
+    """How many there are, where that is not known."""
 
     def __str__(self) -> str:
+        if self.element is not None:
+            return f"list of any number of {self.element}"
         return f"list of {', '.join(str(item) for item in self.items)}" if self.items else "empty list"
+
+    @property
+    def members(self) -> tuple[TensorType, ...]:
+        """The different types in it: one for each tensor, or one for all."""
+        return self.items if self.element is None else (self.element,)
+
+    def with_members(self, members: Iterable[TensorType]) -> ListType:
+        """A list of as many tensors, of these types."""
+        if self.element is None:
+            return ListType(tuple(members))
+        (element,) = members
+        return ListType((), element, self.own, self.count)
 
     def __iter__(self) -> Iterator[TensorType]:
         return iter(self.items)
@@ -457,27 +479,3 @@ class Problem:
     ports: tuple[str, ...] = ()
     argument: str | None = None
     code: str = "NS401"
-
-
-def broadcast(a: tuple[Size, ...], b: tuple[Size, ...]) -> tuple[Size, ...] | Problem:
-    """The shape of an elementwise operation on two shapes, by torch's broadcasting."""
-    length = max(len(a), len(b))
-    sizes: list[Size] = []
-    for position in range(length):
-        left = a[position - length] if length - position <= len(a) else None
-        right = b[position - length] if length - position <= len(b) else None
-        if left is None:
-            assert right is not None
-            sizes.append(right)
-        elif right is None or left == right or (isinstance(right, int) and right == 1):
-            sizes.append(left)
-        elif isinstance(left, int) and left == 1:
-            sizes.append(right)
-        else:
-            return Problem(
-                f"{TensorType(a)} and {TensorType(b)} do not go together: dimension {position - length} "
-                f"is {left} in the first and {right} in the second",
-                help="sizes must be equal, or 1 on one side, counted from the last dimension",
-                code="NS403",
-            )
-    return tuple(sizes)

@@ -11,7 +11,17 @@ from typing import Literal as OneOf
 
 from netspec.diagnostics import Diagnostics, Span
 from netspec.document import Mapping, Node, Scalar, Sequence
-from netspec.expressions import Expr, ListExpr, Literal, Template, free_names, parse_compute, parse_scalar
+from netspec.expressions import (
+    Expr,
+    ListExpr,
+    Literal,
+    Template,
+    Tensor,
+    free_names,
+    parse_compute,
+    parse_scalar,
+    tensors,
+)
 
 STEERING = frozenset(
     [
@@ -50,9 +60,13 @@ class Value:
     """The text itself where it is one scalar, so that a mistake in it can be shown at its column."""
     names: frozenset[str] = field(init=False)
     """The names of the scope that it reads."""
+    tensors: tuple[Tensor, ...] = field(init=False)
+    """The tensors that it names, as in `shape(x)`."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "names", frozenset() if isinstance(self.expr, Literal) else free_names(self.expr))
+        literal = isinstance(self.expr, Literal)
+        object.__setattr__(self, "names", frozenset() if literal else free_names(self.expr))
+        object.__setattr__(self, "tensors", () if literal else tensors(self.expr))
 
     @property
     def literal(self) -> bool:
@@ -72,12 +86,15 @@ class Dim:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Input:
-    """A tensor that a block takes: its name, the pattern of its shape (None: any), its dtype."""
+    """A tensor that a block takes, or a list of them: its name, the pattern of its shape (None: any), its dtype."""
 
     name: str
     span: Span
     shape: tuple[Dim, ...] | None = None
     dtype: str = ""
+    listed: bool = False
+    """Whether it is a list: of any number, each of that shape, or with the shapes of `items`."""
+    items: tuple[tuple[Dim, ...], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -127,6 +144,8 @@ class Layer:
     """All that it is written on, where `span` is its name alone."""
     type: Value | None = None
     inputs: tuple[Value, ...] | dict[str, Value] | None = None
+    each: bool = False
+    """Whether the one input is a list, and the layer is applied to every tensor in it."""
     input_spans: dict[str, Span] = field(default_factory=dict)
     """Where the names of inputs stand, if `from` is a mapping."""
     use: Value | None = None
@@ -151,6 +170,10 @@ class Body:
     kind: OneOf["list", "mapping"]
     layers: tuple[Layer, ...]
     span: Span
+    parallel: bool = False
+    """Whether all entries read the same input and none the one before: `branches`."""
+    copies: bool = False
+    """Whether it is the list of the copies that a loop under a name makes. These may be computations alone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -237,12 +260,19 @@ class Reader:
 
     def input(self, name: str, span: Span, node: Node) -> Input:
         if isinstance(node, Mapping):
-            shape, dtype = node.items.get("shape"), node.items.get("dtype")
+            shape, dtype, listed = node.items.get("shape"), node.items.get("dtype"), node.items.get("list")
+            items = None
+            if isinstance(listed, Sequence) and any(isinstance(item, Sequence) for item in listed.items):
+                items = tuple(self.dims(item) for item in listed.items)
+            elif listed is not None:
+                shape = listed
             return Input(
                 name=name,
                 span=span,
                 shape=self.dims(shape) if shape is not None else None,
                 dtype=str(dtype.value) if isinstance(dtype, Scalar) else "",
+                listed=listed is not None,
+                items=items,
             )
         return Input(name=name, span=span, shape=self.dims(node))
 
@@ -307,6 +337,11 @@ class Reader:
             inputs = tuple(self.reference(value) for value in sources.items)
         elif sources is not None:
             inputs = (self.reference(sources),)
+        elif "each" in items:
+            inputs = (self.reference(items["each"]),)
+        body = self.body(items["layers"]) if "layers" in items else None
+        if "branches" in items:
+            body = replace(self.body(items["branches"]), parallel=True)
         expect = items.get("expect")
         read = Layer(
             name=name,
@@ -314,12 +349,13 @@ class Reader:
             extent=node.span,
             type=self.value(items["type"]) if "type" in items else None,
             inputs=inputs,
+            each="each" in items,
             input_spans=sources.key_spans if isinstance(sources, Mapping) else {},
             use=self.reference(items["use"]) if "use" in items else None,
             compute=Value(expr=parse_compute(compute, self.diagnostics), span=compute.span, scalar=compute)
             if isinstance(compute, Scalar)
             else None,
-            body=self.body(items["layers"]) if "layers" in items else None,
+            body=body,
             condition=self.value(items["if"]) if "if" in items else None,
             loop=self.loop(loop) if loop is not None else None,
             inline=_flag(items.get("inline")),
@@ -386,7 +422,7 @@ def _as_chain(layer: Layer) -> Layer:
         name=layer.name,
         span=layer.span,
         extent=layer.extent,
-        body=Body(kind="list", layers=(entry,), span=layer.span),
+        body=Body(kind="list", layers=(entry,), span=layer.span, copies=True),
     )
 
 

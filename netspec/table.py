@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from math import prod
 from typing import Any
 
 from netspec.catalog.entry import TypeLike
-from netspec.program import Apply, Arithmetic, Call, Instance, Node, Program, Ref, Reuse, Skip
-from netspec.shapes import Dim, Size
+from netspec.program import Apply, Arithmetic, Call, Gather, Instance, Node, Program, Ref, Reuse, Skip
+from netspec.shapes import Dim, ListType, Size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ def _rows(instance: Instance, prefix: str, frozen: bool, tied: frozenset[str]) -
             below = _rows(node.op.instance, path + ".", still, tied)
             own = [row for row in below if row.depth == path.count(".") + 1]
             parameters = sum(row.parameters for row in own)
-            flops = _total(row.flops for row in own)
+            flops = _flops(node) if node.each is not None else _total(row.flops for row in own)
         else:
             parameters = _parameters(node, path, tied)
             flops = _flops(node)
@@ -72,13 +72,15 @@ def _type(node: Node) -> str:
         case Call(entry=entry):
             return entry.name
         case Apply(instance=instance):
-            return instance.block.name if not instance.group else "layers"
+            return instance.block.name if not instance.group else "branches" if instance.parallel else "layers"
         case Arithmetic(expr=expr):
             from netspec.expressions import to_text
 
             return to_text(expr)
         case Reuse(target=target):
             return f"use {target.name}"
+        case Gather():
+            return "list"
         case Skip():
             return "left out"
 
@@ -93,6 +95,8 @@ def _parameters(node: Node, path: str, tied: frozenset[str]) -> int:
 
 
 def _flops(node: Node) -> int | None:
+    if node.each is not None:
+        return _flops_of_each(node, node.each)
     call = node.op.target.op if isinstance(node.op, Reuse) else node.op
     if isinstance(call, Apply):
         return _total(_flops(inner) for inner in call.instance.nodes)
@@ -105,6 +109,21 @@ def _flops(node: Node) -> int | None:
     answer = call.entry.rule(arguments, inputs)
     assert isinstance(answer, Inferred), f"{node.name} was shaped once already"
     return _of_one_sample(call.entry.flops(arguments, inputs, answer))
+
+
+def _flops_of_each(node: Node, listed: Ref) -> int | None:
+    """Of all tensors of a list together."""
+    assert isinstance(listed.type, ListType)
+    if listed.type.element is not None:
+        return None if _flops(replace(node, each=None)) != 0 else 0
+    if isinstance(node.op, Apply):
+        used = (node.op.instance, *node.op.others)
+        return _total(_flops(inner) for instance in used for inner in instance.nodes)
+    total: list[int | None] = []
+    for item in listed.type.items:
+        inputs = {port: replace(ref, type=item) for port, ref in node.op.inputs.items() if isinstance(ref, Ref)}
+        total.append(_flops(replace(node, each=None, op=replace(node.op, inputs=inputs))))  # type: ignore[arg-type]
+    return _total(iter(total))
 
 
 def _arguments(call: Call) -> dict[str, Any]:

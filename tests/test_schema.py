@@ -324,9 +324,6 @@ def test_a_deep_document_is_no_trouble() -> None:
 UNSUPPORTED_CASES = {
     "document.models": "netspec: 1\nname: net\nmodels: {a: {inputs: {x: [N]}, layers: [ReLU]}}\n",
     "model.tie": spec("a: ReLU") + "  tie: {a.weight: b.weight}\n",
-    "input.list": "netspec: 1\nname: net\nmodel: {inputs: {x: {list: [N, 3]}}, layers: [ReLU]}\n",
-    "layer.branches": spec("a: {branches: [ReLU]}"),
-    "layer.each": spec("a: {type: ReLU, each: x}"),
     "layer.select": spec("a: {select: mode}"),
     "layer.of": spec("a: {of: {relu: ReLU}}"),
     "layer.when": spec("a: {type: ReLU, when: training}"),

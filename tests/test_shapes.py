@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from netspec.broadcast import broadcast
 from netspec.shapes import (
     Dim,
     ListType,
@@ -17,7 +18,6 @@ from netspec.shapes import (
     TensorType,
     Undecided,
     bounds,
-    broadcast,
     provably_less,
     solve,
     substitute,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from netspec.broadcast import broadcast
 from netspec.catalog.entry import Argument, Entry, Inferred, Port
 from netspec.catalog.rules import FLOATING, Arguments, Inputs, accepting, numel, one, refuse, rule, tensor
-from netspec.shapes import Problem, Size, TensorType, broadcast
+from netspec.shapes import Problem, Size, TensorType
 
 _NAME = "scaled_dot_product_attention"
 _QKV = ("query", "key", "value")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from netspec.broadcast import broadcast
 from netspec.catalog.entry import Argument, Entry, Inferred, Port, Rule
 from netspec.catalog.kinds import tensor_shape
 from netspec.catalog.rules import FLOATING, Arguments, Inputs, Shape, one, promoted, refuse, rule, tensor
-from netspec.shapes import Problem, TensorType, broadcast
+from netspec.shapes import Problem, TensorType
 
 REDUCTION = Argument(
     name="reduction",

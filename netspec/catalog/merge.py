@@ -21,7 +21,7 @@ from netspec.catalog.rules import (
     rule,
     tensor,
 )
-from netspec.shapes import Dim, ListType, Size, TensorType
+from netspec.shapes import Dim, ListType, Size, TensorType, symbols
 
 TENSORS = (Port(name="tensors", variadic=True),)
 TWO = (Port(name="input"), Port(name="other"))
@@ -31,6 +31,13 @@ def tensors_of(name: str, inputs: Inputs) -> tuple[TensorType, ...]:
     """The tensors at a variadic port; a list among them counts as its parts."""
     parts: list[TensorType] = []
     for item in inputs["tensors"]:
+        if isinstance(item, ListType) and item.element is not None:
+            refuse(
+                f"{name} cannot tell how many tensors the list has",
+                help="`cat` joins a list of any length",
+                ports=("tensors",),
+                code="NS407",
+            )
         parts.extend(item.items if isinstance(item, ListType) else (item,))
     if not parts:
         refuse(f"{name} needs at least one tensor", ports=("tensors",))
@@ -44,8 +51,28 @@ def joined_dtype(parts: tuple[TensorType, ...]) -> str:
     return result
 
 
+def _cat_of_many(listed: ListType, element: TensorType, arguments: Arguments) -> Inferred:
+    """`cat` of a list of unknown length. The sum of a size that each tensor has for itself is a size of its own."""
+    dim = dimension("cat", arguments["dim"], len(element.shape), port="tensors")
+    for axis, size in enumerate(element.shape):
+        if axis != dim and symbols(size) & listed.own:
+            refuse(
+                f"cat along dimension {arguments['dim']} needs the other sizes to be equal: "
+                f"dimension {axis} is {size}, which each tensor of the list has for itself",
+                help="resize each first, or give that size a name where the list is declared: then all have it",
+                ports=("tensors",),
+                code="NS403",
+            )
+    size = element.shape[dim]
+    width = Dim(f"sum({size})") if symbols(size) & listed.own else size * listed.count
+    return one((*element.shape[:dim], width, *element.shape[dim + 1 :]), element.dtype)
+
+
 @rule
 def _cat(arguments: Arguments, inputs: Inputs) -> Inferred:
+    given = inputs["tensors"]
+    if len(given) == 1 and isinstance(given[0], ListType) and given[0].element is not None:
+        return _cat_of_many(given[0], given[0].element, arguments)
     parts = tensors_of("cat", inputs)
     first = parts[0]
     if any(not part.shape for part in parts):

@@ -11,8 +11,9 @@ from functools import reduce, wraps
 from operator import mul
 from typing import Any, NoReturn
 
+from netspec.broadcast import broadcast
 from netspec.catalog.entry import Inferred, Rule
-from netspec.shapes import Dim, ListType, Problem, Size, TensorType, broadcast, provably_less
+from netspec.shapes import Dim, ListType, Problem, Size, TensorType, provably_less
 
 FLOATING = ("float32", "float64", "float16", "bfloat16")
 INTEGERS = ("int64", "int32", "int16", "int8", "uint8")
@@ -76,8 +77,8 @@ def tensor(inputs: Inputs, name: str, port: str = "input") -> TensorType:
     found = inputs[port]
     if isinstance(found, ListType):
         refuse(
-            f"{name} takes a tensor, and got a list of {len(found)}",
-            help="read one of them by its position (`parts.0`), or join them with `cat`",
+            f"{name} takes a tensor, and got a list of {'tensors' if found.element is not None else len(found)}",
+            help="read one of them by its position (`parts.0`), join them with `cat`, or take every one with `each`",
             ports=(port,),
             code="NS405",
         )

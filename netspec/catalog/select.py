@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from netspec.broadcast import broadcast
 from netspec.catalog.entry import Argument, Entry, Inferred, Port, Role, Rule
 from netspec.catalog.merge import matrix_product
 from netspec.catalog.rules import (
@@ -21,7 +22,7 @@ from netspec.catalog.rules import (
     rule,
     tensor,
 )
-from netspec.shapes import Dim, Problem, Size, TensorType, broadcast, provably_less
+from netspec.shapes import Dim, Problem, Size, TensorType, provably_less
 
 INDICES = ("int64", "int32")
 

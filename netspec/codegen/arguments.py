@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from netspec.catalog.entry import Argument as CatalogArgument
 from netspec.catalog.entry import Entry
 from netspec.codegen.literals import for_argument, sequence
-from netspec.codegen.scope import is_constant
+from netspec.codegen.scope import Row, is_constant
 from netspec.expressions import Expr, ListExpr, Literal, Name, free_names
 from netspec.origins import origin_of, untraced
 from netspec.program import Call, Factory, Node
@@ -81,7 +82,9 @@ class LayerCalls(Writer):
             stated = [node.op.arguments.get(declared.name) for node in rows if isinstance(node.op, Call)]
             if all(argument is None for argument in stated):
                 continue
-            if declared.name in layer.arguments:
+            if any(argument is not None and argument.measured for argument in stated):
+                texts[declared.name] = self.inferred(declared, rows)
+            elif declared.name in layer.arguments:
                 texts[declared.name] = self.stated(declared, layer.arguments[declared.name])
             elif all(argument is not None and argument.inferred for argument in stated):
                 texts[declared.name] = self.inferred(declared, rows)
@@ -121,9 +124,12 @@ class LayerCalls(Writer):
                 ]
             )
         product = self.product(rows) if declared.name == "in_features" else None
-        return product or self.number(
-            [(a.origin, n.env, untraced(a.value)) for a, n in zip(values, rows, strict=True)], declared.name
-        )
+        numbers = [(a.origin, n.env, untraced(a.value)) for a, n in zip(values, rows, strict=True)]
+        return product or self.size(numbers, rows, declared.name)
+
+    @abstractmethod
+    def size(self, numbers: list[Row], nodes: Rows, hint: str) -> str:
+        """The text for a size that was inferred for these nodes."""
 
     def product(self, rows: Rows) -> str | None:
         """`256 * 6 * 6` for a flattened input, where all sizes are plain numbers: it says where the number comes

@@ -8,7 +8,7 @@ from netspec.codegen.literals import literal
 from netspec.codegen.scope import Lifted, OpenLoop, Retry, is_constant
 from netspec.expressions import Conditional, ListExpr, Literal, Name, free_names
 from netspec.origins import names_of, origin_of, untraced
-from netspec.program import Apply, Node, Ref
+from netspec.program import Apply, Node
 from netspec.shapes import TensorType
 from netspec.spec import Layer, Value
 
@@ -22,9 +22,10 @@ from netspec.codegen.writer import Rows, constant
 def size_row(node: Node, size: Lifted) -> tuple[Any, Any, Any]:
     """What a caller gives for a size of a block's input."""
     assert isinstance(node.op, Apply)
-    ref: Ref = node.op.inputs[size.port]
-    assert isinstance(ref.type, TensorType)
-    given = ref.type.shape[size.axis]
+    port, _, position = size.port.partition(".")
+    type_ = node.op.inputs[port].type
+    one = type_ if isinstance(type_, TensorType) else type_.members[min(int(position), len(type_.members) - 1)]
+    given = one.shape[size.axis]
     given = given if size.factor == 1 else given // size.factor
     return origin_of(given), node.env, untraced(given)
 
@@ -86,7 +87,7 @@ class BlockCalls(LayerCalls):
 
     def block_argument(self, name: str, made: Any, layer: Layer, rows: Rows) -> str | None:
         if name in made.lifted:
-            return self.number([size_row(node, made.lifted[name]) for node in rows], name)
+            return self.size([size_row(node, made.lifted[name]) for node in rows], rows, name)
         if name in layer.arguments:
             value = layer.arguments[name]
             if (id(made.block), name) in self.classes.factories:

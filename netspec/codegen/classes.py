@@ -17,7 +17,7 @@ from netspec.codegen.source_map import Mark, marked, rewritten
 from netspec.codegen.writer import mark_of
 from netspec.expressions import Expr, evaluate, free_names
 from netspec.origins import untraced
-from netspec.program import Apply, Factory, Instance, Program, instances
+from netspec.program import Apply, Call, Factory, Instance, Program, Ref, instances
 from netspec.shapes import ListType
 from netspec.spec import Block
 
@@ -164,11 +164,7 @@ class Classes:
             (as_identifier(port), "list[Tensor]" if isinstance(t, ListType) else "Tensor")
             for port, t in first.inputs.items()
         ]
-        returns = "Tensor"
-        if list(first.outputs) != [""]:
-            returns = self.output_type(first)
-        elif isinstance(first.outputs[""].type, ListType):
-            returns = "tuple[Tensor, ...]"
+        returns = hint_of(first.outputs[""]) if list(first.outputs) == [""] else self.output_type(first)
         name = class_name(block.name if not first.group else self.group_name(block))
         body_init = [*init[:1], *lets, *attributes, *writer.lines, *rules, *freezing]
         if is_chain and lets and len(init) == 1 and init[0][1] != "super().__init__()":
@@ -187,11 +183,7 @@ class Classes:
             output_type=self.outputs.get(id(block), ""),
             comment=forward.result_comment if forward else "",
             frozen_paths=frozen_paths,
-            fields=[
-                f"{as_identifier(name)}: Tensor{' | None' if ref.node is not None and ref.node.layer.when else ''}"
-                for name, ref in first.outputs.items()
-                if name
-            ],
+            fields=[f"{as_identifier(name)}: {hint_of(ref)}" for name, ref in first.outputs.items() if name],
         )
 
     def result(self, forward: Forward) -> str:
@@ -317,7 +309,15 @@ class Classes:
 
 def is_class(instance: Instance) -> bool:
     """Whether an instance is written as a class: blocks are; groups unless they are chains or without modules."""
-    return not instance.group or (instance.has_modules and not instance.sequential and not instance.listed)
+    return not instance.group or (instance.has_modules and not instance.sequential and not instance.container)
+
+
+def hint_of(ref: Ref) -> str:
+    """The annotation of what a block gives: what torch cuts is a tuple, what we put together a list."""
+    if isinstance(ref.type, ListType):
+        cut = ref.node is not None and isinstance(ref.node.op, Call) and ref.node.each is None
+        return "tuple[Tensor, ...]" if cut else "list[Tensor]"
+    return f"Tensor{' | None' if ref.node is not None and ref.node.layer.when else ''}"
 
 
 def classes_in(instance: Instance) -> list[Instance]:
@@ -325,8 +325,8 @@ def classes_in(instance: Instance) -> list[Instance]:
     found: list[Instance] = []
     for node in instance.nodes:
         if isinstance(node.op, Apply):
-            inner = node.op.instance
-            found += [inner] if is_class(inner) else classes_in(inner)
+            for inner in (node.op.instance, *node.op.others):
+                found += [inner] if is_class(inner) else classes_in(inner)
     return found
 
 

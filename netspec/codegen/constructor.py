@@ -166,7 +166,7 @@ class Constructor(Repeats):
 
         if isinstance(op, Call):
             place(self.call(layer, rows))
-        elif isinstance(op, Apply) and op.instance.group and (op.instance.sequential or op.instance.listed):
+        elif isinstance(op, Apply) and op.instance.group and (op.instance.sequential or op.instance.container):
             self.chain(layer, rows, place, target)
         else:
             place(self.use_block(layer, rows))
@@ -178,7 +178,7 @@ class Constructor(Repeats):
         inside = [node.op.instance for node in rows if isinstance(node.op, Apply)]
         if not inside:
             lines = own_rules(self, layer, rows, target)
-        elif not inside[0].group or inside[0].sequential or inside[0].listed:
+        elif not inside[0].group or inside[0].sequential or inside[0].container:
             lines = block_rules(self, layer.initialize, inside, target)
         else:
             lines = []
@@ -196,13 +196,13 @@ class Constructor(Repeats):
         self.owners.update(
             {id(one): node for node in rows if isinstance(node.op, Apply) for one in node.op.instance.nodes}
         )
-        listed = inner[0].listed
-        whole = self.chain_expression(layer.body, nodes, inner, listed)
+        container = inner[0].container
+        whole = self.chain_expression(layer.body, nodes, inner, container)
         if whole is not None:
             put(whole)
             return
         name = target or self.variable(layer)
-        empty = "nn.ModuleList()" if listed else "nn.Sequential()"
+        empty = f"nn.{container or 'Sequential'}()"
         if target is None:
             self.say(f"{name} = {empty}")
         else:
@@ -220,14 +220,16 @@ class Constructor(Repeats):
         self.variables.add(name)
         return name
 
-    def chain_expression(self, body: Body, nodes: Rows, instances: list[Instance], listed: bool) -> str | None:
+    def chain_expression(self, body: Body, nodes: Rows, instances: list[Instance], container: str) -> str | None:
         """`nn.Sequential(…)` or `nn.ModuleList([…])` in one expression, or None where it takes statements."""
         if len(body.layers) == 1 and body.kind == "list" and body.layers[0].loop is not None:
-            return self.repeated(body.layers[0], nodes, instances, listed)
+            return self.repeated(body.layers[0], nodes, instances, container)
         texts = self.plain_items(body, nodes, instances)
         if texts is None:
             return None
-        if listed:
+        if container == "ModuleDict":
+            return f"nn.ModuleDict({{{', '.join(f'{string(name)}: {text}' for name, text in texts)}}})"
+        if container:
             return f"nn.ModuleList([{', '.join(text for _, text in texts)}])"
         if body.kind == "list":
             return f"nn.Sequential({', '.join(text for _, text in texts)})"
@@ -282,15 +284,15 @@ class Constructor(Repeats):
             return False
         return any(instance.scope.get(expr.id, expr) is None for instance in self.plan.instances)
 
-    def repeated(self, layer: Layer, nodes: Rows, instances: list[Instance], listed: bool) -> str | None:
+    def repeated(self, layer: Layer, nodes: Rows, instances: list[Instance], container: str) -> str | None:
         """`nn.Sequential(*(Block(…) for i in range(depth)))`, where the copies hand on no size and depend on no
         condition.
         """
         if layer.condition is not None or layer.inline or id(layer) in self.plan.unrolled or not nodes:
             return None
-        if layer.body is not None or layer.initialize:
+        if layer.initialize:
             return None
-        state, since = len(self.lines), len(self.pieces)
+        state, since, variables = len(self.lines), len(self.pieces), set(self.variables)
         loop = self.open(layer, instances)
         outside, self.in_loop = self.in_loop, False
         found: list[str] = []
@@ -298,11 +300,13 @@ class Constructor(Repeats):
         self.in_loop = outside
         if loop.variables or len(self.lines) != state:
             del self.lines[state:], self.pieces[since:]
+            self.variables = variables
             self.leave(loop)
             return None
         header = self.header(loop)
         self.leave(loop)
-        return f"nn.ModuleList([{found[0]} for {header}])" if listed else f"nn.Sequential(*({found[0]} for {header}))"
+        repeats = f"{found[0]} for {header}"
+        return f"nn.ModuleList([{repeats}])" if container else f"nn.Sequential(*({repeats}))"
 
     def steps(self, body: Body, nodes: Rows, instances: list[Instance], name: str, kind: str = "") -> None:
         """`name.append(…)` for each entry, `for` for loops, `if` for conditions."""

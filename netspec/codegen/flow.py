@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from netspec.codegen.rolls import same
 from netspec.codegen.scope import is_constant
-from netspec.codegen.steps import Steps, all_nodes, find_twins
+from netspec.codegen.steps import Read, Steps, all_nodes, find_twins
 from netspec.codegen.tensors import entry_of
-from netspec.expressions import Tensor, free_names, walk
+from netspec.expressions import Expr, Tensor, free_names, from_value, substitute, walk
+from netspec.origins import untraced
 from netspec.program import Apply, Arithmetic, Call, Instance, Node, Ref, Reuse, Skip
 from netspec.shapes import ListType
 
@@ -33,7 +35,7 @@ class Flow(ABC):
         self.twins = find_twins(writer, instances, self.is_whole)
         self.by_id = {id(node): node for node in all_nodes(self.instance, self.is_whole)}
         self.steps = Steps(self.passes, self.is_whole)
-        self.outputs: dict[str, Ref] = {}
+        self.outputs: dict[str, Read] = {}
 
     @abstractmethod
     def is_dynamic(self, names: Iterable[str]) -> bool:
@@ -73,10 +75,15 @@ class Flow(ABC):
         )
         return self.steps.actual(Ref(mine, ref.name, ref.type))
 
+    @property
+    def results_read(self) -> list[Ref]:
+        """What the block gives, value by value."""
+        return [one for ref in self.outputs.values() for one in (ref if isinstance(ref, tuple) else (ref,))]
+
     def count_readers(self, plan: list[Node]) -> dict[int, int]:
         readers: dict[int, int] = {}
         read = [ref for node in plan for ref in self.reads(node) for _ in range(mentions(node))]
-        for ref in [*read, *self.outputs.values()]:
+        for ref in [*read, *self.results_read]:
             if ref.node is not None:
                 readers[id(ref.node)] = readers.get(id(ref.node), 0) + 1
         return readers
@@ -85,16 +92,25 @@ class Flow(ABC):
         """The last statement that reads each value or input, by position."""
         last: dict[Any, int] = {}
         position = 0
+
+        def note(ref: Ref, position: int) -> None:
+            last[id(ref.node) if ref.node is not None else ref.name.partition(".")[0]] = position
+            if ref.node is not None:
+                last[id(ref.node), ref.name] = position
+
         for node in plan:
+            roll = self.steps.rolls.get(id(node))
             for ref in self.reads(node):
-                last[id(ref.node) if ref.node is not None else ref.name] = position
+                note(ref, position)
+                if roll is not None and roll.chained and not (roll.start is not None and same(ref, roll.start)):
+                    note(ref, position + 1)  # the loop reads it again when it has set its own variable
             entry = entry_of(node)
             if entry is not None and entry.creates and self.instance.inputs:
                 last[next(iter(self.instance.inputs))] = position  # its device is read
             if position < len(statements) and statements[position] is node:
                 position += 1
-        for ref in self.outputs.values():
-            last[id(ref.node) if ref.node is not None else ref.name] = len(statements)
+        for ref in self.results_read:
+            note(ref, len(statements))
         return last
 
     def defers(self, node: Node, i: int, plan: list[Node], readers: dict[int, int]) -> bool:
@@ -108,7 +124,11 @@ class Flow(ABC):
             return False  # they are statements
         if not any(ref.node is node for ref in self.steps.refs(reader)):
             return False
-        if isinstance(node.type, ListType) or len(node.types) > 1 or self.returns(node):
+        if id(reader) in self.steps.rolls or reader.each is not None:
+            return False  # it would be computed in every step
+        if isinstance(node.type, ListType):
+            return self.joins(node, reader)
+        if id(node) in self.steps.rolls or len(node.types) > 1 or self.returns(node):
             return False
         wraps = self.role(reader) in WRAPS
         mine = self.role(node)
@@ -121,6 +141,13 @@ class Flow(ABC):
             )
         if wraps and mine not in ("activation", "dropout"):
             return self.chain_depth(node, i, plan, readers) < DEEPEST
+        return False
+
+    def joins(self, node: Node, reader: Node) -> bool:
+        """Whether a list is written where it is joined: `torch.cat([head(x) for x in features], dim=1)`."""
+        roll = self.steps.rolls.get(id(node))
+        if isinstance(reader.op, Call) and (node.each is not None or (roll is not None and not roll.chained)):
+            return any(port.variadic for port in reader.op.entry.inputs) and len(self.steps.refs(reader)) == 1
         return False
 
     def chain_depth(self, node: Node, i: int, plan: list[Node], readers: dict[int, int]) -> int:
@@ -146,7 +173,13 @@ class Flow(ABC):
         condition = node.layer.condition
         if condition is None or node.key is not None or not isinstance(node.op, Arithmetic | Call | Skip | Apply):
             return False
-        return self.is_dynamic(condition.names) or not is_constant(self.writer.resolve(condition.expr))
+        return self.is_dynamic(condition.names) or not is_constant(self.resolved(condition.expr, node))
+
+    def resolved(self, expr: Expr, node: Node) -> Expr:
+        """The expression in the constructor's names, with what is fixed in this copy of a loop put in."""
+        names = free_names(expr) - self.instance.scope.keys()
+        values = {name: from_value(untraced(node.env[name])) for name in names if isinstance(node.env.get(name), int)}
+        return self.writer.resolve(substitute(expr, values))
 
     def returns(self, node: Node) -> tuple[str | tuple[str, ...], ...]:
         """How the ports stand in what the node's call gives, where that is a tuple."""
@@ -156,7 +189,7 @@ class Flow(ABC):
 
     def ports_read(self, node: Node) -> list[str]:
         """The ports of a node that something reads; its only one for a node without readers."""
-        refs = [*(ref for other in self.steps.nodes for ref in self.steps.refs(other)), *self.outputs.values()]
+        refs = [*(ref for other in self.steps.nodes for ref in self.steps.refs(other)), *self.results_read]
         read = {ref.name or next(iter(node.types)) for ref in refs if ref.node is node}
         return [port for port in node.types if port in read] or list(node.types)[:1]
 

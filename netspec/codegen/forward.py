@@ -6,24 +6,26 @@ activations and dropouts wrap the call before them; what is read later keeps its
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from netspec.codegen.comments import shape_comment
 from netspec.codegen.literals import as_identifier
-from netspec.codegen.operations import Operations
+from netspec.codegen.loops import Loops, Straight
 from netspec.codegen.printer import WIDTH
+from netspec.codegen.rolls import Roll
 from netspec.codegen.source_map import Mark, Piece, indented, marked, rewritten
 from netspec.codegen.steps import flat
 from netspec.codegen.tensors import result_pattern
-from netspec.program import Apply, Arithmetic, Instance, Node
+from netspec.program import Apply, Arithmetic, Instance, Node, Ref
 from netspec.shapes import ListType
 
 if TYPE_CHECKING:
     from netspec.codegen.constructor import Constructor
 
 
-class Forward(Operations):
+class Forward(Loops):
     """Writes the statements of one class's `forward`."""
 
     def __init__(self, writer: Constructor, instances: list[Instance]) -> None:
@@ -38,11 +40,25 @@ class Forward(Operations):
 
     def write(self, inputs: list[str]) -> None:
         """Fill `lines` and `output`."""
+        straight: frozenset[int] = frozenset()
+        taken, texts = set(self.taken), dict(self.texts)
+        while True:
+            try:
+                return self.write_steps(inputs, straight)
+            except Straight as found:
+                straight |= {found.group}
+            self.taken -= self.taken - taken
+            self.lines, self.comments, self.output = [], [], ""
+            self.attributes, self.unpacked, self.texts, self.pieces, self.lets = {}, {}, dict(texts), {}, {}
+            self.standing, self.modules = {}, {}
+
+    def write_steps(self, inputs: list[str], straight: frozenset[int]) -> None:
+        """The same, with these groups written out."""
         for name in inputs:
             self.texts.setdefault((0, name), (name, 0))
             self.taken.add(name)
-        self.steps = flat(self.instance, self.passes, self.is_whole)
-        self.outputs = {name: self.steps.actual(ref) for name, ref in self.instance.outputs.items()}
+        self.steps = flat(self.instance, self.passes, self.is_whole, straight)
+        self.outputs = {name: self.steps.read(ref) for name, ref in self.instance.outputs.items()}
         plan = list(self.steps.nodes)
         readers = self.count_readers(plan)
         deferred = {id(node) for i, node in enumerate(plan) if self.defers(node, i, plan, readers)}
@@ -50,6 +66,11 @@ class Forward(Operations):
         last_use = self.last_uses(plan, statements)
         at = 0
         for node in plan:
+            roll = self.steps.rolls.get(id(node))
+            if roll is not None and roll.chained:
+                self.run(roll, at, last_use, inputs)
+                at += 1
+                continue
             if self.is_conditional(node):
                 result = at == len(statements) - 1 and self.is_result(node)
                 self.say_conditional(node, at, last_use, inputs, result)
@@ -68,7 +89,9 @@ class Forward(Operations):
                     self.say(text, "", node)
                 at += 1
                 continue
-            name = self.variable(node, at, last_use, inputs) if not self.returns(node) else ""
+            name = self.variable(node, at, last_use, inputs) if not self.returns(node) or node.each is not None else ""
+            if name in ("x", "out") and self.stands_alone(node, text):
+                name = self.fresh(as_identifier(node.name))
             self.texts[(id(node), "")] = (name, 0)
             ports = self.ports_read(node) if not name else [""]
             comment = self.comment(node, ports[0]) if len(ports) == 1 else ""
@@ -111,6 +134,25 @@ class Forward(Operations):
             self.say(f"{name} = {passed}", "", node)
             self.lines[-1] = indented(self.lines[-1])
 
+    def run(self, roll: Roll, at: int, last_use: dict[Any, int], inputs: list[str]) -> None:
+        """The statements of a chain that runs in a loop, and what stands for its values after it."""
+        owner, key = roll.owner, id(roll.owner)
+        soon = last_use.get((key, ""), -1) <= at + 1
+        alive = self.alive(at, last_use, inputs)
+        name = self.fresh(as_identifier(owner.name)) if roll.collected and self.reads_members(owner) else ""
+        flowing = "x" if "x" not in alive else "out"
+        variable = flowing if name or soon else self.fresh(as_identifier(owner.name))
+        self.pieces[key] = Piece("", self.mark(owner))
+        for line in self.chain(roll, variable, name):
+            self.say(line, "", owner)
+        self.texts[(key, "*")] = (name, 0)
+        self.texts[(key, "")] = (variable if soon or not name else f"{name}[-1]", 0)
+
+    def reads_members(self, owner: Node) -> bool:
+        """Whether anything reads more of a chain than its end."""
+        refs = [*(ref for node in self.steps.nodes for ref in self.steps.refs(node)), *self.results_read]
+        return any(ref.node is owner and ref.name for ref in refs)
+
     def results(self) -> str:
         outputs = self.outputs
         if list(outputs) == [""]:
@@ -125,14 +167,11 @@ class Forward(Operations):
         return Mark("outputs", stated[0] if stated else block.span)
 
     def is_result(self, node: Node) -> bool:
-        outputs = list(self.outputs.items())
-        return (
-            len(outputs) == 1
-            and not self.returns(node)
-            and outputs[0][0] == ""
-            and outputs[0][1].node is node
-            and not outputs[0][1].name
-        )
+        """Whether a node's value is what the block gives, and all that it gives."""
+        result = self.outputs.get("")
+        if len(self.outputs) != 1 or not isinstance(result, Ref) or (self.returns(node) and node.each is None):
+            return False
+        return result.node is node and not result.name
 
     def say(self, statement: str, comment: str, node: Node) -> None:
         piece = self.pieces[id(node)]
@@ -146,7 +185,7 @@ class Forward(Operations):
 
     def variable(self, node: Node, at: int, last_use: dict[Any, int], inputs: list[str]) -> str:
         """`x` or `out` where only the next statement reads it, else the layer's name."""
-        if last_use.get(id(node), at + 1) <= at + 1 and not isinstance(node.type, ListType):
+        if last_use.get(id(node), at + 1) <= at + 1 and not self.is_many(node):
             alive = self.alive(at, last_use, inputs)
             for name in ("x", "out"):
                 if name not in alive:
@@ -157,13 +196,14 @@ class Forward(Operations):
         """The variables of inputs that are read after this statement."""
         return self.kept | {self.texts[0, name][0] for name in inputs if last_use.get(name, -1) > at}
 
-    def fresh(self, base: str) -> str:
-        """A variable of that name, with a number where it is taken."""
-        name, number = base, 2
-        while name in self.taken or name in ("x", "out"):
-            name, number = f"{base}{number}", number + 1
-        self.taken.add(name)
-        return name
+    def stands_alone(self, node: Node, text: str) -> bool:
+        """Whether a value goes into a named output and does not continue what flows on in `x`."""
+        ends = not any(ref.node is node for other in self.steps.nodes for ref in self.steps.refs(other))
+        return ends and len(self.outputs) > 1 and not re.search(r"\b(x|out)\b", text)
+
+    def is_many(self, node: Node) -> bool:
+        """Whether a node gives several tensors under one name."""
+        return isinstance(node.type, ListType) or id(node) in self.steps.rolls
 
     def unpack(self, node: Node, ports: list[str], at: int, last_use: dict[Any, int], inputs: list[str]) -> str:
         """`output, (h_n, _)`: names for the ports that are read."""
@@ -182,6 +222,8 @@ class Forward(Operations):
     def comment(self, node: Node, port: str = "") -> str:
         """The node's shape in all uses of the block, or nothing."""
         rows = self.twins.get(id(node), [node])
+        if self.is_many(node):
+            return ""
         return shape_comment([row.types.get(port, row.type) for row in rows], self.instance, len(self.instances) > 1)
 
 

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from netspec.catalog.entry import Entry
 from netspec.codegen.flow import Flow
-from netspec.codegen.literals import as_identifier, for_argument, sequence
+from netspec.codegen.literals import as_identifier, for_argument, literal, sequence
+from netspec.codegen.rolls import Roll
 from netspec.codegen.scope import bound_sizes, is_constant
 from netspec.codegen.source_map import Mark, Piece, marked
-from netspec.codegen.steps import rename
+from netspec.codegen.steps import Read, rename
 from netspec.codegen.tensors import entry_of, is_simple, written_arguments, written_tensors
 from netspec.expressions import Expr, ListExpr, Name, evaluate, free_names, to_python
 from netspec.origins import origin_of
 from netspec.program import Arithmetic, Call, Instance, Node, Ref, Reuse
-from netspec.shapes import Dim, ListType, TensorType
+from netspec.shapes import Dim, ListType, TensorType, symbols
 from netspec.spec import Value
 
 if TYPE_CHECKING:
     from netspec.codegen.constructor import Constructor
+
+
+EACH = "one of a list"
+"""The name under which one tensor of a list is read that a layer is applied to."""
+
+
+def from_end(position: int, count: int) -> int:
+    """How people count: the last of a list is at -1."""
+    return -1 if position == count - 1 and count > 1 else position
 
 
 class Operations(Flow):
@@ -37,25 +48,50 @@ class Operations(Flow):
         """The sizes of inputs that are used, by input and axis."""
         self.lets: dict[str, str] = {}
         """Values that follow from them, in order, with their texts."""
+        self.standing: dict[tuple[int, str], str] = {}
+        """What stands for a value inside a loop: the loop's own variables."""
+        self.modules: dict[int, str] = {}
+        """The variables of loops that stand for modules."""
         self.taken: set[str] = {"self", *(name for name in self.instance.scope if name.isidentifier())}
 
-    def read(self, ref: Ref) -> tuple[str, int]:
+    def read(self, ref: Read) -> tuple[str, int]:
         """The text of a value, and how deep it is nested."""
-        node = ref.node
+        if isinstance(ref, tuple):
+            return f"[{', '.join(self.read(one)[0] for one in ref)}]", 0
+        node, (name, _, position) = ref.node, ref.name.partition(".")
+        known = self.standing.get((id(node) if node is not None else 0, ref.name))
+        if known is not None:
+            return known, 0
         if node is None:
-            return self.texts[(0, ref.name)]
+            text, depth = self.texts[(0, name)]
+            length = self.steps.length(None, name) or 0
+            return f"{text}[{from_end(int(position), length)}]" if position else text, depth
         if node.is_weight:
             return f"self.{node.name}", 0
-        port = (id(node), ref.name or next(iter(node.types)))
+        roll = self.steps.rolls.get(id(node))
+        if roll is not None:
+            return self.of_roll(roll, ref), 0
+        port = (id(node), name or next(iter(node.types)))
+        text, depth = self.texts.get(port) or self.texts[(id(node), "")]
         if port in self.texts:
-            return self.texts[port]
-        text, depth = self.texts[(id(node), "")]
-        if ref.name and ref.name not in node.types:
-            return f"{text}[{int(ref.name)}]", depth
+            return f"{text}[{position}]" if position else text, depth
+        if name and name not in node.types:
+            return f"{text}[{int(name)}]", depth
         if len(node.types) > 1:
-            output = ref.name or next(iter(node.types))
-            return f"{text}[{list(node.types).index(output)}]", depth
-        return text, depth
+            text = f"{text}[{list(node.types).index(name or next(iter(node.types)))}]"
+        return f"{text}[{position}]" if position else text, depth
+
+    def of_roll(self, roll: Roll, ref: Ref) -> str:
+        """What a loop gave: the last value, the list of all, or one of them."""
+        if not roll.chained:
+            text = self.texts[(id(roll.owner), "")][0]
+            if roll.by_name:
+                return f"list({text}.values())" if ref.name == "*" else f"{text}[{literal(ref.name)}]"
+            return f"{text}[{from_end(int(ref.name), roll.count)}]" if ref.name else text
+        if not ref.name:
+            return self.texts[(id(roll.owner), "")][0]
+        text = self.texts[(id(roll.owner), "*")][0]
+        return text if ref.name == "*" else f"{text}[{from_end(int(ref.name), roll.count)}]"
 
     def expression(self, node: Node) -> tuple[str, int]:
         """The text of what a node computes, and how deep it is nested."""
@@ -84,10 +120,13 @@ class Operations(Flow):
 
     def member(self, node: Node) -> str:
         assert node.key is not None
+        if id(node) in self.modules:
+            return self.modules[id(node)]
         if id(node) in self.steps.outer:
             owner = self.steps.outer[id(node)][1]
             if owner.key is not None:
-                return f"{self.member(owner)}[{node.key}]"
+                key = node.key if node.key.isdigit() else literal(node.key)
+                return f"{self.member(owner)}[{key}]"
         return f"self.{node.key}" if node.key.isidentifier() else f'self.get_submodule("{node.key}")'
 
     def apply(self, target: str, inputs: Any, entry: Entry | None, made: Node) -> tuple[str, int]:
@@ -133,7 +172,7 @@ class Operations(Flow):
         assert condition is not None
         if self.is_dynamic(condition.names):
             return to_python(self.resolve(condition.expr, self.made(node)), self.name)
-        return self.attribute(f"has_{as_identifier(node.name)}", self.writer.text(condition.expr))
+        return self.attribute(f"has_{as_identifier(node.name)}", self.writer.write(self.resolved(condition.expr, node)))
 
     def attribute(self, name: str, text: str) -> str:
         children = {node.key for node in self.instance.nodes}
@@ -151,9 +190,16 @@ class Operations(Flow):
                 else (getattr(resolved, "value", None))
             )
             return for_argument(declared, plain)
+        tensor = partial(self.tensor, node=node, node_inputs=self.steps.measured.get(id(node), {}))
         if isinstance(resolved, ListExpr):
-            return sequence([to_python(item, self.name) for item in resolved.items])
-        return to_python(resolved, self.name)
+            return sequence([to_python(item, self.name, tensors=tensor) for item in resolved.items])
+        return to_python(resolved, self.name, tensors=tensor)
+
+    def tensor(self, name: Any, node: Node, node_inputs: Mapping[str, Ref]) -> str:
+        """The tensor that an expression names, as an operand."""
+        word = name if isinstance(name, str) else str(evaluate(name, node.env))
+        text = self.read(node_inputs[word])[0]
+        return text if is_simple(text) else f"({text})"
 
     def resolve(self, expr: Expr, node: Node) -> Expr:
         """The expression with what is fixed in this copy put in: loop names are numbers here."""
@@ -170,8 +216,8 @@ class Operations(Flow):
 
     def name(self, name: str) -> str:
         """What a name of the block is in `forward`: a size of an input, or an attribute."""
-        for port, type_ in self.instance.inputs.items():
-            for axis, size in enumerate(type_.shape if isinstance(type_, TensorType) else ()):
+        for port, type_ in self.tensor_inputs.items():
+            for axis, size in enumerate(type_.shape):
                 symbolic = isinstance(size, Dim) and size == self.instance.scope.get(name)
                 origin = origin_of(size) if isinstance(size, int) else None
                 if symbolic or (isinstance(origin, Name) and origin.id == name):
@@ -187,11 +233,25 @@ class Operations(Flow):
             return as_identifier(name)
         return self.attribute(name, self.writer.text(Name(name)))
 
+    @property
+    def tensor_inputs(self) -> dict[str, TensorType]:
+        """The tensors among the inputs, those in lists as `features.0`."""
+        found: dict[str, TensorType] = {}
+        for port, type_ in self.instance.inputs.items():
+            if isinstance(type_, TensorType):
+                found[port] = type_
+            elif type_.element is not None:
+                shared = tuple(0 if symbols(size) & type_.own else size for size in type_.element.shape)
+                found[f"{port}.0"] = TensorType(shared, type_.element.dtype)
+            else:
+                found |= {f"{port}.{i}": item for i, item in enumerate(type_.items)}
+        return found
+
     def size(self, name: str, port: str, axis: int) -> str:
         """A size of an input, as a variable that is read from its shape before anything else."""
         names = self.unpacked.setdefault(port, {})
         if axis not in names:
-            variable = name if name.isidentifier() else f"{as_identifier(port)}_size_{axis}"
+            variable = name if name.isidentifier() else f"{as_identifier(port.replace('.', '_'))}_size_{axis}"
             names[axis] = variable
             self.taken.add(variable)
         return names[axis]
@@ -202,11 +262,10 @@ class Operations(Flow):
         block = self.instance.block
         spans = {pattern.name: pattern.span for pattern in block.inputs}
         for port, names in self.unpacked.items():
-            mark = Mark(port, spans.get(port, block.span))
-            type_ = self.instance.inputs[port]
-            assert isinstance(type_, TensorType)
-            rank = len(type_.shape)
-            shape = f"{as_identifier(port)}.shape"
+            base, _, position = port.partition(".")
+            mark = Mark(base, spans.get(base, block.span))
+            rank = len(self.tensor_inputs[port].shape)
+            shape = f"{as_identifier(base)}{f'[{position}]' if position else ''}.shape"
             if len(names) == 1:
                 ((axis, variable),) = names.items()
                 lines.append(marked(f"{variable} = {shape}[{axis}]", mark))

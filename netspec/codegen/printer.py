@@ -25,6 +25,8 @@ def wrap(statement: str, indent: int) -> list[str]:
         parts = split_top(test.removesuffix(":"), " and ")
         lines = [f"{' ' * (indent + 4)}{'and ' if i else ''}{part}" for i, part in enumerate(parts)]
         return [f"{pad}{word} (", *lines, f"{pad}):"]
+    if equals and value[-1] not in _CLOSE and len(parts := _at_operators(value)) > 1:
+        return [f"{pad}{target} = (", *(line for part in parts for line in wrap(part, indent + 4)), f"{pad})"]
     split = _last_bracket(statement)
     subscript = split is None or split[0].endswith("[")  # which is not what ruff breaks first
     if subscript and equals and _find(value, " + "):
@@ -41,12 +43,13 @@ def _body(body: str, indent: int, bracket: str, call: bool) -> list[str]:
     """What stands between two brackets that were broken apart."""
     pad = " " * indent
     items = split_top(body, ",")
-    if len(items) == 1 and not body.endswith(","):
+    if " for " in items[0]:
         parts = _comprehension(body)
         if len(parts) > 1:
             if len(pad) + len(body) <= WIDTH:
                 return [pad + body]
             return [line for part in parts for line in wrap(part, indent)]
+    if len(items) == 1 and not body.endswith(","):
         if bracket == "(" and _find(body, " if ") and len(pad) + len(body) > WIDTH:
             return _ternary(body, indent)
         if bracket == "[":

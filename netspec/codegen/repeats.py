@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from netspec.codegen.scope import OpenLoop, Retry, holds, is_carry
+from netspec.codegen.scope import OpenLoop, Retry, Row, holds, is_carry
 from netspec.expressions import (
     Binary,
     Conditional,
@@ -19,7 +19,7 @@ from netspec.expressions import (
     substitute,
 )
 from netspec.origins import Opaque, Origin, names_of, untraced
-from netspec.program import Instance, Loop
+from netspec.program import Instance, Loop, Node
 from netspec.spec import Layer, Value
 
 if TYPE_CHECKING:
@@ -193,13 +193,54 @@ class Repeats(BlockCalls):
             *self.sizes,
             *loop.read,
             *(v for v, carry in self.holders.items() if carry in self.plan.kept),
-            *(v for one in self.loops for v in one.variables.values()),
+            *(v for one in self.loops for v in (*one.variables.values(), *one.lists)),
             *(n for one in self.loops for n in one.names),
         }
         base, number = hint, 2
         while hint in taken:
             hint, number = f"{base}{number}", number + 1
         return hint
+
+    def size(self, numbers: list[Row], nodes: Rows, hint: str) -> str:
+        """The text for a size that was inferred for these nodes: in a loop a variable that runs over the sizes of all
+        copies, where no expression gives them.
+        """
+        values = self.sizes_by_copy(numbers, nodes)
+        if values is None:
+            return self.number(numbers, hint)
+        listed = f"({', '.join(map(str, values))})"
+        loop = self.loops[-1]
+        known = next((variable for variable, text in loop.lists.items() if text == listed), None)
+        variable = known or self.size_variable(loop, hint or "size", "")
+        loop.lists[variable] = listed
+        return variable
+
+    def sizes_by_copy(self, numbers: list[Row], nodes: Rows) -> list[int] | None:
+        """The size in each copy of the innermost loop, where it is the copy alone that decides; else None."""
+        if not self.loops or self.choose(numbers) is not None:
+            return None
+        loop = self.loops[-1]
+        found: dict[int, int] = {}
+        for (_, _, value), node in zip(numbers, nodes, strict=True):
+            k = self.copy_of(node, loop.layer)
+            if k is None or found.setdefault(k, value) != value:
+                return None
+        names = frozenset().union(*(names_of(origin) for origin, _, _ in numbers))
+        if any(n in self.carries for n in names) or names & {n for one in self.loops for n in one.names}:
+            return None
+        self.give_up_on(names)
+        if len(set(found.values())) == 1:
+            return None
+        return [found[k] for k in sorted(found)]
+
+    def copy_of(self, node: Node | None, layer: Layer) -> int | None:
+        """In which copy of a loop a node is, itself or by the chain that it stands in."""
+        while node is not None:
+            for part, number in node.loops:
+                if part is layer:
+                    return number
+            node = self.owners.get(id(node))
+        return None
 
     def handovers(self, loop: OpenLoop, body: list[Line]) -> tuple[list[Line], list[Line]]:
         """The statements that set the carried sizes: after each copy, and before the loop."""
@@ -272,6 +313,8 @@ class Repeats(BlockCalls):
         """`i in range(depth)`, `width, depth in zip(widths, depths)`, `i, width in enumerate(widths)`."""
         assert loop.layer.loop is not None
         values = loop.layer.loop.values
+        if loop.lists:
+            return self.header_with_lists(loop)
         if not loop.names:
             return f"_ in {self.iterable(values[0], loop)}"
         wanted = [(n, v) for n, v in zip(loop.names, values, strict=True) if n in loop.used]
@@ -289,6 +332,17 @@ class Repeats(BlockCalls):
             return f"{counters[0]}, ({names}) in enumerate(zip({texts}, strict=True))"
         texts = ", ".join(self.iterable(v, loop) for _, v in wanted)
         return f"{', '.join(n for n, _ in wanted)} in zip({texts}, strict=True)"
+
+    def header_with_lists(self, loop: OpenLoop) -> str:
+        """The same for a loop that also runs over sizes: `in_channels in (256, 512)`."""
+        assert loop.layer.loop is not None
+        wanted = [(n, v) for n, v in zip(loop.names, loop.layer.loop.values, strict=False) if n in loop.used]
+        if not wanted and len(loop.lists) == 1:
+            ((variable, listed),) = loop.lists.items()
+            return f"{variable} in {listed}"
+        names = [*(n for n, _ in wanted), *loop.lists]
+        texts = [*(self.iterable(v, loop) for _, v in wanted), *loop.lists.values()]
+        return f"{', '.join(names)} in zip({', '.join(texts)}, strict=True)"
 
     def counts(self, value: Value, loop: OpenLoop) -> bool:
         """Whether a loop's value is a number of copies."""

@@ -68,6 +68,8 @@ class OpenLoop:
     """The names whose values are layers."""
     variables: dict[str, str] = field(default_factory=dict)
     """Local variables for the sizes that it carries, by carry name."""
+    lists: dict[str, str] = field(default_factory=dict)
+    """Local variables for sizes that each copy has for itself, with the lists over which they run."""
     previous: dict[str, Expr] = field(default_factory=dict)
     """What the sizes were under the same names before it: an earlier run of the loop left them."""
     held: dict[str, str] = field(default_factory=dict)
@@ -102,10 +104,13 @@ def bound_sizes(instance: Instance) -> dict[str, Lifted]:
     """The sizes that a block's inputs bind, by name; those without a name under one of their own."""
     found: dict[str, Lifted] = {}
     for port, type_ in instance.inputs.items():
-        for axis, size in enumerate(getattr(type_, "shape", ())):
-            origin = getattr(size, "origin", None)
-            if isinstance(origin, Name):
-                found.setdefault(origin.id, Lifted(origin.id, port, axis))
+        listed = () if isinstance(type_, TensorType) else type_.members
+        parts: dict[str, Any] = {f"{port}.{i}": one for i, one in enumerate(listed)} or {port: type_}
+        for name, part in parts.items():
+            for axis, size in enumerate(getattr(part, "shape", ())):
+                origin = getattr(size, "origin", None)
+                if isinstance(origin, Name):
+                    found.setdefault(origin.id, Lifted(origin.id, name, axis))
     for pattern in instance.block.inputs:
         given = instance.inputs.get(pattern.name)
         aligned = align(pattern.shape or (), len(given.shape)) if isinstance(given, TensorType) else None
@@ -305,7 +310,7 @@ class Scope(ABC):
             if lifted.name == name:
                 return argument
         size = self.sizes[name]
-        argument = name if name.isidentifier() else (hint or f"{size.port}_size_{size.axis}")
+        argument = name if name.isidentifier() else (hint or f"{size.port.replace('.', '_')}_size_{size.axis}")
         taken = {*self.lifted, *self.block.params, *self.block.let}
         base, number = argument, 2
         while argument in taken:

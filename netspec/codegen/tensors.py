@@ -9,6 +9,7 @@ from typing import Any
 from netspec.catalog.entry import Entry
 from netspec.codegen.literals import literal
 from netspec.program import Call, Node, Ref, Reuse
+from netspec.shapes import ListType
 
 Read = Callable[[Ref], tuple[str, int]]
 
@@ -30,8 +31,10 @@ def written_tensors(entry: Entry, inputs: Mapping[str, Any], read: Read) -> tupl
             ref = inputs.get(port.name)
             if ref is None:
                 continue
-            if isinstance(ref, tuple):
-                parts = ", ".join(read(one)[0] for one in ref)
+            if isinstance(ref, tuple) and len(ref) == 1 and isinstance(ref[0].type, ListType) and not port.spread:
+                texts.append(read(ref[0])[0])
+            elif isinstance(ref, tuple):
+                parts = ", ".join(f"{'*' if isinstance(one.type, ListType) else ''}{read(one)[0]}" for one in ref)
                 texts.append(parts if port.spread else f"[{parts}]")
             else:
                 text, below = read(ref)

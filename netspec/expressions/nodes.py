@@ -187,8 +187,8 @@ def map_children(expr: Expr, change: Callable[[Expr], Expr]) -> Expr:
     match expr:
         case Tensor(Template() as name):
             changed = change(name)
-            assert isinstance(changed, Template)
-            return Tensor(changed)
+            assert isinstance(changed, Template | Literal)  # a text, where all that is in it is known
+            return Tensor(changed if isinstance(changed, Template) else str(changed.value))
         case Template(parts):
             return Template(tuple(part if isinstance(part, str) else change(part) for part in parts))
         case ListExpr(items):

@@ -86,9 +86,9 @@ def page_data(program: Program, depth: int = 1) -> dict[str, Any]:
         {"from": number[one], "to": number[other], "shape": data["shape"]}
         for one, other, data in graph.digraph.edges(data=True)
     ]
-    for (name, type_), giver in zip(program.outputs.items(), graph.outputs, strict=True):
+    for (name, type_), givers in zip(program.outputs.items(), graph.outputs, strict=True):
         end(f"output {name}", "output", type_, name=name if name in program.model.outputs else "")
-        edges.append({"from": number[giver], "to": len(nodes) - 1, "shape": str(type_)})
+        edges += [{"from": number[giver], "to": len(nodes) - 1, "shape": str(type_)} for giver in givers]
     return {"depth": depth, "nodes": nodes, "edges": edges}
 
 
@@ -159,7 +159,7 @@ def _kind(node: Node) -> str:
 def _group(op: Apply) -> str:
     if op.instance.has_modules and op.instance.sequential:
         return "Sequential"
-    return "ModuleList" if op.instance.listed else "layers"
+    return op.instance.container or ("branches" if op.instance.parallel else "layers")
 
 
 def _members(op: Apply) -> str:

@@ -14,6 +14,7 @@ from netspec.catalog.entry import Argument, Entry
 from netspec.origins import untraced
 from netspec.program import Argument as Given
 from netspec.program import Call, Ref
+from netspec.shapes import ListType
 
 Inputs = Mapping[str, Ref | tuple[Ref, ...]]
 Get = Callable[[Ref], Any]
@@ -97,7 +98,7 @@ def _run(
         given = [inputs[port.name] for port in ports if port.name in inputs]
         if not given:
             continue
-        values = [[get(one) for one in ref] if isinstance(ref, tuple) else get(ref) for ref in given]
+        values = [_listed(ref, get) if isinstance(ref, tuple) else get(ref) for ref in given]
         value = tuple(values) if len(ports) > 1 else values[0]
         if not ports[0].keyword and len(positional) == list(entry.tensors).index(argument):
             positional += value if ports[0].spread else [value]
@@ -110,6 +111,15 @@ def _run(
 def _leads(entry: Entry, name: str) -> bool:
     declared = entry.argument(name)
     return declared is not None and declared.leads
+
+
+def _listed(refs: tuple[Ref, ...], get: Get) -> list[Any]:
+    """The tensors for a port that takes a list; a list among them counts as its parts."""
+    found: list[Any] = []
+    for ref in refs:
+        value = get(ref)
+        found += value if isinstance(ref.type, ListType) else [value]
+    return found
 
 
 def _unpacked(result: Any, returns: tuple[str | tuple[str, ...], ...]) -> Any:

@@ -1,16 +1,14 @@
 """The first door: live modules from a `Program`.
 
-A chain becomes an `nn.Sequential`, any other block a `Graph`, whose children stand in the file's order and whose
-`forward`
-follows the graph. Emitted source does the same in the same order, so both draw the same weights from one seed.
+A chain becomes an `nn.Sequential`; a list whose members are called one by one an `nn.ModuleList`, branches with names
+an `nn.ModuleDict`; any other block a `Graph`, whose children stand in the file's order. Emitted source does the same in
+the same order, so both draw the same weights from one seed.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from functools import cache, partial
 from typing import Any
 
 import torch
@@ -20,9 +18,9 @@ from netspec.catalog import lookup
 from netspec.expressions import evaluate
 from netspec.initialization import initializer
 from netspec.origins import untraced
-from netspec.program import Apply, Arithmetic, Call, Instance, Node, Program, Ref, Reuse, Skip, Tie
+from netspec.program import Apply, Call, Instance, Node, Program, Skip, Tie
 from netspec.runtime import calls
-from netspec.runtime.sizes import Sizes
+from netspec.runtime.graph import Chain, Graph, run
 from netspec.spec import Rule, Value
 
 
@@ -51,8 +49,10 @@ def _module(instance: Instance) -> nn.Module:
     module: nn.Module
     if instance.sequential:
         module = nn.Sequential(parts)
-    elif instance.listed:
+    elif instance.container == "ModuleList":
         module = nn.ModuleList(parts.values())
+    elif instance.container == "ModuleDict":
+        module = nn.ModuleDict(parts)
     else:
         module = Graph(instance)
         for name, part in parts.items():
@@ -81,7 +81,7 @@ def _weight(node: Node) -> Tensor:
     assert isinstance(node.op, Call)
     if node.op.body is not None:
         persistent = node.op.arguments.get("persistent")
-        computed = _run(nn.Module(), node.op.body, ())
+        computed = run(nn.Module(), node.op.body, ())
         return nn.Buffer(computed, persistent=persistent is None or persistent.value)
     arguments = {a.name: a.default for a in node.op.entry.arguments if not a.required}
     arguments.update({name: untraced(a.value) for name, a in node.op.arguments.items()})
@@ -124,147 +124,6 @@ def freeze(module: nn.Module) -> None:
     module.requires_grad_(False)
     module.eval()
     module.train = lambda mode=True: module  # type: ignore[method-assign]
-
-
-class Graph(nn.Module):
-    """A block whose layers are no plain chain: runs them in the order of its graph."""
-
-    def __init__(self, instance: Instance) -> None:
-        super().__init__()
-        self._instance = instance
-        self._program: Program | None = None
-        """That of the whole model, for its outermost block: what fails below is told by its spec."""
-
-    def forward(self, *inputs: Any) -> Any:
-        """The block's output; several are a named tuple. Inputs in the order in which the block states them."""
-        if self._program is None:
-            return _run(self, self._instance, inputs)
-        try:
-            return _run(self, self._instance, inputs)
-        except Exception as error:
-            _tell(error, self._program, self)
-            raise
-
-    def extra_repr(self) -> str:
-        return f"({self._instance.block.name})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_program": None}  # a copy is not the spec's any more
-
-
-class Chain(nn.Sequential):
-    """The outermost module of a model that is a chain: an `nn.Sequential` whose failures are told by the spec."""
-
-    def __init__(self, chain: nn.Module, program: Program) -> None:
-        super().__init__(OrderedDict(chain.named_children()))
-        self._program: Program | None = program
-
-    def __call__(self, *inputs: Any, **named: Any) -> Any:
-        # Not in `forward`, which stays `nn.Sequential`'s for those who trace or script it.
-        try:
-            return super().__call__(*inputs, **named)
-        except Exception as error:
-            if self._program is not None:
-                _tell(error, self._program, self)
-            raise
-
-    def _get_name(self) -> str:
-        return "Sequential"
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_program": None}
-
-
-def _tell(error: Exception, program: Program, module: nn.Module) -> None:
-    from netspec.runtime.notes import Known, tell
-
-    with suppress(Exception):
-        tell(error, Known(program, module))
-
-
-def _run(
-    owner: nn.Module,
-    instance: Instance,
-    inputs: tuple[Any, ...],
-    members: dict[str, Any] | None = None,
-    around: Sizes | None = None,
-) -> Any:
-    """Run the layers of an instance with the modules of `owner`; `members` receives what each child gives, `around`
-    are the sizes of the body in which a group stands.
-    """
-    if len(inputs) != len(instance.inputs):
-        names = ", ".join(instance.inputs)
-        raise TypeError(
-            f"{instance.block.name}.forward() takes {len(instance.inputs)} ({names}), and got {len(inputs)}"
-        )
-    values: dict[Any, Any] = dict(zip(instance.inputs, inputs, strict=True))
-    sizes = Sizes(instance, values, around)
-
-    def get(ref: Ref) -> Any:
-        if ref.node is None:
-            return values[ref.name]
-        if (id(ref.node), ref.name) in values:
-            return values[id(ref.node), ref.name]
-        value = values[id(ref.node)]
-        if ref.name in ref.node.types:
-            position = list(ref.node.types).index(ref.name)
-            return value if len(ref.node.types) == 1 else value[position]
-        return value[int(ref.name)] if ref.name else (value if len(ref.node.types) == 1 else value[0])
-
-    for node in instance.order:
-        op = node.op
-        sizes.check(node)
-        if node.layer.when and (node.layer.when == "training") != owner.training:
-            result = None
-        elif node.is_weight:
-            result = getattr(owner, node.name)
-        elif isinstance(op, Call):
-            if node.key is not None:
-                result = calls.apply(getattr_child(owner, node.key), op, op.inputs, get)
-            else:
-                result = calls.run(op, get, partial(sizes.argument, node.env), owner, inputs)
-        elif isinstance(op, Apply):
-            given = tuple(get(ref) for ref in op.inputs.values())
-            if node.dissolved:
-                inner: dict[str, Any] = {}
-                modules = owner if node.key is None else getattr_child(owner, node.key)
-                result = _run(modules, op.instance, given, inner, sizes)
-                values.update({(id(node), key): value for key, value in inner.items()})
-            else:
-                assert node.key is not None
-                result = getattr_child(owner, node.key)(*given)
-        elif isinstance(op, Arithmetic):
-            tensors = {name: get(ref) for name, ref in op.inputs.items()}
-            result = evaluate(op.expr, sizes.scope(node.env), tensors=tensors)
-        elif isinstance(op, Reuse):
-            assert op.target.key is not None
-            module = getattr_child(owner, op.target.key)
-            if isinstance(op.target.op, Call):
-                result = calls.apply(module, op.target.op, op.inputs, get)
-            else:
-                result = module(*(get(ref) for ref in op.inputs.values() if isinstance(ref, Ref)))
-        else:
-            (only,) = op.inputs.values()
-            result = get(only)
-        values[id(node)] = result
-        if members is not None and node.key is not None:
-            members[node.key] = result
-    outputs = {name: get(ref) for name, ref in instance.outputs.items()}
-    if list(outputs) == [""]:
-        return outputs[""]
-    return _output_type(instance.block.name, tuple(outputs))(**outputs)
-
-
-def getattr_child(owner: nn.Module, key: str) -> nn.Module:
-    """A child by its name, which may hold a hyphen."""
-    child = owner._modules[key]
-    assert child is not None
-    return child
-
-
-@cache
-def _output_type(name: str, fields: tuple[str, ...]) -> Any:
-    return namedtuple(f"{name}Output", fields)
 
 
 def _initialize(

@@ -11,7 +11,7 @@ from netspec.expressions import Name, evaluate
 from netspec.origins import Opaque, names_of, origin_of, untraced
 from netspec.patterns import align
 from netspec.program import Argument, Instance, Node, Skip
-from netspec.shapes import Dim, ListType, TensorType, solve
+from netspec.shapes import Dim, TensorType, solve
 
 
 class Sizes:
@@ -27,10 +27,15 @@ class Sizes:
         self.changed: dict[str, Any] = dict(around.changed) if around is not None else {}
         """The names whose values differ from those that the model was compiled for."""
         for name, type_ in instance.inputs.items():
-            types = type_.items if isinstance(type_, ListType) else (type_,)
-            tensors = values[name] if isinstance(type_, ListType) else (values[name],)
-            for one, tensor in zip(types, tensors, strict=True):
-                self._read(one, tensor)
+            if isinstance(type_, TensorType):
+                self._read(type_, values[name])
+            elif type_.element is None:
+                for one, tensor in zip(type_.items, values[name], strict=True):
+                    self._read(one, tensor)
+            else:
+                self.symbols[f"len({name})"] = len(values[name])
+                for tensor in values[name][:1]:
+                    self._read(type_.element, tensor, type_.own)
         for pattern in instance.block.inputs if not instance.group else ():
             if pattern.name in values and isinstance(values[pattern.name], Tensor):
                 self._read_multiples(pattern.shape or (), values[pattern.name])
@@ -38,10 +43,13 @@ class Sizes:
             if let.names & self.changed.keys():
                 self.changed[name] = evaluate(let.expr, self.scope(instance.scope))
 
-    def _read(self, type_: TensorType, tensor: Tensor) -> None:
+    def _read(self, type_: TensorType, tensor: Tensor, own: frozenset[str] = frozenset()) -> None:
+        """`own` are the sizes that each tensor of a list has for itself."""
         if len(type_.shape) != tensor.dim():
             raise ValueError(f"expected {len(type_.shape)}D input (got {tensor.dim()}D input)")
         for size, actual in zip(type_.shape, tensor.shape, strict=True):
+            if isinstance(size, Dim) and size.symbols & own:
+                continue
             if isinstance(size, Dim):
                 self.exact[size] = actual
                 for symbol in size.symbols:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,10 +13,12 @@ from torch import Tensor, nn
 from netspec.catalog.entry import TypeLike
 from netspec.program import Program
 from netspec.runtime.load import import_source, model_class
-from netspec.shapes import Dim, ListType, TensorType
+from netspec.shapes import Dim, ListType, symbols
 
 SYMBOL_SIZE = 2
 """What a symbolic size becomes in the tensors that the doors are compared on."""
+LIST_LENGTH = 3
+"""How many tensors a list gets whose length is not known."""
 
 
 def emitted_class(program: Program) -> type[nn.Module]:
@@ -42,10 +45,15 @@ def example_inputs(program: Program, seed: int = 0) -> list[Any]:
     return [_example(type_, generator) for type_ in program.inputs.values()]
 
 
-def _example(type_: TypeLike, generator: torch.Generator) -> Any:
+def _example(type_: TypeLike, generator: torch.Generator, own: Mapping[str, int] | None = None) -> Any:
     if isinstance(type_, ListType):
-        return [_example(item, generator) for item in type_.items]
-    shape = [_size(size) for size in type_.shape]
+        if type_.element is None:
+            return [_example(item, generator) for item in type_.items]
+        # Of a list of unknown length there are some, and each has its own sizes.
+        return [
+            _example(type_.element, generator, dict.fromkeys(type_.own, SYMBOL_SIZE + i)) for i in range(LIST_LENGTH)
+        ]
+    shape = [_size(size if not isinstance(size, Dim) else size.substitute(own or {})) for size in type_.shape]
     dtype = getattr(torch, type_.dtype)
     if dtype.is_floating_point:
         return torch.randn(shape, generator=generator).to(dtype)
@@ -117,11 +125,17 @@ def _declared(program: Program, live: nn.Module, inputs: list[Any]) -> list[str]
         given = live(*inputs)
     outputs = (given,) if len(program.outputs) == 1 else given
     problems = []
-    for (name, type_), tensor in zip(program.outputs.items(), outputs, strict=True):
-        if isinstance(type_, TensorType) and tensor is not None:
-            shape = tuple(_size(size) for size in type_.shape)
-            if tuple(tensor.shape) != shape or tensor.dtype != getattr(torch, type_.dtype):
+    for (name, type_), value in zip(program.outputs.items(), outputs, strict=True):
+        types = type_.members if isinstance(type_, ListType) else (type_,)
+        tensors = value if isinstance(type_, ListType) else (value,)
+        if isinstance(type_, ListType) and type_.element is None and len(tensors) != len(types):
+            problems.append(f"`{name}` was inferred as a {type_}, and is a list of {len(tensors)}")
+        for one, tensor in zip(types, tensors, strict=False):
+            if tensor is None or any("(" in symbol or "[" in symbol for symbol in symbols(one.shape)):
+                continue  # it does not run, or depends on how long a list is
+            shape = tuple(_size(size) for size in one.shape)
+            if tuple(tensor.shape) != shape or tensor.dtype != getattr(torch, one.dtype):
                 problems.append(
-                    f"`{name}` was inferred as {type_} {type_.dtype}, and is {tuple(tensor.shape)} {tensor.dtype}"
+                    f"`{name}` was inferred as {one} {one.dtype}, and is {tuple(tensor.shape)} {tensor.dtype}"
                 )
     return problems

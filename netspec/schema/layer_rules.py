@@ -18,7 +18,10 @@ _EXCLUDED: Final = {
         "freeze": "freeze it where the module was made",
         "inline": "there is no level to leave out",
     },
+    "branches": {"each": "it belongs on a layer that is applied to every tensor of a list"},
+    "each": {"from": "`each` names the list that is read"},
     "compute": {
+        "each": "`compute` names its tensors itself",
         "from": "`compute` names its tensors itself",
         "initialize": "arithmetic has no weights",
         "freeze": "arithmetic has no weights",
@@ -109,7 +112,7 @@ def no_body(node: Mapping, title: str, span: Span) -> Diagnostic:
         code=words.NO_BODY,
         message=f"nothing says what {title} is",
         span=span,
-        help="add `type` (a layer or a block), `layers`, `use` or `compute`",
+        help="add `type` (a layer or a block), `layers`, `branches`, `use` or `compute`",
     )
 
 
@@ -211,8 +214,12 @@ def names_bound(node: Mapping) -> frozenset[str]:
             found.update(inside.items)
     inputs = node.items.get("inputs")
     for shape in inputs.items.values() if isinstance(inputs, Mapping) else ():
-        sizes = shape.items.get("shape") if isinstance(shape, Mapping) else shape
-        if isinstance(sizes, Sequence):
-            texts = (str(size.value) for size in sizes.items if isinstance(size, Scalar))
-            found.update(text for text in texts if text.isidentifier() and text != "_")
+        sizes = shape.items.get("shape", shape.items.get("list")) if isinstance(shape, Mapping) else shape
+        waiting = list(sizes.items) if isinstance(sizes, Sequence) else []
+        while waiting:
+            size = waiting.pop()
+            if isinstance(size, Sequence):
+                waiting += size.items
+            elif isinstance(size, Scalar) and str(size.value).isidentifier() and size.value != "_":
+                found.add(str(size.value))
     return frozenset(found)

@@ -67,6 +67,14 @@ def _look_closer(walk: Walk, kind: str, node: Mapping) -> None:
         for name, span in node.key_spans.items():
             if "$" not in name:
                 walk.bad_name(check_layer_name(name), span)
+    elif kind == "input" and {"shape", "list"} <= node.items.keys():
+        walk.diagnostics.error(
+            words.CONTRADICTION,
+            "`shape` and `list` cannot stand on one input",
+            node.key_spans["list"],
+            labels=[Label(node.key_spans["shape"], "`shape` stands here")],
+            help="keep `shape` for one tensor, `list` for a list of them",
+        )
     elif kind in ("block", "model"):
         outputs = node.items.get("outputs")
         for name, span in outputs.key_spans.items() if isinstance(outputs, Mapping) else ():

@@ -31,9 +31,6 @@ VERSION: Final = 1
 
 UNSUPPORTED: Final = (
     "document.models",
-    "input.list",
-    "layer.branches",
-    "layer.each",
     "layer.select",
     "layer.of",
     "type.library",
@@ -93,7 +90,7 @@ BODIES: Final = ("type", "use", "compute", "layers", "branches", "select")
 """What makes a layer: one of these, and no two."""
 
 _OUTPUTS = fixed(
-    {"anyOf": [TEXT, {"type": "object", "additionalProperties": TEXT, "minProperties": 1}]},
+    {"anyOf": [TEXT, {"type": "object", "additionalProperties": _REFERENCE, "minProperties": 1}]},
     "a layer's name, or a mapping from output to layer",
     "What it gives: a layer's name, or a mapping output → layer. Left out: the last layer.",
     "{logits: fc, features: pool}",
@@ -173,12 +170,15 @@ KINDS: Final[dict[str, Schema]] = {
                     "shape": fixed(SHAPE, SHAPE["expects"], "Its sizes."),
                     "dtype": choice(DTYPES, "Its dtype; float32 where left out."),
                     "list": fixed(
-                        array(ANYTHING), "a shape, or a list of shapes", "A list of tensors, all alike or each its own."
+                        {"anyOf": [SHAPE, array(SHAPE)]},
+                        "a shape, or a list of shapes",
+                        "A list of tensors: any number of one shape, or one for each shape of a list.",
+                        "[N, 256, _, _]",
                     ),
                 }
             ),
         ],
-        "expects": "a list of sizes, or a mapping with `shape` and `dtype`",
+        "expects": "a list of sizes, or a mapping with `shape` or `list`, and `dtype`",
         "example": "[N, 3, 224, 224]",
     },
     "layers": {
