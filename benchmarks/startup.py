@@ -22,6 +22,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "specs" / "imagenet" / "resnet50.yaml"
+DEEP = ROOT / "specs" / "imagenet" / "resnet152.yaml"
 LARGEST_EXPONENT = 1.14
 """Twice the layers in at most 2.2 times the time."""
 NETSPEC = str(Path(sys.executable).with_name("netspec"))
@@ -59,6 +60,16 @@ def chain(count: int) -> dict[str, Any]:
     return {"netspec": 1, "name": "chain", "model": {"inputs": {"x": ["N", 8]}, "layers": layers}}
 
 
+def blocks(count: int) -> dict[str, Any]:
+    """A spec of that many uses of one residual block, each written out."""
+    residual = {
+        "inputs": {"x": ["N", "C"]},
+        "layers": {"norm": "LayerNorm", "fc": {"type": "Linear", "out_features": "$C"}, "sum": {"compute": "fc + x"}},
+    }
+    model = {"inputs": {"x": ["N", 8]}, "layers": [{"type": "Residual"} for _ in range(count)]}
+    return {"netspec": 1, "name": "blocks", "blocks": {"Residual": residual}, "model": model}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=7)
@@ -78,7 +89,7 @@ def main() -> int:
     good &= report("netspec --help", cold["netspec --help"], peer, cold[peer], 0.1)
 
     import torch
-    from torchvision.models import resnet50
+    from torchvision import models
 
     import netspec
 
@@ -92,17 +103,21 @@ def main() -> int:
 
         return measure
 
-    name, peer = "netspec.compile(resnet50.yaml)", "torchvision.models.resnet50()"
-    netspec.compile(SPEC)
-    warm = interleaved(rounds, {name: timed(lambda: netspec.compile(SPEC)), peer: timed(resnet50)})
-    good &= report(name, warm[name], peer, warm[peer], 0.1)
+    for spec in (SPEC, DEEP):
+        name, peer = f"netspec.compile({spec.name})", f"torchvision.models.{spec.stem}()"
+        netspec.compile(spec)
+        builder = partial(models.get_model, spec.stem)
+        warm = interleaved(rounds, {name: timed(partial(netspec.compile, spec)), peer: timed(builder)})
+        good &= report(name, warm[name], peer, warm[peer], 0.1)
 
-    specs = {count: chain(count) for count in (2_500, 10_000)}
-    grown = interleaved(min(rounds, 3), {str(n): timed(partial(netspec.compile, spec)) for n, spec in specs.items()})
-    exponent = log(grown["10000"] / grown["2500"]) / log(4)
-    good &= exponent <= LARGEST_EXPONENT
-    print(f"10,000 layers, written out:{grown['10000'] * 1e3:24.1f} ms")
-    print(f"{'':<8}grows as layers ** {exponent:.2f}, target {LARGEST_EXPONENT}")
+    for what, make, counts in (("layers", chain, (2_500, 10_000)), ("blocks", blocks, (500, 2_000))):
+        specs = {count: make(count) for count in counts}
+        grown = interleaved(min(rounds, 3), {str(n): timed(partial(netspec.compile, s)) for n, s in specs.items()})
+        few, many = (grown[str(count)] for count in counts)
+        exponent = log(many / few) / log(counts[1] / counts[0])
+        good &= exponent <= LARGEST_EXPONENT
+        print(f"{f'{counts[1]:,} {what}, written out:':<42}{many * 1e3:9.1f} ms")
+        print(f"{'':<8}grows as {what} ** {exponent:.2f}, target {LARGEST_EXPONENT}")
     return 0 if good else 1
 
 

@@ -154,6 +154,57 @@ def test_widths_that_grow_in_a_loop_are_a_local_variable() -> None:
     assert [p.shape[0] for n, p in wider.named_parameters() if n.endswith("weight")] == [5, 7]
 
 
+CONV = {
+    "params": {"out": "int", "norm": "BatchNorm2d", "act": "ReLU"},
+    "layers": [{"type": "Conv2d", "out_channels": "$out", "kernel_size": 1}, "$norm", "$act"],
+}
+WIDE = {"params": {"out": "int"}, "inputs": {"x": ["N", "C", "H", "W"]}, "layers": [{"type": "Conv", "out": "$out"}]}
+NARROW = {**WIDE, "layers": [{"type": "Conv", "out": "$(out // 2)"}, {"type": "Conv", "out": "$out"}]}
+IMAGE = {"image": ["N", 3, 8, 8]}
+
+
+def test_a_layer_given_with_arguments_fits_every_use() -> None:
+    layers = [{"for": {"w": [8, 16]}, "type": "Conv", "out": "$w", "norm": "$norm"}]
+    program = compile_mapping(
+        {"inputs": IMAGE, "layers": layers},
+        params={"norm": {"type": "BatchNorm2d", "eps": 0.001}},
+        blocks={"Conv": CONV},
+    )
+    assert verify(program) == []
+    assert "nn.BatchNorm2d(out, eps=0.001)" in program.source()
+
+
+@pytest.mark.parametrize(
+    "params, loop, act, written",
+    [
+        ({"acts": ["ReLU", None, "SiLU"]}, {"act": "$acts"}, "$act", "for act in [nn.ReLU, None, nn.SiLU]:"),
+        ({"first": 2}, {"i": 3}, "$('ReLU' if i < first else 'SiLU')", "act = nn.ReLU if i < first else nn.SiLU"),
+    ],
+)
+def test_a_loop_whose_copies_have_other_layers_stays_a_loop(
+    params: dict[str, Any], loop: dict[str, Any], act: str, written: str
+) -> None:
+    layers = [{"for": loop, "type": "Conv", "out": 8, "act": act}]
+    program = compile_mapping({"inputs": IMAGE, "layers": layers}, params=params, blocks={"Conv": CONV})
+    assert verify(program) == []
+    assert written in program.source()
+
+
+def test_a_loop_whose_copies_are_other_blocks_stays_a_loop() -> None:
+    layers = [{"for": {"i": 4}, "type": "$('Wide' if i < few else 'Narrow')", "out": "$(8 + 2 * i)"}]
+    blocks = {"Conv": CONV, "Wide": WIDE, "Narrow": NARROW}
+    program = compile_mapping({"inputs": IMAGE, "layers": layers}, params={"few": 2}, blocks=blocks)
+    assert verify(program) == []
+    assert "block = Wide if i < few else Narrow" in program.source()
+
+
+def test_layers_under_one_condition_stand_under_one_if() -> None:
+    pair = [{"type": "Conv2d", "if": "$deep", "out_channels": 4, "kernel_size": 1}, {"type": "ReLU", "if": "$deep"}]
+    program = compile_mapping({"inputs": IMAGE, "layers": [*pair, "Tanh"]}, params={"deep": True})
+    assert verify(program) == []
+    assert program.source().count("if deep:") == 1
+
+
 # Safety
 
 TEXTS = [

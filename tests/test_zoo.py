@@ -14,23 +14,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torchvision import models
-from zoo_support import NAMES, SPECS, doors, on_meta, reference, tensors
+from zoo_support import FULL, NAMES, SPECS, doors, on_meta, reference, tensors
 
 import netspec
 from netspec.program import Program
 from netspec.runtime.verify import same
 from netspec.table import totals
 
-FULL = (
-    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "inception_v3",
-    "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet18",
-    "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "swin_v2_t", "vgg11_bn", "vit_b_32",
-)  # fmt: skip
-"""The smallest variant of each family, and of each kind of block."""
 LARGEST = 150_000_000
 """Three of a larger model, two with gradients, do not fit side by side into the memory of a small machine."""
 SIDE = {"inception_v3": 299, **{name: 224 for name in NAMES if name.startswith(("swin", "vit"))}}
 """The side of an image where 64 is too small: an auxiliary head, a position embedding, windows that are shifted."""
+
+PUBLISHED = {"vit_h_14": "IMAGENET1K_SWAG_LINEAR_V1", "regnet_y_128gf": "IMAGENET1K_SWAG_LINEAR_V1"}
+"""The weights for images of 224 by 224, where the first are for others: a position embedding has their size."""
+HEADLESS = ["model.layers.aux1", "model.layers.aux2", "model.outputs"]
+"""What torchvision takes from GoogLeNet when it loads the published weights."""
 
 
 @cache
@@ -119,3 +118,13 @@ def step(model: nn.Module, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     torch.stack([tensor.square().mean() for tensor in given]).sum().backward()
     found = [*(tensor.detach() for tensor in given), *(buffer.clone() for buffer in model.buffers())]
     return found, [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_are_those_of_the_published_weights(name: str) -> None:
+    """The total that `netspec show` prints is the one that torchvision states for its weights."""
+    program = compiled(name)
+    if name == "googlenet":
+        program = netspec.compile({"netspec": 1, "extends": str(SPECS / "googlenet.yaml"), "remove": HEADLESS})
+    weights = models.get_model_weights(name)[PUBLISHED.get(name, "IMAGENET1K_V1")]
+    assert totals(program)["parameters"] == weights.meta["num_params"]

@@ -17,6 +17,12 @@ from netspec.runtime.verify import emitted_class
 
 SPECS = Path(__file__).resolve().parent.parent / "specs" / "imagenet"
 NAMES = sorted(path.stem for path in SPECS.glob("*.yaml"))
+FULL = (
+    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "inception_v3",
+    "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet18",
+    "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "swin_v2_t", "vgg11_bn", "vit_b_32",
+)  # fmt: skip
+"""The smallest variant of each family, and of each kind of block."""
 HEADS = {"googlenet": {"init_weights": True, "aux_logits": True}, "inception_v3": {"init_weights": True}}
 """Arguments without which torchvision warns, or leaves the auxiliary heads out."""
 
