@@ -18,7 +18,7 @@ from netspec.spec import Block, Layer, Value
 from netspec.suggest import suggest as closest
 
 if TYPE_CHECKING:
-    pass
+    from netspec.elaborate import Elaborator
 
 from netspec.call_parts import CallParts, Refs, _words, spread, translate_type, untraced_type
 
@@ -54,11 +54,17 @@ _ARTICLE = {
 class BlockCaller(CallParts):
     """Makes the operation of a node that is a block."""
 
+    def __init__(self, elaborator: Elaborator) -> None:
+        super().__init__(elaborator)
+        self.checked: dict[int, Block] = {}
+        """The blocks whose defaults have been looked at."""
+
     def apply(
         self, block: Block, layer: Layer, preset: Mapping[str, Argument], env: Mapping[str, Any], refs: Refs, name: str
     ) -> tuple[Apply, dict[str, TypeLike]]:
         stated = {**preset, **self.block_arguments(block, layer, env)}
         ports = self.block_inputs(block, layer, refs, name)
+        self.check_defaults(block)
         values: dict[str, Any] = {}
         names = Names()
         for param in block.params.values():
@@ -93,6 +99,15 @@ class BlockCaller(CallParts):
             names[let] = renamed(instance.scope[let], value, names)
         types = {output: translate_type(ref.type, names) for output, ref in instance.outputs.items()}
         return Apply(instance, stated, ports), types
+
+    def check_defaults(self, block: Block) -> None:
+        """Work out the defaults that depend on nothing, once: every use may state its own value."""
+        if id(block) in self.checked:
+            return
+        self.checked[id(block)] = block
+        for param in block.params.values():
+            if param.default is not None and param.default.layer is None and not param.default.names:
+                self.elaborator.argument(param.default, {})
 
     def name_sizes(self, instance: Instance, given: Mapping[str, TypeLike], names: dict[str, Origin | Traced]) -> None:
         """What the sizes bound by the block's inputs are in the caller's scope."""

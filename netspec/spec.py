@@ -245,7 +245,7 @@ class Reader:
             if text == "...":
                 return Dim(kind="rest", span=node.span)
             factor, star, symbol = text.partition("*")
-            if star and factor.strip().isdigit() and symbol.strip().isidentifier():
+            if star and _is_factor(factor.strip()) and symbol.strip().isidentifier():
                 return Dim(kind="multiple", span=node.span, symbol=symbol.strip(), factor=int(factor))
             if text.isidentifier():
                 return Dim(kind="symbol", span=node.span, symbol=text)
@@ -339,9 +339,11 @@ class Reader:
             inputs = (self.reference(sources),)
         elif "each" in items:
             inputs = (self.reference(items["each"]),)
-        body = self.body(items["layers"]) if "layers" in items else None
-        if "branches" in items:
-            body = replace(self.body(items["branches"]), parallel=True)
+        # A mistake in one layer leaves the others to be read: what stands here may be of a wrong form.
+        held, branches = items.get("layers"), items.get("branches")
+        body = self.body(held) if isinstance(held, Sequence | Mapping) else None
+        if isinstance(branches, Sequence | Mapping):
+            body = replace(self.body(branches), parallel=True)
         expect = items.get("expect")
         read = Layer(
             name=name,
@@ -364,7 +366,7 @@ class Reader:
             initialize=self.rules(items.get("initialize")),
             freeze=_flag(items.get("freeze")),
             when=_word(items.get("when")),
-            expect=self.dims(expect) if expect is not None else None,
+            expect=self.dims(expect) if isinstance(expect, Sequence) else None,
         )
         return _as_chain(read)
 
@@ -424,6 +426,11 @@ def _as_chain(layer: Layer) -> Layer:
         extent=layer.extent,
         body=Body(kind="list", layers=(entry,), span=layer.span, copies=True),
     )
+
+
+def _is_factor(text: str) -> bool:
+    """Whether a text is an integer from 1, of a length that a size can have."""
+    return text.isdecimal() and len(text) < 19 and int(text) > 0
 
 
 def _word(node: Node | None) -> str:

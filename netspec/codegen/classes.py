@@ -15,7 +15,7 @@ from netspec.codegen.literals import as_identifier, class_name, identifier, lite
 from netspec.codegen.scope import Lifted, Plan, Retry
 from netspec.codegen.source_map import Mark, marked, rewritten
 from netspec.codegen.writer import mark_of
-from netspec.expressions import Expr, evaluate, free_names
+from netspec.expressions import Expr, ExpressionError, evaluate, free_names
 from netspec.origins import untraced
 from netspec.program import Apply, Call, Factory, Instance, Program, Ref, instances
 from netspec.shapes import ListType
@@ -248,7 +248,10 @@ class Classes:
         word = block.params[name].word
         if default is None:
             return CtorArgument(name, type_hint(values[0], word or None), None)
-        value = _default(block, name)
+        try:
+            value = _default(block, name)
+        except ExpressionError:  # every use states its own
+            return CtorArgument(name, type_hint(values[0], None), None)
         return CtorArgument(name, self.hint(value, values), literal(value), value)
 
     def hint(self, default: Any, values: list[Any]) -> str:

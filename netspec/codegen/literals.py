@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import keyword
 import re
+import unicodedata
 from typing import Any
 
 from netspec.catalog.entry import Argument
@@ -66,7 +67,7 @@ def as_identifier(name: str) -> str:
 def class_name(name: str) -> str:
     """`resnet50` → `Resnet50`, `yolo_v3-tiny` → `YoloV3Tiny`; what is in CamelCase stays."""
     parts = [part for part in re.split(r"[\W_]+", name) if part]
-    word = "".join(part[0].upper() + part[1:] for part in parts) or "Model"
+    word = unicodedata.normalize("NFKC", "".join(part[0].upper() + part[1:] for part in parts)) or "Model"
     return identifier(word if word.isidentifier() and not keyword.iskeyword(word) else f"Model{word}")
 
 

@@ -113,9 +113,11 @@ class ObjectiveReader(TrainReader):
             return None
         if len(refs) == 1 and ports == 2:  # the other one is what it would have been
             one = cast(Reference, refs[0])
-            first, second = default()
-            refs = (one, second) if one.kind == "output" else (first, one)
-            return None if None in refs else cast(tuple[Reference, ...], refs)
+            others = default()
+            if None in others:
+                return None
+            refs = (one, others[1]) if one.kind == "output" else (others[0], one)
+            return cast(tuple[Reference, ...], refs)
         if len(refs) != ports:
             name = what if isinstance(what, str) else what.name
             self.error("NS556", f"{name} takes {ports} tensors, and `from` names {len(refs)}", stated.span)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from netspec.document import Mapping, Node, Scalar, Sequence
 from netspec.schema.accept import Test, acceptor
-from netspec.schema.pieces import IDENTIFIER, Schema, kind_of
+from netspec.schema.pieces import ANYTHING, IDENTIFIER, Schema, kind_of
 
 if TYPE_CHECKING:
     from jsonschema import ValidationError
@@ -93,13 +93,15 @@ def _fits(schema: Schema, node: Node) -> bool:
 def _cut(node: Node, schema: Schema, path: tuple[Step, ...], children: list[Child]) -> Any:
     """The plain value, with null for what a `$ref` leads to; those places are added to `children`."""
     kind = kind_of(schema)
+    if kind is None and schema is ANYTHING and isinstance(node, Mapping):
+        kind = "module"  # of a person's own values the only mappings are layers
     if kind is not None:
         children.append(Child(kind, path, node))
         return None
     if isinstance(node, Scalar):
         return node.value
     if isinstance(node, Sequence):
-        items = inner(schema, 0)
+        items = ANYTHING if schema is ANYTHING else inner(schema, 0)
         return [_cut(item, items, (*path, i), children) for i, item in enumerate(node.items)]
     return {key: _cut(item, inner(schema, key), (*path, key), children) for key, item in node.items.items()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -33,8 +34,6 @@ MODULE_ATTRIBUTES: Final = frozenset(_PUBLIC.split() + _PRIVATE.split())
 _SPOKEN: Final = "F abs float int len math max min nn range reversed round sum super torch zip"
 _OURS: Final = frozenset(_SPOKEN.split())
 """What a constructor or `forward` may say: a parameter, an input or a loop of such a name would hide it."""
-
-_WORD = re.compile(r"[^\W\d]\w*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,7 @@ def check_output_name(name: str) -> NameProblem | None:
 
 
 def _check_word(name: str, word: str, what: str) -> NameProblem | None:
-    if not _WORD.fullmatch(word):
+    if not word.isidentifier():
         made = re.sub(r"\W+", "_", name).strip("_")
         if made[:1].isdigit():
             made = f"layer_{made}" if "layer" in what else f"n{made}"
@@ -111,8 +110,11 @@ def _check_word(name: str, word: str, what: str) -> NameProblem | None:
             f"{what} is letters, digits and `_`, not beginning with a digit, and `{name}` is not"
             if name
             else f"{what} is empty",
-            f"write `{made}`" if made and _WORD.fullmatch(made) else "choose a name of letters, digits and `_`",
+            f"write `{made}`" if made.isidentifier() else "choose a name of letters, digits and `_`",
         )
+    if (read := unicodedata.normalize("NFKC", word)) != word:
+        # In code the name would be another than in the `state_dict` of the live module.
+        return NameProblem(f"{what} is `{name}`, which Python reads as `{read}`", f"write `{read}`")
     if keyword.iskeyword(word):
         return NameProblem(f"`{name}` is a keyword of Python, and {what} cannot be one", f"write `{name}_`")
     return None
