@@ -94,7 +94,7 @@ def _cut(node: Node, schema: Schema, path: tuple[Step, ...], children: list[Chil
     """The plain value, with null for what a `$ref` leads to; those places are added to `children`."""
     kind = kind_of(schema)
     if kind is None and schema is ANYTHING and isinstance(node, Mapping):
-        kind = "module"  # of a person's own values the only mappings are layers
+        kind = "value"  # of a person's own values the only mappings are layers
     if kind is not None:
         children.append(Child(kind, path, node))
         return None

@@ -12,7 +12,8 @@ from netspec.schema.words import Owner
 
 
 def check_layer(walk: Walk, place: Place) -> None:
-    """`place.kind` is "member" in a list, "module" for an argument that is a layer, else "layer"."""
+    """`place.kind` is "member" in a list, "module" for an argument that is a layer, "value" for a layer among a
+    person's own values, else "layer"."""
     node = place.node
     if isinstance(node, Sequence):
         walk.waiting.append(Place(node=node, kind="layers", title=place.title, span=place.span, scope=place.scope))

@@ -19,7 +19,7 @@ from netspec.schema.typed import CATEGORIES
 from netspec.schema.walk import Place, Walk
 
 HANDLERS: Final[dict[str, Callable[[Walk, Place], None]]] = {
-    **dict.fromkeys(("layer", "member", "module"), check_layer),
+    **dict.fromkeys(("layer", "member", "module", "value"), check_layer),
     **dict.fromkeys(CATEGORIES, check_named),
 }
 """What judges a place of each kind; `check_plain` judges the others."""

@@ -6,7 +6,7 @@ What is done at a place depends on its kind; `validator.HANDLERS` says which fun
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from netspec import catalog
@@ -85,6 +85,8 @@ class Walk:
             self.wrong_type(place, judge.schema)
             return False
         findings, children = judge.findings(node, schema)
+        if place.kind == "value":  # where it is used the other arguments are given
+            findings = [replace(one, missing=()) for one in findings if one.rule != "keys" or one.unknown]
         if findings:
             words_of = {key: judge.schema[key] for key in ("expects", "example") if key in judge.schema}
             for finding in findings:
