@@ -159,13 +159,19 @@ def test_a_module_inside_a_block_inside_a_sequential(capsys: pytest.CaptureFixtu
 
 
 def test_a_function_in_forward_is_named_by_the_source_map(capsys: pytest.CaptureFixture[str]) -> None:
-    text = write_shapes(
-        20, "    flat: {type: flatten, start_dim: 1}\n", "    flat: {type: reshape, shape: [$N, 128]}\n"
-    )
+    change = "    flat: {type: flatten, start_dim: 1}\n", "    flat: {type: reshape, shape: [$N, 128]}\n"
+    text = write_shapes(20, *change)
     said = failing(capsys, "train", "spec.yaml", "--run-dir", "run")
     assert "error[NS606]: layer `flat` (reshape) in epoch 1, batch 1 of 2" in said
     assert f"--> {place(text, 'flat:')}\n" in said
     assert "it got x [4, 8, 5, 5] float32 on cpu" in said
+    write_shapes(16, *change)
+    assert main(["train", "spec.yaml", "--run-dir", "good"]) == 0
+    write_shapes(20, *change)
+    resolved = Path("good", "resolved.yaml").read_text("utf-8")
+    said = failing(capsys, "eval", "good")
+    assert "error[NS606]: layer `flat` (reshape): " in said
+    assert f"--> {place(resolved, 'flat:', str(Path('good', 'resolved.yaml')))}\n" in said
 
 
 def test_eval_and_predict_speak_of_the_runs_own_spec(capsys: pytest.CaptureFixture[str]) -> None:
@@ -425,6 +431,22 @@ def test_a_loop_of_ones_own(here: Path) -> None:
     with pytest.raises(RuntimeError) as caught, netspec.noted(program, model):
         model(torch.ones(2, 3, 9, 9))
     assert "layer `joined` (cat)" in caught.value.__notes__[0]
+
+
+def test_what_torch_compile_could_not_translate(here: Path) -> None:
+    """No frame of the model is left in the traceback; the message lists the lines."""
+    from netspec.runtime.load import import_source, model_class
+
+    write_shapes(20)
+    program = netspec.compile("spec.yaml")
+    Path("model.py").write_text(program.source(), encoding="utf-8")
+    model = model_class(import_source(Path("model.py")))()
+    compiled = torch.compile(model, backend="eager")
+    with pytest.raises(Exception, match="fake tensor") as caught, netspec.noted(program, model):
+        compiled(torch.ones(2, 3, 20, 20))
+    (note,) = caught.value.__notes__
+    assert note.startswith(f"{place(SHAPES, 'hidden:')}: NS603 layer `hidden` (Linear): ")
+    assert "[2, 200] X [128, 8]" in note and "it got [2, 3, 20, 20]" in note
 
 
 def test_an_explanation_that_fails_hides_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,8 @@ _HINTS: Final = (
     " Saved intermediate values",
 )
 """How the advice begins that torch adds to a message."""
+_INNER: Final = re.compile(r"got \w+(?:Error|Exception)\((['\"])(.+?)\1\)$", re.MULTILINE)
+"""What torch.compile met, inside its own message."""
 
 
 def find(error: BaseException) -> Failure | None:
@@ -62,6 +64,8 @@ def words(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
+    if (inner := _INNER.search(str(error))) is not None:
+        return inner[2]
     if lines[0].startswith("Caught ") and len(lines) > 1:
         return lines[-1]
     first = " ".join(lines[:4]) if lines[0].endswith(":") else lines[0]

@@ -88,7 +88,7 @@ MACHINE: Final = (
             r"CUSOLVER_STATUS_\w+",
             "Unable to find a valid cuDNN algorithm",
             "cuDNN error",
-            "GET was unable to find an engine",
+            "unable to find an engine",
         ),
     ),
     Failure(

@@ -6,7 +6,8 @@ Modules are found by identity among the model's `named_modules`, so a nested one
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,7 @@ from netspec.runtime.load import SOURCE
 from netspec.shapes import TensorType
 
 MOST_LABELS: Final = 4
+_LISTED: Final = re.compile(r'^ *File "(.+)", line (\d+), in forward$', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,12 @@ class Blame:
     """Whether it is a layer of the model, or its loss: then a failure is one of the spec, whatever its words."""
 
 
-def blame(stack: list[frames.Call], program: Program, model: nn.Module | None) -> Blame | None:
-    """Who failed, by the innermost frame that tells; None where no part of the spec had a share in it."""
-    in_model = _layer(stack, program, model) if model is not None else None
+def blame(stack: list[frames.Call], program: Program, model: nn.Module | None, message: str = "") -> Blame | None:
+    """Who failed, by the innermost frame that tells; None where no part of the spec had a share in it.
+
+    `message` is the exception's: torch.compile tells there which lines it was at, since it runs none of their frames.
+    """
+    in_model = _layer(stack, program, model, message) if model is not None else None
     if in_model is not None:
         return in_model
     return _section(stack, program)
@@ -60,7 +65,7 @@ def moment(stack: list[frames.Call]) -> str:
 # The model
 
 
-def _layer(stack: list[frames.Call], program: Program, model: nn.Module) -> Blame | None:
+def _layer(stack: list[frames.Call], program: Program, model: nn.Module, message: str) -> Blame | None:
     paths: dict[int, str] = {}
     for path, module in model.named_modules():
         paths.setdefault(id(module), path.removeprefix("_orig_mod.").removeprefix("_orig_mod"))
@@ -70,7 +75,7 @@ def _layer(stack: list[frames.Call], program: Program, model: nn.Module) -> Blam
     module, path = inner.module, paths[id(inner.module)]
     given = frames.arguments(stack, module)
     uses = [(part, node) for part, node in _along(program.model, path)]
-    inside = _written(inner, stack, program, path, uses)
+    inside = _written(inner, stack, program, path, uses) or (None if path else _compiled(message, program))
     got: tuple[str, ...]
     node: Node | None
     if inside is not None:
@@ -126,26 +131,47 @@ def _written(
         names = [ref.name if ref.node is None else ref.node.name for ref in refs]
         return below[id(node)], node, {name: get(ref) for name, ref in zip(names, refs, strict=True)}
     by_path = {where: node for where, node in walk(instance, prefix)}
-    written = _mapped(inner, program)
-    for where in written.paths if written is not None else ():
-        if where in by_path:
-            return where, by_path[where], frames.read_names(inner)
+    for where in _paths(_mapped(inner, program), by_path):
+        return where, by_path[where], frames.read_names(inner)
     return None
+
+
+def _paths(written: Place | None, known: Mapping[str, Node]) -> list[str]:
+    return [where for where in written.paths if where in known] if written is not None else []
+
+
+def _compiled(message: str, program: Program) -> tuple[str, Node, dict[str, Any]] | None:
+    """The innermost layer that torch.compile was translating, by the lines that its message lists from outside in."""
+    nodes = dict(walk(program.model))
+    found = ""
+    for file, line in _LISTED.findall(message):
+        below = [where for where in _paths(_place_in(file, int(line), program), nodes) if where.startswith(found)]
+        found = next(iter(below), found)
+    return (found, nodes[found], {}) if found else None
 
 
 def _mapped(call: frames.Call, program: Program) -> Place | None:
     """The layers that the failing part of a line of emitted code was written from."""
-    from netspec.codegen import emit_with_map
+    if call.line is None:
+        return None
+    end = call.end_column if call.end_line == call.line else None
+    return _place_in(call.frame.f_code.co_filename, call.line, program, call.column, end)
 
-    source, map_ = emit_with_map(program)
+
+def _place_in(file: str, line: int, program: Program, start: int | None = None, end: int | None = None) -> Place | None:
+    """The innermost place around these columns of a line (from 0), where the file is the program's source."""
+    from netspec.codegen import emit_with_map, generated_from
+
     try:
-        lines = Path(call.frame.f_code.co_filename).read_text(encoding="utf-8").splitlines()
-    except OSError:
+        text = Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
         return None
-    if call.line is None or lines[2:] != source.splitlines()[2:]:  # the first two name the spec
+    if generated_from(text) is None:
         return None
-    places = [place for place in map_.places.get(call.line, ()) if place.paths]
-    start, end = call.column, call.end_column if call.end_line == call.line else None
+    source, map_ = emit_with_map(program)
+    if text.splitlines()[2:] != source.splitlines()[2:]:  # the first two name the spec
+        return None
+    places = [place for place in map_.places.get(line, ()) if place.paths]
     around = [p for p in places if start is None or (p.column <= start + 1 and (end or 0) < p.end_column)]
     return (around or places)[-1] if places else None
 

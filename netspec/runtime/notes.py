@@ -106,7 +106,7 @@ def explain(error: Exception, known: Known) -> Diagnostic | None:
 
     failure = failures.find(error)
     stack = frames.calls(error.__traceback__)
-    culprit = blame.blame(stack, known.program, known.model)
+    culprit = blame.blame(stack, known.program, known.model, str(error))
     if failure is None and (culprit is None or not culprit.layer):
         return None
     when = blame.moment(stack)
