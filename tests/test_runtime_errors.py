@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import errno
+import os
 import pickle
 import subprocess
 import sys
@@ -269,6 +271,24 @@ def test_a_damaged_image(capsys: pytest.CaptureFixture[str]) -> None:
     Path("images", "cat", "3.png").write_bytes(Path("images", "cat", "2.png").read_bytes()[:60])
     said = failing(capsys, "train", "spec.yaml", "--run-dir", "run")
     assert "error[NS921]" in said and str(Path("images", "cat", "3.png")) in said
+
+
+def test_a_worker_that_dies(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    text = write_shapes(16, "  batch_size: 4\n", "  batch_size: 4\n  workers: 1\n  cache: false\n")
+    monkeypatch.setattr("netspec.runtime.data.streams.BatchMaker.__getitem__", lambda *_: os._exit(1))
+    said = failing(capsys, "train", "spec.yaml", "--run-dir", "run")
+    assert "error[NS641]: the data in epoch 1, batch 1 of 2: a process that makes batches died" in said
+    assert f"--> {place(text, 'data:')}\n" in said and "--shm-size" in said
+
+
+def test_a_disk_that_is_full(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write_shapes(16)
+    monkeypatch.setattr("netspec.runtime.journal.Journal.row", full)
+    said = failing(capsys, "train", "spec.yaml", "--run-dir", "run")
+    assert "error[NS644]: the run in epoch 1, batch 2 of 2: the disk is full: [Errno 28]" in said
 
 
 def test_a_bug_of_ours_stays_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
