@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from netspec.codegen import Place
 from netspec.diagnostics import Label, Span
 from netspec.program import Apply, Arithmetic, Call, Instance, Node, Program, Reuse, walk
-from netspec.runtime import frames
+from netspec.runtime import frames, graph
 from netspec.runtime.load import SOURCE
 from netspec.shapes import TensorType
 
@@ -121,11 +121,10 @@ def _written(
         return None
     prefix = f"{path}." if path else ""
     below = {id(node): prefix + name for name, node in walk(instance)}
-    live = [call for call in stack if call.frame.f_code.co_name == "_run" and call.home == "netspec.runtime.modules"]
+    live = [call for call in stack if call.home == graph.__name__ and isinstance(call.frame.f_locals.get("node"), Node)]
     if live and live[-1].module is inner.module:
-        values = live[-1].frame.f_locals
-        node, get = values.get("node"), values.get("get")
-        if not isinstance(node, Node) or id(node) not in below or get is None:
+        node, get = live[-1].frame.f_locals["node"], live[-1].frame.f_locals["values"].get
+        if id(node) not in below:
             return None
         refs = list(node.inputs)
         names = [ref.name if ref.node is None else ref.node.name for ref in refs]
