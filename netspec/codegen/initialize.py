@@ -88,6 +88,8 @@ def own_rules(writer: Constructor, layer: Layer, rows: list[Node], target: str) 
         for name in _names(rule):
             present = _has(rows[0], name)
             if present:
+                if name == "bias" and isinstance(call := rows[0].op, Call) and call.entry.role == "conv":
+                    lines.append((0, f"assert {target}.bias is not None"))  # torch declares it as `Tensor | None`
                 text = _fill(writer, rule.values.get(name, rule.values.get("")), target, name)
                 lines.append((0, marked(text, rule_mark(rule, tuple(rows)))))
     return lines
