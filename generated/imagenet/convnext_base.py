@@ -63,8 +63,7 @@ class ConvnextBase(nn.Module):
         num_classes: int = 1000,
     ) -> None:
         super().__init__()
-        self.features = nn.Sequential()
-        self.features.append(
+        self.features = nn.Sequential(
             nn.Sequential(
                 nn.Conv2d(3, dims[0], kernel_size=4, stride=4), LayerNorm2d(dims[0])
             )

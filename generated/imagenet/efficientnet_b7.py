@@ -27,20 +27,17 @@ class ConvNormAct(nn.Sequential):
         groups: int = 1,
         act: Callable[[], nn.Module] | None = nn.ReLU,
     ) -> None:
-        super().__init__()
-        self.extend(
-            [
-                nn.Conv2d(
-                    in_channels,
-                    out_channels,
-                    kernel_size=kernel_size,
-                    stride=stride,
-                    padding=(kernel_size - 1) // 2,
-                    groups=groups,
-                    bias=False,
-                ),
-                nn.BatchNorm2d(out_channels, eps=0.001, momentum=0.01),
-            ]
+        super().__init__(
+            nn.Conv2d(
+                in_channels,
+                out_channels,
+                kernel_size=kernel_size,
+                stride=stride,
+                padding=(kernel_size - 1) // 2,
+                groups=groups,
+                bias=False,
+            ),
+            nn.BatchNorm2d(out_channels, eps=0.001, momentum=0.01),
         )
         if act is not None:
             self.append(act())
@@ -123,8 +120,7 @@ class EfficientnetB7(nn.Module):
     ) -> None:
         super().__init__()
         depths = [math.ceil(d * depth_mult) for d in [1, 2, 2, 3, 3, 4, 1]]
-        self.features = nn.Sequential()
-        self.features.append(
+        self.features = nn.Sequential(
             ConvNormAct(3, make_divisible(32 * width_mult, 8), stride=2, act=nn.SiLU)
         )
         in_channels = make_divisible(32 * width_mult, 8)

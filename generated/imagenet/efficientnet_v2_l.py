@@ -27,20 +27,17 @@ class ConvNormAct(nn.Sequential):
         groups: int = 1,
         act: Callable[[], nn.Module] | None = nn.ReLU,
     ) -> None:
-        super().__init__()
-        self.extend(
-            [
-                nn.Conv2d(
-                    in_channels,
-                    out_channels,
-                    kernel_size=kernel_size,
-                    stride=stride,
-                    padding=(kernel_size - 1) // 2,
-                    groups=groups,
-                    bias=False,
-                ),
-                nn.BatchNorm2d(out_channels, eps=0.001),
-            ]
+        super().__init__(
+            nn.Conv2d(
+                in_channels,
+                out_channels,
+                kernel_size=kernel_size,
+                stride=stride,
+                padding=(kernel_size - 1) // 2,
+                groups=groups,
+                bias=False,
+            ),
+            nn.BatchNorm2d(out_channels, eps=0.001),
         )
         if act is not None:
             self.append(act())
@@ -161,8 +158,7 @@ class EfficientnetV2L(nn.Module):
         num_classes: int = 1000,
     ) -> None:
         super().__init__()
-        self.features = nn.Sequential()
-        self.features.append(ConvNormAct(3, stem, stride=2, act=nn.SiLU))
+        self.features = nn.Sequential(ConvNormAct(3, stem, stride=2, act=nn.SiLU))
         in_channels = stem
         for s, (depth, ratio, stride, width) in enumerate(
             zip(depths, expand, strides, widths, strict=True)

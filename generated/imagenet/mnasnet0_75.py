@@ -60,24 +60,17 @@ class Mnasnet075(nn.Module):
     ) -> None:
         super().__init__()
         stem = make_divisible(32 * alpha, 8)
-        self.layers = nn.Sequential()
-        self.layers.extend(
-            [
-                nn.Conv2d(3, stem, kernel_size=3, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(stem, momentum=0.00029999999999996696),
-                nn.ReLU(),
-                nn.Conv2d(
-                    stem, stem, kernel_size=3, padding=1, groups=stem, bias=False
-                ),
-                nn.BatchNorm2d(stem, momentum=0.00029999999999996696),
-                nn.ReLU(),
-                nn.Conv2d(
-                    stem, make_divisible(16 * alpha, 8), kernel_size=1, bias=False
-                ),
-                nn.BatchNorm2d(
-                    make_divisible(16 * alpha, 8), momentum=0.00029999999999996696
-                ),
-            ]
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, stem, kernel_size=3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(stem, momentum=0.00029999999999996696),
+            nn.ReLU(),
+            nn.Conv2d(stem, stem, kernel_size=3, padding=1, groups=stem, bias=False),
+            nn.BatchNorm2d(stem, momentum=0.00029999999999996696),
+            nn.ReLU(),
+            nn.Conv2d(stem, make_divisible(16 * alpha, 8), kernel_size=1, bias=False),
+            nn.BatchNorm2d(
+                make_divisible(16 * alpha, 8), momentum=0.00029999999999996696
+            ),
         )
         in_channels = make_divisible(16 * alpha, 8)
         for channels, kernel, stride, expansion, depth in zip(

@@ -75,8 +75,7 @@ class MobilenetV2(nn.Module):
         self, width_mult: float = 1.0, dropout: float = 0.2, num_classes: int = 1000
     ) -> None:
         super().__init__()
-        self.features = nn.Sequential()
-        self.features.append(
+        self.features = nn.Sequential(
             ConvNormAct(3, make_divisible(32 * width_mult, 8), stride=2, act=nn.ReLU6)
         )
         in_channels = make_divisible(32 * width_mult, 8)

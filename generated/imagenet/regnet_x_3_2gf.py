@@ -23,20 +23,17 @@ class ConvNormAct(nn.Sequential):
         groups: int = 1,
         act: Callable[[], nn.Module] | None = nn.ReLU,
     ) -> None:
-        super().__init__()
-        self.extend(
-            [
-                nn.Conv2d(
-                    in_channels,
-                    out_channels,
-                    kernel_size=kernel_size,
-                    stride=stride,
-                    padding=(kernel_size - 1) // 2,
-                    groups=groups,
-                    bias=False,
-                ),
-                nn.BatchNorm2d(out_channels),
-            ]
+        super().__init__(
+            nn.Conv2d(
+                in_channels,
+                out_channels,
+                kernel_size=kernel_size,
+                stride=stride,
+                padding=(kernel_size - 1) // 2,
+                groups=groups,
+                bias=False,
+            ),
+            nn.BatchNorm2d(out_channels),
         )
         if act is not None:
             self.append(act())

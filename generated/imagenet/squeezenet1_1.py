@@ -35,8 +35,9 @@ class Squeezenet11(nn.Module):
     def __init__(self, dropout: float = 0.5, num_classes: int = 1000) -> None:
         super().__init__()
         stages = [2, 2, 4]
-        self.features = nn.Sequential()
-        self.features.extend([nn.Conv2d(3, 64, kernel_size=3, stride=2), nn.ReLU()])
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 64, kernel_size=3, stride=2), nn.ReLU()
+        )
         self.features.append(nn.MaxPool2d(3, stride=2, ceil_mode=True))
         self.features.append(Fire(64, 16 * (sum(stages[:0]) // 2 + 1)))
         self.features.append(

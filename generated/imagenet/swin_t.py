@@ -168,16 +168,13 @@ class SwinT(nn.Module):
         super().__init__()
         total = sum(depths)
         drops = [stochastic_depth * i / (total - 1) for i in range(total)]
-        self.features = nn.Sequential()
-        self.features.extend(
-            [
-                nn.Sequential(
-                    nn.Conv2d(3, embed_dim, kernel_size=4, stride=4),
-                    torchvision.ops.Permute((0, 2, 3, 1)),
-                    nn.LayerNorm(embed_dim),
-                ),
-                Stage(embed_dim, heads[0], window, drops=drops[: depths[0]]),
-            ]
+        self.features = nn.Sequential(
+            nn.Sequential(
+                nn.Conv2d(3, embed_dim, kernel_size=4, stride=4),
+                torchvision.ops.Permute((0, 2, 3, 1)),
+                nn.LayerNorm(embed_dim),
+            ),
+            Stage(embed_dim, heads[0], window, drops=drops[: depths[0]]),
         )
         C = embed_dim
         for s in range(3):

@@ -168,7 +168,7 @@ class Classes:
         name = class_name(block.name if not first.group else self.group_name(block))
         body_init = [*init[:1], *lets, *attributes, *writer.lines, *rules, *freezing]
         if is_chain and lets and len(init) == 1 and init[0][1] != "super().__init__()":
-            body_init = [*lets, *init, *attributes, *rules, *freezing]
+            body_init = [*lets, *init, *attributes, *writer.lines, *rules, *freezing]
         return Written(
             name=name + (self.suffix(first, frozen) if several else ""),
             block=block,
@@ -202,11 +202,12 @@ class Classes:
         body = uses[0].block.body
         nodes = [node for instance in uses for node in instance.nodes]
         items = writer.plain_items(body, nodes, uses)
-        if items is not None:
-            init.append((0, f"super().__init__({', '.join(text for _, text in items)})"))
-            return
-        init.append((0, "super().__init__()"))
-        writer.steps(body, nodes, uses, "self")
+        with writer.about(Mark(uses[0].block.name, uses[0].block.span)):
+            writer.say(f"super().__init__({', '.join(text for _, text in items or ())})")
+        if items is None:
+            writer.steps(body, nodes, uses, "self")
+            writer.join(0, "self", "super().__init__()")
+        init.append(writer.lines.pop(0))
 
     def suffix(self, instance: Instance, frozen: frozenset[str]) -> str:
         """Tells the classes of one block apart by the values that are fixed in them."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from netspec.codegen.buffers import Computation
 from netspec.codegen.initialize import block_rules, own_rules, start_of
-from netspec.codegen.literals import as_identifier, string
+from netspec.codegen.literals import as_identifier, local_name, string
 from netspec.codegen.scope import is_constant
 from netspec.expressions import Literal, Name, Template, free_names
 from netspec.program import Apply, Call, Factory, Instance, Skip
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     pass
 from netspec.codegen.printer import split_top
 from netspec.codegen.repeats import Repeats
-from netspec.codegen.source_map import marked, rewritten
+from netspec.codegen.source_map import Code, marked, rewritten, stretches_of
 from netspec.codegen.writer import Rows, mark_of, rows_by_layer, rows_of
+
+ADDING = ((".append(", ")"), (".extend([", "])"))
 
 
 def quoted(name: str) -> str:
@@ -207,13 +209,34 @@ class Constructor(Repeats):
             self.say(f"{name} = {empty}")
         else:
             put(empty)
+        at = len(self.lines) - 1
         self.steps(layer.body, nodes, inner, name)
+        if not listed:
+            self.join(at, name, "nn.Sequential()")
         if target is None:
             put(name)
+
+    def join(self, at: int, name: str, empty: str) -> None:
+        """What is appended right after a chain was made is written where it was made: `nn.Sequential(first, …)`."""
+        if len(self.lines) < at + 2:
+            return
+        (level, made), (next_level, added) = self.lines[at : at + 2]
+        items = next((added.removeprefix(f"{name}{how}")[: -len(end)] for how, end in ADDING
+                      if added.startswith(f"{name}{how}")), "")  # fmt: skip
+        if level != next_level or not items or not made.endswith(empty):
+            return
+        head = made.removesuffix(empty) + empty[:-1]
+        cut = added.index(items)
+        stretches = [
+            *((a, len(head) + len(items) + 1 if b == len(made) else b, mark) for a, b, mark in stretches_of(made)),
+            *((a - cut + len(head), b - cut + len(head), m) for a, b, m in stretches_of(added) if a >= cut),
+        ]
+        self.lines[at : at + 2] = [(level, Code.of(f"{head}{items})", stretches))]
 
     def variable(self, layer: Layer) -> str:
         name = layer.name.parts[0] if isinstance(layer.name, Template) else getattr(layer.name, "value", None)
         base = as_identifier(str(name)).rstrip("_") if isinstance(name, str) and name.strip("_-") else "stage"
+        base = local_name(base)
         name, number = base, 2
         while name in self.variables or name in self.block.params or name in self.block.let:
             name, number = f"{base}{number}", number + 1

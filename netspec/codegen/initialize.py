@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 Line = tuple[int, str]
 
 
+def local(writer: Constructor, word: str) -> str:
+    """A variable of the loop over the modules; a parameter of that name keeps it."""
+    taken = {*writer.block.params, *writer.block.let, *writer.lifted, *writer.plan.instances[0].scope}
+    return f"{word}_" if word in taken else word
+
+
 def rule_mark(rule: Rule, rows: tuple[Node, ...] = ()) -> Mark:
     return Mark("initialize", rule.span, rows)
 
@@ -35,7 +41,8 @@ def block_rules(
     if not rules:
         return []
     globs = any(not is_type(pattern) for rule in rules for pattern in rule.match)
-    header = f"for name, module in {owner}.named_modules():" if globs else f"for module in {owner}.modules():"
+    name, module = local(writer, "name"), local(writer, "module")
+    header = f"for {name}, {module} in {owner}.named_modules():" if globs else f"for {module} in {owner}.modules():"
     if globs:
         writer.imports.add("fnmatchcase") if any("*" in p for r in rules for p in r.match) else None
     lines: list[Line] = []
@@ -150,12 +157,12 @@ def _test(writer: Constructor, rule: Rule) -> str:
     tests = []
     if types:
         classes = [writer.classes.target(entry.target) for t in types if (entry := lookup(t)) is not None]
-        tests.append(f"isinstance(module, {' | '.join(classes)})")
+        tests.append(f"isinstance({local(writer, 'module')}, {' | '.join(classes)})")
     for pattern in globs:
         if any(char in pattern for char in "*?["):
-            tests.append(f"fnmatchcase(name, {string(pattern)})")
+            tests.append(f"fnmatchcase({local(writer, 'name')}, {string(pattern)})")
         else:
-            tests.append(f"name == {string(pattern)}")
+            tests.append(f"{local(writer, 'name')} == {string(pattern)}")
     return " or ".join(tests)
 
 
@@ -166,11 +173,12 @@ def _guarded(writer: Constructor, rule: Rule, name: str, instances: list[Instanc
     optional = name == "bias" and any(op.entry.role == "conv" for op in matched)  # torch annotates it so
     if not any(present):
         return []
-    text = _fill(writer, _value(rule, name), "module", name)
-    tests = [f"module is not {path_of(path)}" for path in _tied(rule, name, instances)]
+    module = local(writer, "module")
+    text = _fill(writer, _value(rule, name), module, name)
+    tests = [f"{module} is not {path_of(path)}" for path in _tied(rule, name, instances)]
     if not all(present) or optional or _catches_groups(rule, instances):
         typed = all(is_type(pattern) for pattern in rule.match)
-        attribute = f"module.{name}" if typed else f"getattr(module, {string(name)}, None)"
+        attribute = f"{module}.{name}" if typed else f"getattr({module}, {string(name)}, None)"
         tests.append(f"{attribute} is not None")
     return [(2, f"if {' and '.join(tests)}:"), (3, text)] if tests else [(2, text)]
 

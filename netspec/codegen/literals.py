@@ -11,6 +11,7 @@ from typing import Any
 from netspec.catalog.entry import Argument
 from netspec.expressions import ListExpr, Literal, from_value, to_python
 from netspec.origins import untraced
+from netspec.schema.names import SPOKEN
 
 
 def literal(value: Any) -> str:
@@ -62,6 +63,12 @@ def as_identifier(name: str) -> str:
     if not word.isidentifier():
         word = f"x{word}"
     return identifier(word + "_" if keyword.iskeyword(word) else word)
+
+
+def local_name(name: str) -> str:
+    """A name as a variable that hides nothing which the code itself says: the size `F` is `F_`."""
+    word = as_identifier(name)
+    return f"{word}_" if word in SPOKEN else word
 
 
 def class_name(name: str) -> str:

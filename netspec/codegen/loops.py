@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from netspec.codegen.literals import as_identifier
+from netspec.codegen.literals import as_identifier, local_name
 from netspec.codegen.operations import EACH, Operations
 from netspec.codegen.rolls import Roll, part, span_of
 from netspec.codegen.steps import Read
@@ -183,7 +183,7 @@ class Loops(Operations):
 
     def fresh(self, base: str) -> str:
         """A variable of that name, with a number where it is taken."""
-        name, number = base, 2
+        name, number = local_name(base), 2
         while name in self.taken or name in ("x", "out"):
             name, number = f"{base}{number}", number + 1
         self.taken.add(name)

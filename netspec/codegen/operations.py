@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from netspec.catalog.entry import Entry
 from netspec.codegen.flow import Flow
-from netspec.codegen.literals import as_identifier, for_argument, literal, sequence
+from netspec.codegen.literals import as_identifier, for_argument, literal, local_name, sequence
 from netspec.codegen.rolls import Roll
 from netspec.codegen.scope import bound_sizes, is_constant
 from netspec.codegen.source_map import Mark, Piece, marked
@@ -251,7 +251,9 @@ class Operations(Flow):
         """A size of an input, as a variable that is read from its shape before anything else."""
         names = self.unpacked.setdefault(port, {})
         if axis not in names:
-            variable = name if name.isidentifier() else f"{as_identifier(port.replace('.', '_'))}_size_{axis}"
+            variable = (
+                local_name(name) if name.isidentifier() else f"{as_identifier(port.replace('.', '_'))}_size_{axis}"
+            )
             names[axis] = variable
             self.taken.add(variable)
         return names[axis]

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from netspec.codegen.literals import as_identifier
+from netspec.codegen.literals import as_identifier, local_name
 from netspec.expressions import (
     Expr,
     ExpressionError,
@@ -310,7 +310,9 @@ class Scope(ABC):
             if lifted.name == name:
                 return argument
         size = self.sizes[name]
-        argument = name if name.isidentifier() else (hint or f"{size.port.replace('.', '_')}_size_{size.axis}")
+        argument = (
+            local_name(name) if name.isidentifier() else (hint or f"{size.port.replace('.', '_')}_size_{size.axis}")
+        )
         taken = {*self.lifted, *self.block.params, *self.block.let}
         base, number = argument, 2
         while argument in taken:

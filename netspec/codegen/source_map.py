@@ -49,6 +49,11 @@ class Code(str):
         return made
 
 
+def stretches_of(text: str) -> tuple[Stretch, ...]:
+    """Where a statement's stretches come from; none for plain text."""
+    return text.stretches if isinstance(text, Code) else ()
+
+
 def marked(text: str, mark: Mark | None, pieces: Sequence[Piece] = ()) -> str:
     """A statement as `Code`: all of it from `mark`, and the pieces that are found in it from theirs."""
     whole = [(0, len(text), mark)] if mark is not None else []
@@ -69,7 +74,7 @@ def _located(text: str, pieces: Sequence[Piece], start: int, end: int) -> list[S
 
 def rewritten(old: str, new: str) -> str:
     """A statement that was cut or extended at its end, or behind all that is marked, with the marks of the old one."""
-    stretches = getattr(old, "stretches", ())
+    stretches = stretches_of(old)
     kept = [(a, len(new) if b == len(old) else b, mark) for a, b, mark in stretches if a < len(new)]
     return Code.of(new, [(a, min(b, len(new)), mark) for a, b, mark in kept])
 
@@ -84,7 +89,7 @@ def spread(statement: str, lines: Sequence[str]) -> list[str]:
 
     Breaking changes white space, and adds brackets and trailing commas; all other characters stay in their order.
     """
-    stretches = getattr(statement, "stretches", ())
+    stretches = stretches_of(statement)
     if not stretches:
         return list(lines)
     home: list[tuple[int, int]] = [(0, 0)] * len(statement)

@@ -31,9 +31,13 @@ _PRIVATE: Final = """
 MODULE_ATTRIBUTES: Final = frozenset(_PUBLIC.split() + _PRIVATE.split())
 """What `nn.Module` and `nn.Sequential` have, `__dunder__` names left out: torch refuses a child of such a name."""
 
-_SPOKEN: Final = "F abs float int len math max min nn range reversed round sum super torch zip"
-_OURS: Final = frozenset(_SPOKEN.split())
-"""What a constructor or `forward` may say: a parameter, an input or a loop of such a name would hide it."""
+_SPOKEN: Final = """
+    F OrderedDict abs enumerate float fnmatchcase getattr int isinstance len make_divisible math max min nn range
+    reversed round str sum super torch torchvision zip
+"""
+SPOKEN: Final = frozenset(_SPOKEN.split())
+"""What a constructor or `forward` may say: a parameter, an input or a loop of such a name would hide it. Generated code
+adds a `_` to a size or a layer's variable of such a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ def check_name(name: str, what: str) -> NameProblem | None:
 
 def check_local_name(name: str, what: str) -> NameProblem | None:
     """Whether `what` may be so as a name that a generated function binds: a parameter, an input, a loop's name."""
-    if name in _OURS:
+    if name in SPOKEN:
         return NameProblem(
             f"{what} cannot be `{name}`: the generated code means something else by it", f"write `{name}_`"
         )
