@@ -158,3 +158,26 @@ def test_a_rule_on_a_named_copy_runs_in_the_loop() -> None:
     layers = {"body": {"layers": {"unit$i": {"for": {"i": "$depth"}, **conv(4), "initialize": {"weight": 0}}}}}
     source = check(layers, {"depth": 1}, depth=2)
     assert 'nn.init.zeros_(self.body.get_submodule(f"unit{i}").weight)' in source
+
+
+def test_a_width_that_takes_a_call_is_computed_once_in_a_copy() -> None:
+    unit = {
+        "params": {"width": "int"},
+        "inputs": {"x": ["N", "in_channels", "L"]},
+        "layers": {"conv": conv("$width"), "act": "ReLU"},
+    }
+    each = {"for": {"w": "$widths"}, "type": "Unit", "width": "$(make_divisible(w * by, 8))"}
+
+    def program(**params: Any) -> Program:
+        model = {"inputs": {"x": ["N", 4, 8]}, "layers": {"body": [each]}}
+        return netspec.compile(
+            {"netspec": 1, "name": "net", "params": params, "blocks": {"Unit": unit}, "model": model}
+        )
+
+    first = program(widths=[8, 24, 40], by=1.0)
+    assert verify(first) == []
+    assert first.source().count("make_divisible(w * by, 8)") == 1
+    assert "in_channels = width" in first.source()
+    wide = emitted_class(first)(by=2.5).state_dict()
+    live = program(widths=[8, 24, 40], by=2.5).module().state_dict()
+    assert {key: value.shape for key, value in wide.items()} == {key: value.shape for key, value in live.items()}

@@ -136,17 +136,18 @@ class EfficientnetB4(nn.Module):
         ):
             stage = nn.Sequential()
             for i in range(depth):
+                out_channels = make_divisible(channels * width_mult, 8)
                 stage.append(
                     MBConv(
                         in_channels,
-                        make_divisible(channels * width_mult, 8),
+                        out_channels,
                         expand_ratio=expand,
                         kernel_size=kernel,
                         stride=stride if i == 0 else 1,
                         drop=stochastic_depth * (sum(depths[:s]) + i) / sum(depths),
                     )
                 )
-                in_channels = make_divisible(channels * width_mult, 8)
+                in_channels = out_channels
             self.features.append(stage)
         self.features.append(
             ConvNormAct(

@@ -83,17 +83,18 @@ class Mnasnet13(nn.Module):
         ):
             stage = nn.Sequential()
             for i in range(depth):
+                out_channels = make_divisible(channels * alpha, 8)
                 stage.append(
                     InvertedResidual(
                         in_channels,
-                        make_divisible(channels * alpha, 8),
+                        out_channels,
                         kernel_size=kernel,
                         stride=stride if i == 0 else 1,
                         expansion=expansion,
                         momentum=0.00029999999999996696,
                     )
                 )
-                in_channels = make_divisible(channels * alpha, 8)
+                in_channels = out_channels
             self.layers.append(stage)
         self.layers.extend(
             [

@@ -87,15 +87,16 @@ class MobilenetV2(nn.Module):
             strict=True,
         ):
             for i in range(depth):
+                out_channels = make_divisible(channels * width_mult, 8)
                 self.features.append(
                     InvertedResidual(
                         in_channels,
-                        make_divisible(channels * width_mult, 8),
+                        out_channels,
                         expand_ratio=expand,
                         stride=stride if i == 0 else 1,
                     )
                 )
-                in_channels = make_divisible(channels * width_mult, 8)
+                in_channels = out_channels
         self.features.append(
             ConvNormAct(
                 make_divisible(320 * width_mult, 8),

@@ -127,11 +127,12 @@ class MobilenetV3Small(nn.Module):
         for i, (kernel, expand, out, se, stride) in enumerate(
             zip(kernels, expanded, channels, squeeze, strides, strict=True)
         ):
+            out_channels = make_divisible(out * width_mult, 8)
             act = nn.Hardswish if i >= hardswish_from else nn.ReLU
             self.features.append(
                 InvertedResidual(
                     in_channels,
-                    make_divisible(out * width_mult, 8),
+                    out_channels,
                     expanded=make_divisible(expand * width_mult, 8),
                     kernel_size=kernel,
                     stride=stride,
@@ -139,7 +140,7 @@ class MobilenetV3Small(nn.Module):
                     act=act,
                 )
             )
-            in_channels = make_divisible(out * width_mult, 8)
+            in_channels = out_channels
         self.features.append(
             ConvNormAct(
                 make_divisible(channels[-1] * width_mult, 8),

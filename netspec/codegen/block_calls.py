@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from netspec.codegen.literals import literal
 from netspec.codegen.scope import Lifted, OpenLoop, Retry, is_constant
-from netspec.expressions import Conditional, ListExpr, Literal, Name, free_names
-from netspec.origins import names_of, origin_of, untraced
+from netspec.expressions import Conditional, ListExpr, Literal, Name, free_names, to_python
+from netspec.origins import Opaque, names_of, origin_of, untraced
 from netspec.program import Apply, Node
 from netspec.shapes import TensorType
 from netspec.spec import Layer, Value
@@ -77,13 +77,31 @@ class BlockCalls(LayerCalls):
         return f"{yes.name} if {self.write(resolved.test)} else {no.name}"
 
     def hoisted(self, name: str, text: str) -> str:
-        """A conditional argument as a local variable of the loop's body, where the name is free."""
+        """A conditional argument as a local variable of the loop's body, where the name is free; so is a size that the
+        copy hands on too, where it takes a call to compute.
+        """
         taken = {*self.block.params, *self.block.let, *self.lifted, *(n for loop in self.loops for n in loop.names)}
         taken |= {variable for loop in self.loops for variable in loop.variables.values()}
-        if " if " not in text or not self.in_loop or name in taken:
+        if not self.in_loop or name in taken or not (" if " in text or ("(" in text and self.handed_on(text))):
             return text
         self.say_before(f"{name} = {text}")
+        self.locals[name] = text
         return name
+
+    def handed_on(self, text: str) -> bool:
+        """Whether the innermost loop sets a size to this after each copy."""
+        records = [r for name, loop in self.carries.items() if loop is self.loops[-1] for r in self.records[name]]
+        updates = {carry.update for record in records for carry in record.carried.values()}
+        for update in updates:
+            if update is None or isinstance(update, Opaque) or not free_names(update) <= self.known_names():
+                continue
+            if to_python(self.resolve(update), self.local) == text:
+                return True
+        return False
+
+    def known_names(self) -> set[str]:
+        """The names whose meaning no loop changes: parameters, values derived from them, names of open loops."""
+        return {*self.block.params, *self.block.let, *(name for loop in self.loops for name in loop.names)}
 
     def block_argument(self, name: str, made: Any, layer: Layer, rows: Rows) -> str | None:
         if name in made.lifted:

@@ -211,7 +211,7 @@ class Constructor(Repeats):
             put(empty)
         at = len(self.lines) - 1
         self.steps(layer.body, nodes, inner, name)
-        if not listed:
+        if not container:
             self.join(at, name, "nn.Sequential()")
         if target is None:
             put(name)

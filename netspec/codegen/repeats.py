@@ -254,6 +254,12 @@ class Repeats(BlockCalls):
             after = self.resolve(update, variable)
             text = self.write(after)
             if text != variable and not self.set_last(body, variable, text):
+                local = next(
+                    (n for n, t in self.locals.items() if t == text and (self.level + 1, f"{n} = {t}") in body), ""
+                )
+                if local:
+                    updates.append((self.level + 1, f"{variable} = {local}"))
+                    continue
                 updates += self.setting(variable, after, self.level + 1, [*body, *updates])
         self.leave(loop)
         starts: dict[str, Expr] = {}
@@ -296,7 +302,8 @@ class Repeats(BlockCalls):
         """Whether an inner loop has set the variable to this already when the copy ends."""
         for _, statement in reversed(body):
             if sets(statement, variable):
-                return statement == f"{variable} = {text}"
+                value = statement.removeprefix(f"{variable} = ")
+                return text in (value, self.locals.get(value))
         return False
 
     def current(self, variable: str) -> str | None:

@@ -76,6 +76,8 @@ class Writer(Scope):
         self.level = 0
         self.imports: set[str] = set()
         self.variables: set[str] = set()
+        self.locals: dict[str, str] = {}
+        """Variables of loops' bodies, with what they were set to last."""
         self.records: dict[str, list[Loop]] = {}
         self.in_loop = False
         """Whether statements of a loop's body are being written."""
