@@ -11,11 +11,12 @@ from typing import Any
 
 from netspec.compose import Composed, compose, compose_mapping
 from netspec.diagnostics import Diagnostics, Span
-from netspec.elaborate import elaborate
 from netspec.initialization_check import check_rules
+from netspec.models import read_spec
 from netspec.program import Instance, Program
 from netspec.schema import knows, suggest_path, validate
-from netspec.spec import Spec, read_spec
+from netspec.several import elaborate_models
+from netspec.spec import Spec
 
 
 @dataclass(slots=True)
@@ -47,7 +48,7 @@ def read(state: State) -> None:
 def shape(state: State) -> None:
     """Every use of every block, with values and shapes."""
     assert state.spec is not None
-    state.model = elaborate(state.spec, state.diagnostics, state.broken)
+    state.model = elaborate_models(state.spec, state.diagnostics, state.broken)
 
 
 def check_initialization(state: State) -> None:
@@ -107,6 +108,7 @@ def _run(composed: Composed, file: str, diagnostics: Diagnostics) -> Program | N
         document=composed.document,
         file=file,
         model=model,
+        several=bool(spec.models),
         recipe=state.recipe,
         warnings=tuple(d for d in diagnostics if d.severity == "warning"),
     )

@@ -11,7 +11,7 @@ from netspec import catalog
 from netspec.calls import facts
 from netspec.catalog.entry import Entry
 from netspec.catalog.kinds import accepts
-from netspec.diagnostics import Diagnostics
+from netspec.diagnostics import Diagnostics, Span
 from netspec.document import Scalar
 from netspec.expressions import ExpressionError, evaluate, report
 from netspec.initialization import initializer, is_type, leaves, matcher
@@ -66,10 +66,10 @@ class Found:
 def check_rules(root: Instance, collector: Diagnostics) -> None:
     """Report every rule of a model that cannot do what it says."""
     diagnostics = Mistakes(collector)
-    everything: dict[int, Found] = {}
+    everything: dict[Span, Found] = {}
     for site in _sites(root):
         rule = site.rule
-        found = everything.setdefault(id(rule), Found(rule))
+        found = everything.setdefault(rule.span, Found(rule))  # an alias is the same rule elsewhere
         found.types.update((path, op.entry.name) for path, op in site.modules)
         looked_at: set[int] = set()
         for op, patterns in site.matched():

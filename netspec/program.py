@@ -8,7 +8,7 @@ numbers), because what was flattened can't be written well.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -309,6 +309,9 @@ class Program:
     file: str
     """The path as it was given."""
     model: Instance
+    """The network. Of several `models` it is what holds them: each is one of its layers, and it runs none."""
+    several: bool = False
+    """Whether the document states `models`."""
     recipe: Any = None
     """What `data` and `train` say, or None."""
     warnings: tuple[Diagnostic, ...] = ()
@@ -316,6 +319,15 @@ class Program:
     @property
     def name(self) -> str:
         return self.spec.name
+
+    @cached_property
+    def parts(self) -> dict[str, Program]:
+        """The models by name, each as a program of its own; empty where there is but one."""
+        found = {}
+        for node in self.model.nodes if self.several else ():
+            assert isinstance(node.op, Apply)
+            found[node.name] = replace(self, model=node.op.instance, several=False, recipe=None, warnings=())
+        return found
 
     @cached_property
     def digest(self) -> str:
@@ -356,8 +368,8 @@ class Program:
         return {path: node.type for path, node in walk(self.model)}
 
     def module(self, seed: int | None = None) -> torch.nn.Module:
-        """The model as a live module. With a seed the weights are drawn from it and the global random state is
-        left alone.
+        """The model as a live module; several in an `nn.ModuleDict`. With a seed the weights are drawn from it and
+        the global random state is left alone.
         """
         from netspec.runtime.modules import build
 

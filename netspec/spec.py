@@ -1,6 +1,6 @@
 """What a checked spec says about its models: blocks, layers, arguments, each with the place where it stands.
 
-`read_spec` turns the composed document, whose structure the schema has approved, into frozen dataclasses.
+`models.read_spec` turns the composed document, whose structure the schema has approved, into frozen dataclasses.
 Expressions are parsed here, once; nothing is evaluated.
 """
 
@@ -212,6 +212,8 @@ class Spec:
     description: str
     model: Block | None
     blocks: dict[str, Block]
+    models: dict[str, Block] = field(default_factory=dict)
+    """Several models by name, where the document states `models`."""
 
 
 class Reader:
@@ -388,6 +390,11 @@ class Reader:
             return Param(name=name, span=span, word=str(node.value))
         return Param(name=name, span=span, default=self.value(node))
 
+    def params(self, node: Node | None) -> dict[str, Param]:
+        if not isinstance(node, Mapping):
+            return {}
+        return {name: self.param(name, node.key_spans[name], value) for name, value in node.items.items()}
+
     def block(self, name: str, span: Span, node: Mapping, params: Mapping | None = None) -> Block:
         items = node.items
         own = items.get("params")
@@ -402,7 +409,7 @@ class Reader:
         return Block(
             name=name,
             span=span,
-            params={k: self.param(k, params.key_spans[k], v) for k, v in params.items.items()} if params else {},
+            params=self.params(params),
             inputs=tuple(self.input(k, inputs.key_spans[k], v) for k, v in inputs.items.items())
             if isinstance(inputs, Mapping)
             else (),
@@ -439,33 +446,6 @@ def _word(node: Node | None) -> str:
 
 def _flag(node: Node | None) -> bool:
     return isinstance(node, Scalar) and node.value is True
-
-
-def read_spec(document: Mapping, diagnostics: Diagnostics) -> Spec:
-    """The models and blocks of a document that the schema has approved."""
-    reader = Reader(diagnostics)
-    items = document.items
-    name, description = items.get("name"), items.get("description")
-    title = str(name.value) if isinstance(name, Scalar) else "model"
-    blocks_node = items.get("blocks")
-    blocks: dict[str, Block] = {}
-    if isinstance(blocks_node, Mapping):
-        for key, node in blocks_node.items.items():
-            assert isinstance(node, Mapping)
-            blocks[key] = reader.block(key, blocks_node.key_spans[key], node)
-    model_node = items.get("model")
-    params = items.get("params")
-    model = None
-    if isinstance(model_node, Mapping):
-        model = reader.block(
-            title, document.key_spans["model"], model_node, params if isinstance(params, Mapping) else None
-        )
-    return Spec(
-        name=title,
-        description=str(description.value) if isinstance(description, Scalar) else "",
-        model=model,
-        blocks=blocks,
-    )
 
 
 def text_of(expr: Expr | None) -> str:

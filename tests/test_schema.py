@@ -20,9 +20,9 @@ import pytest
 from netspec.compose import compose
 from netspec.diagnostics import Diagnostics, Span
 from netspec.document import parse_document, plain
+from netspec.models import read_spec
 from netspec.schema import UNSUPPORTED, check_layer_name, knows, suggest_path, validate
 from netspec.schema.names import check_local_name, check_name, check_output_name
-from netspec.spec import read_spec
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECS = sorted((ROOT / "specs").rglob("*.yaml"))
@@ -322,7 +322,6 @@ def test_a_deep_document_is_no_trouble() -> None:
 
 
 UNSUPPORTED_CASES = {
-    "document.models": "netspec: 1\nname: net\nmodels: {a: {inputs: {x: [N]}, layers: [ReLU]}}\n",
     "model.tie": spec("a: ReLU") + "  tie: {a.weight: b.weight}\n",
     "layer.select": spec("a: {select: mode}"),
     "layer.of": spec("a: {of: {relu: ReLU}}"),

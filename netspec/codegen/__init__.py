@@ -68,6 +68,13 @@ def model_class(program: Program) -> str:
     return classes.of(program.model).name
 
 
+def model_classes(program: Program) -> dict[str, str]:
+    """The names of the classes of several models in the emitted source, by model."""
+    classes = Classes(program)
+    classes.write()
+    return {name: classes.of(part.model).name for name, part in program.parts.items()}
+
+
 @cache
 def _template() -> jinja2.Template:
     import jinja2
@@ -83,7 +90,10 @@ def _one_line(text: str) -> str:
 
 
 def _module_doc(program: Program) -> str:
-    return docstring(program.description) or f"The model of the spec {docstring(program.name)}."
+    return (
+        docstring(program.description)
+        or f"The model{'s' if program.several else ''} of the spec {docstring(program.name)}."
+    )
 
 
 def _imports(classes: Classes) -> list[str]:
@@ -148,10 +158,11 @@ def _class(written: Written, program: Program) -> list[str]:
 
 
 def _class_doc(written: Written, program: Program) -> list[str]:
-    if written.block is program.model.block:
-        given = ", ".join(f"`{name}` {type_}" for name, type_ in program.inputs.items())
+    model = next((p for p in program.parts.values() or [program] if p.model.block is written.block), None)
+    if model is not None:
+        given = ", ".join(f"`{name}` {type_}" for name, type_ in model.inputs.items())
         gives = ", ".join(
-            f"{type_}" if len(program.outputs) == 1 else f"`{name}` {type_}" for name, type_ in program.outputs.items()
+            f"{type_}" if len(model.outputs) == 1 else f"`{name}` {type_}" for name, type_ in model.outputs.items()
         )
         return _docstring(f"Takes {docstring(given)}, gives {docstring(gives)}.", 4)
     return _docstring(docstring(written.block.description), 4)
@@ -205,4 +216,4 @@ def generated_from(source: str) -> tuple[str, str] | None:
     return lines[0][len(head) : -len(tail)], lines[1].rpartition(" ")[2]
 
 
-__all__ = ["Place", "SourceMap", "emit", "emit_with_map", "generated_from", "model_class"]
+__all__ = ["Place", "SourceMap", "emit", "emit_with_map", "generated_from", "model_class", "model_classes"]

@@ -72,7 +72,7 @@ class Classes:
         by_block: dict[int, list[Instance]] = defaultdict(list)
         uses: dict[int, list[int]] = defaultdict(list)
         for instance in instances(self.program.model):
-            if is_class(instance):
+            if is_class(instance) and not (self.program.several and instance is self.program.model):
                 by_block[id(instance.block)].append(instance)
                 uses[id(instance.block)] += [id(used.block) for used in classes_in(instance)]
         done: set[int] = set()

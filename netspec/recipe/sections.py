@@ -44,6 +44,15 @@ def read_recipe(
     data = read_data(data_node, diagnostics, scope) if isinstance(data_node, Mapping) else None
     train = None
     sound = model is not None and not model.failed and (data is not None or data_node is None)
+    if isinstance(train_node, Mapping) and spec is not None and spec.models:
+        diagnostics.error(
+            "NS190",
+            "training several `models` is part of the language, but this version of netspec does not support it yet",
+            document.key_spans["train"],
+            help="leave `train` out: `netspec build` writes the models, or train one of them by "
+            f"`model: {{file: …#models.{next(iter(spec.models))}}}`",
+        )
+        return None
     if isinstance(train_node, Mapping) and model is not None and sound:
         info = (
             DataInfo(splits=tuple(data.splits), fields=data.fields, span=_source_span(data_node))

@@ -35,6 +35,8 @@ def build(program: Program, seed: int | None = None) -> nn.Module:
 
 def _model(program: Program) -> nn.Module:
     """The outermost module, whose failures gain a note that names the spec."""
+    if program.several:
+        return nn.ModuleDict({name: _model(part) for name, part in program.parts.items()})
     instance = program.model
     module = _module(instance)
     if isinstance(module, Graph):

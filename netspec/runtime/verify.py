@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from netspec.catalog.entry import TypeLike
+from netspec.codegen import model_classes
 from netspec.program import Program
 from netspec.runtime.load import import_source, model_class
 from netspec.shapes import Dim, ListType, symbols
@@ -21,22 +23,33 @@ LIST_LENGTH = 3
 """How many tensors a list gets whose length is not known."""
 
 
-def emitted_class(program: Program) -> type[nn.Module]:
-    """The model's class, imported from the program's own emitted source."""
+def _imported(program: Program) -> ModuleType:
+    """The program's own emitted source as a module."""
     with TemporaryDirectory() as folder:
         file = Path(folder, "model.py")
         file.write_text(program.source(), encoding="utf-8")
-        return model_class(import_source(file))
+        return import_source(file)
+
+
+def emitted_class(program: Program) -> type[nn.Module]:
+    """The model's class, imported from the program's own emitted source."""
+    return model_class(_imported(program))
 
 
 def emitted_module(program: Program, seed: int | None = None) -> nn.Module:
-    """The model from the program's own emitted source, its weights drawn from `seed`."""
-    made = emitted_class(program)
+    """The model from the program's own emitted source, its weights drawn from `seed`; several in an `nn.ModuleDict`."""
+    source = _imported(program)
     if seed is None:
-        return made()
+        return _made(program, source)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return made()
+        return _made(program, source)
+
+
+def _made(program: Program, source: ModuleType) -> nn.Module:
+    if not program.several:
+        return model_class(source)()
+    return nn.ModuleDict({name: getattr(source, made)() for name, made in model_classes(program).items()})
 
 
 def example_inputs(program: Program, seed: int = 0) -> list[Any]:
@@ -78,6 +91,15 @@ def verify(program: Program, seed: int = 0) -> list[str]:
         detail = f"only live: {only_a}, only emitted: {only_b}" if only_a or only_b else "their order differs"
         return [f"state_dict keys differ: {detail}"]
     problems += [f"weights of {key} differ" for key in a if not same(a[key], b[key])]
+    for name, part in program.parts.items():
+        found = _compare(part, live.get_submodule(name), written.get_submodule(name), seed)
+        problems += [f"{name}: {problem}" for problem in found]
+    return problems if program.several else [*problems, *_compare(program, live, written, seed)]
+
+
+def _compare(program: Program, live: nn.Module, written: nn.Module, seed: int) -> list[str]:
+    """What differs between the outputs of one model through both doors."""
+    problems: list[str] = []
     live.eval()
     written.eval()
     inputs = example_inputs(program, seed)

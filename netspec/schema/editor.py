@@ -23,7 +23,7 @@ _FILE: Final[dict[str, Schema]] = {
     },
     "params": {"type": "object", "description": "Values for the parameters of that file."},
 }
-_SECTIONS: Final = ("model", "data", "train")
+_SECTIONS: Final = ("model", "one_model", "data", "train")
 _MERGED: Final = ("document", "block", *_SECTIONS)
 """What may be written in part, with the rest in a base or another file: nothing in it is required here."""
 _OURS: Final = ("expects", "example")

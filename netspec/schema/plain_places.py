@@ -17,6 +17,7 @@ _SUBJECTS: Final = {
     "document": "the document",
     "block": "a block",
     "model": "a model",
+    "one_model": "a model",
     "dataset": "a set of samples",
     "rule": "a rule",
     "input": "an input",
@@ -75,7 +76,7 @@ def _look_closer(walk: Walk, kind: str, node: Mapping) -> None:
             labels=[Label(node.key_spans["shape"], "`shape` stands here")],
             help="keep `shape` for one tensor, `list` for a list of them",
         )
-    elif kind in ("block", "model"):
+    elif kind in ("block", "model", "one_model"):
         outputs = node.items.get("outputs")
         for name, span in outputs.key_spans.items() if isinstance(outputs, Mapping) else ():
             walk.bad_name(check_output_name(name), span)

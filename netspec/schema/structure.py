@@ -30,7 +30,6 @@ from netspec.schema.sections import SECTIONS
 VERSION: Final = 1
 
 UNSUPPORTED: Final = (
-    "document.models",
     "layer.select",
     "layer.of",
     "type.library",
@@ -103,6 +102,14 @@ _BLOCK: dict[str, Schema] = {
     "outputs": _OUTPUTS,
     "initialize": ref("rules", "How weights start, once it has been built: the last rule that matches wins."),
 }
+_MODEL: dict[str, Schema] = {
+    **_BLOCK,
+    "tie": fixed(
+        {"type": "object", "additionalProperties": TEXT},
+        "a mapping from one parameter to another",
+        "Parameters that are one: `{head.weight: embed.weight}`.",
+    ),
+}
 _LAYER = {
     "anyOf": [TEXT, array(ref("member")), {"type": "object"}],
     "expects": "a layer, by name or as a mapping",
@@ -142,21 +149,15 @@ KINDS: Final[dict[str, Schema]] = {
     "values": table(ANYTHING, "a mapping from names to values", "{width: 64}"),
     "let": table(ANYTHING, "a mapping from names to values", "{width: 64}"),
     "blocks": table(ref("block"), "a mapping from names to blocks", "{Double: {layers: [ReLU, ReLU]}}"),
-    "models": table(ref("model"), "a mapping from names to models"),
+    "models": table(ref("one_model"), "a mapping from names to models"),
     "block": record(
         {"params": ref("params", "Its parameters: a type word or a default."), **_BLOCK},
         ["layers"],
         example="{inputs: {x: [N, C]}, layers: [ReLU]}",
     ),
-    "model": record(
-        {
-            **_BLOCK,
-            "tie": fixed(
-                {"type": "object", "additionalProperties": TEXT},
-                "a mapping from one parameter to another",
-                "Parameters that are one: `{head.weight: embed.weight}`.",
-            ),
-        },
+    "model": record(_MODEL, ["inputs", "layers"], example="{inputs: {image: [N, 3, 224, 224]}, layers: {…}}"),
+    "one_model": record(
+        {"params": ref("values", "Parameters of its own, beside the document's."), **_MODEL},
         ["inputs", "layers"],
         example="{inputs: {image: [N, 3, 224, 224]}, layers: {…}}",
     ),
