@@ -8,10 +8,12 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+import domain_algebra
 import domain_functions
 import domain_layers
 import domain_losses
 import domain_modules
+import domain_more
 import domain_pointwise
 import domain_select
 import domain_sequences
@@ -38,6 +40,8 @@ PARTS = (
     domain_pointwise,
     domain_modules,
     domain_select,
+    domain_algebra,
+    domain_more,
     domain_sequences,
     domain_losses,
 )
@@ -85,7 +89,7 @@ COUNTS = {
 }
 """Entries whose result has sizes that no arithmetic on sizes gives: a number of tensors, a product with a float."""
 
-UNCOUNTED = frozenset(("LSTM",))
+UNCOUNTED = frozenset(("LSTM", "einsum", "inner", "cdist"))
 """Entries that run by kernels of which torch counts nothing."""
 
 

@@ -204,6 +204,29 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
         },
         ["torch.atan2(x, x)", "torch.lerp(", "0.25)", ".half()", ".type_as(x)"],
     ),
+    "an equation of letters": (
+        STEPS,
+        {
+            "scores": {"type": "einsum", "from": ["x", "x"], "equation": "bqd,bkd->bqk"},
+            "mixed": {"type": "einsum", "from": ["scores", "x"], "equation": "bqk,bkd->bqd"},
+            "spread": {"type": "std_mean", "dim": -1, "keepdim": True},
+            "even": {"compute": "(mixed - spread.mean) / (spread.std + 1)"},
+            "sorted": {"type": "median", "dim": 1},
+            "last": {"type": "vector_norm", "dim": -1, "from": "even"},
+        },
+        ['torch.einsum("bqd,bkd->bqk", x, x)', "std, mean = torch.std_mean(", "torch.linalg.vector_norm("],
+    ),
+    "values put at places": (
+        STEPS,
+        {
+            "order": {"type": "argsort", "dim": 1},
+            "moved": {"type": "scatter", "from": {"input": "x", "index": "order", "src": "x"}, "dim": 1},
+            "marked": {"type": "scatter", "from": {"input": "moved", "index": "order"}, "dim": 1, "value": 0.5},
+            "added": {"type": "scatter_add", "from": {"input": "x", "index": "order", "src": "marked"}, "dim": 1},
+            "taken": {"type": "take_along_dim", "from": ["added", "order"], "dim": 1},
+        },
+        ["x.scatter(1, index=", "value=0.5", "torch.take_along_dim("],
+    ),
     "modules of torchvision": (
         IMAGE,
         {

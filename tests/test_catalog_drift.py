@@ -53,6 +53,9 @@ ABSENT = {
     "Hardtanh": {"min_value", "max_value"},
     "add": {"alpha"},
     "sub": {"alpha"},
+    "searchsorted": {"side", "sorter"},
+    "diff": {"prepend", "append"},
+    "embedding": {"max_norm", "norm_type", "scale_grad_by_freq", "sparse"},
     "repeat_interleave": {"output_size"},
     "scaled_dot_product_attention": {"enable_gqa"},
     "SyncBatchNorm": {"process_group"},
@@ -60,6 +63,8 @@ ABSENT = {
     "Transformer": {"custom_encoder", "custom_decoder"},
 }
 """Arguments that torch has and the catalog leaves out: deprecated, of no use in a spec, or objects of Python."""
+OVERLOADED = {"scatter": {"value"}}
+"""Arguments of another form of the function than the one that torch tells of."""
 OTHERWISE = {
     "Transformer": {"d_model"},
     "max": {"dim"},
@@ -68,10 +73,15 @@ OTHERWISE = {
     "roll": {"dims"},
     "amax": {"dim"},
     "amin": {"dim"},
+    "median": {"dim"},
+    "nanmedian": {"dim"},
+    "mode": {"dim"},
+    "kthvalue": {"dim"},
+    "take_along_dim": {"dim"},
     "one_hot": {"num_classes"},
 }
 """Defaults that torch's docs tell otherwise than torch behaves, that are inferred here, or of no use to a rule."""
-SILENT = {"to"}
+SILENT = {"to", "einsum"}
 """Entries of whose signature torch says `*args`."""
 
 
@@ -160,13 +170,18 @@ def literal(node: ast.expr) -> Any:
 
 def differences(entry: Entry, theirs: Signature, installed: Mapping[str, Version] = INSTALLED) -> list[str]:
     """What the library says otherwise than the catalog, each in a sentence."""
-    left_out = UNSTATED | ABSENT.get(entry.name, set())
+    left_out = UNSTATED - {argument.name for argument in entry.arguments} | ABSENT.get(entry.name, set())
     if entry.argument("dtype") is None:
         left_out |= {"dtype"}
     ports = {port.name for port in entry.inputs} | set(entry.tensors) if entry.category == "function" else set()
+    more = OVERLOADED.get(entry.name, set())
     new = {argument.name for argument in entry.arguments if too_new(argument, entry, installed)}
     told = {n: d for n, d in theirs if n not in left_out | ports | new and not n.startswith("_")}
-    ours = {a.name: a.default for a in entry.arguments if not a.call and a.name not in new}
+    ours = {
+        a.name: a.default
+        for a in entry.arguments
+        if not a.call and a.name not in new | OVERLOADED.get(entry.name, set())
+    }
     here = f"{entry.name} ({entry.target})"
     found = [f"{here} has a new argument `{name}`" for name in told if name not in ours]
     found += [f"{here} has no argument `{name}` any more" for name in ours if name not in told]

@@ -71,7 +71,12 @@ def real(entry: Entry, arguments: Mapping[str, Any], inputs: domain.Inputs) -> t
     if parts:
         values[parts[0].part_of] = tuple(tensors.pop(port.name) for port in parts)
     values |= {name: tensor for name, tensor in tensors.items() if name in by_name}
-    given = [tensor for name, tensor in tensors.items() if name not in values]
+    leading = [values.pop(argument.name) for argument in entry.arguments if argument.leads]
+    spread = {port.name for port in entry.inputs if port.spread}
+    given = list(leading)
+    for name, tensor in tensors.items():
+        if name not in values:
+            given += tensor if name in spread else [tensor]
     outputs = function(*given, **values)
     for output in flat(outputs):
         if output.requires_grad:
