@@ -15,6 +15,7 @@ import domain_losses
 import domain_modules
 import domain_more
 import domain_pointwise
+import domain_rearrange
 import domain_select
 import domain_sequences
 from domain_base import (
@@ -40,6 +41,7 @@ PARTS = (
     domain_pointwise,
     domain_modules,
     domain_select,
+    domain_rearrange,
     domain_algebra,
     domain_more,
     domain_sequences,
@@ -85,7 +87,18 @@ CRASHES = {f"{name}{count}d" for name in ("MaxPool", "max_pool") for count in (1
 
 COUNTS = {
     *("stack", "split", "Upsample", "interpolate", "UpsamplingNearest2d", "UpsamplingBilinear2d"),
-    *("arange", "RNN", "LSTM", "GRU", "FractionalMaxPool2d", "FractionalMaxPool3d"),
+    *(
+        "arange",
+        "RNN",
+        "LSTM",
+        "GRU",
+        "FractionalMaxPool2d",
+        "FractionalMaxPool3d",
+        "hstack",
+        "vstack",
+        "dstack",
+        "affine_grid",
+    ),
 }
 """Entries whose result has sizes that no arithmetic on sizes gives: a number of tensors, a product with a float."""
 

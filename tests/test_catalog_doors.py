@@ -216,6 +216,22 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
         },
         ['torch.einsum("bqd,bkd->bqk", x, x)', "std, mean = torch.std_mean(", "torch.linalg.vector_norm("],
     ),
+    "weights that are tensors": (
+        IMAGE,
+        {
+            "window": {"type": "ones", "size": [3, 1, 3, 3]},
+            "blurred": {"type": "conv2d", "from": {"input": "x", "weight": "window"}, "padding": 1, "groups": 3},
+            "map": {"type": "zeros", "size": ["$N", 2, 3]},
+            "grid": {"type": "affine_grid", "size": ["$N", 3, 8, 8], "align_corners": False},
+            "sampled": {"type": "grid_sample", "from": ["blurred", "grid"], "align_corners": False},
+            "rows": {"type": "arange", "end": 8},
+            "places": {"type": "meshgrid", "from": ["rows", "rows"], "indexing": "ij"},
+            "column": {"compute": "sampled + places.0"},
+            "wide": {"type": "hstack", "from": ["column", "sampled"]},
+            "part": {"type": "narrow", "dim": 1, "start": 0, "length": 4},
+        },
+        ["F.conv2d(", "groups=3)", "F.affine_grid(", "F.grid_sample(", "torch.meshgrid(", "torch.hstack(["],
+    ),
     "values put at places": (
         STEPS,
         {

@@ -81,8 +81,8 @@ OTHERWISE = {
     "one_hot": {"num_classes"},
 }
 """Defaults that torch's docs tell otherwise than torch behaves, that are inferred here, or of no use to a rule."""
-SILENT = {"to", "einsum"}
-"""Entries of whose signature torch says `*args`."""
+SILENT = {"to", "einsum", "broadcast_to"}
+"""Entries of whose arguments torch says `*args`, or that it takes by another name than its docs say."""
 
 
 def version(text: str) -> Version:
@@ -177,11 +177,7 @@ def differences(entry: Entry, theirs: Signature, installed: Mapping[str, Version
     more = OVERLOADED.get(entry.name, set())
     new = {argument.name for argument in entry.arguments if too_new(argument, entry, installed)}
     told = {n: d for n, d in theirs if n not in left_out | ports | new and not n.startswith("_")}
-    ours = {
-        a.name: a.default
-        for a in entry.arguments
-        if not a.call and a.name not in new | OVERLOADED.get(entry.name, set())
-    }
+    ours = {a.name: a.default for a in entry.arguments if not a.call and a.name not in new | more}
     here = f"{entry.name} ({entry.target})"
     found = [f"{here} has a new argument `{name}`" for name in told if name not in ours]
     found += [f"{here} has no argument `{name}` any more" for name in ours if name not in told]

@@ -28,6 +28,8 @@ _FILES: Final = MappingProxyType(
             "unfold",
             "reshape",
             "merge",
+            "rearrange",
+            "functional",
             "reduce",
             "statistics",
             "elementwise",
