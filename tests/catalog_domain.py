@@ -18,6 +18,7 @@ import domain_pointwise
 import domain_rearrange
 import domain_select
 import domain_sequences
+import domain_vision
 from domain_base import (
     ARGUMENTS,
     COMPARES,
@@ -45,6 +46,7 @@ PARTS = (
     domain_algebra,
     domain_more,
     domain_sequences,
+    domain_vision,
     domain_losses,
 )
 """Importing them has filled the tables."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from netspec.broadcast import broadcast
 from netspec.catalog.entry import Argument, Entry, Inferred, Port, Rule
 from netspec.catalog.merge import matrix_product, tensors_of
 from netspec.catalog.pointwise import TWO
@@ -23,7 +24,7 @@ from netspec.catalog.rules import (
     rule,
     tensor,
 )
-from netspec.shapes import Dim, ListType, Problem, Size, TensorType, broadcast
+from netspec.shapes import Dim, ListType, Problem, Size, TensorType
 
 _EXACT = ("float32", "float64")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from netspec.broadcast import broadcast
 from netspec.catalog.entry import Argument, Entry, Inferred, Port, Role, Rule
 from netspec.catalog.merge import TENSORS, joined_dtype, tensors_of
 from netspec.catalog.pointwise import TWO
@@ -22,7 +23,7 @@ from netspec.catalog.rules import (
     surely_below,
     tensor,
 )
-from netspec.shapes import Dim, Problem, Size, TensorType, broadcast, provably_less
+from netspec.shapes import Dim, Problem, Size, TensorType, provably_less
 
 
 @rule

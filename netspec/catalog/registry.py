@@ -41,6 +41,7 @@ _FILES: Final = MappingProxyType(
             "scatter",
             "attention",
             "vision",
+            "boxes",
             "recurrent",
             "transformer",
             "losses",
