@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from domain_base import ARGUMENTS, COMPARES, INPUTS, WHOLE, Inputs, dtype, shape
+from domain_base import ARGUMENTS, COMPARES, GUESSES, INPUTS, WHOLE, Inputs, dtype, shape
 from domain_losses import alike
 
 from netspec.shapes import TensorType
@@ -75,3 +75,29 @@ for _layer, _function in (
             "spatial_scale": lambda random, inputs: random.choice((1.0, 0.5)),
             "sampling_ratio": lambda random, inputs: random.choice((-1, 1, 2)),
         }
+
+
+def moved(random: Random) -> Inputs:
+    """Images with an offset for each point of a kernel of 2 x 2 with stride 1."""
+    batch, channels, height, width = random.randint(1, 3), random.choice((1, 2, 4)), *shape(random, 2, 5)
+    kind = "float32" if random.random() < 0.95 else random.choice(("float64", "int64"))
+    groups = random.choice((1, 1, 2))
+    places = (max(height - 1, 1) + (random.random() < 0.05), max(width - 1, 1))
+    return [
+        TensorType((batch, channels, height, width), kind),
+        TensorType((batch, 8 * groups, *places), kind),
+        TensorType((batch, 4 * groups, *places), kind) if random.random() < 0.5 else None,
+    ]
+
+
+INPUTS["DeformConv2d"] = moved
+ARGUMENTS["DeformConv2d"] = {
+    "kernel_size": lambda random, inputs: 2 if random.random() < 0.95 else 3,
+    "stride": lambda random, inputs: 1,
+    "padding": lambda random, inputs: 0 if random.random() < 0.95 else 1,
+    "dilation": lambda random, inputs: 1,
+    "out_channels": lambda random, inputs: random.choice((1, 2, 4)),
+    "groups": lambda random, inputs: random.choice((1, 1, 1, 2)),
+}
+GUESSES["DeformConv2d"] = {"in_channels": 1}
+COMPARES.add("DeformConv2d")

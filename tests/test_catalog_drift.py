@@ -268,7 +268,7 @@ def is_module(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, nn.Module)
 
 
-NAMESPACES = {"torch.nn": nn}
+NAMESPACES = {"torch.nn": nn, "torchvision.ops": torchvision.ops}
 
 
 @pytest.mark.parametrize("home", NAMESPACES)

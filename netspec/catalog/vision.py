@@ -22,7 +22,10 @@ from netspec.catalog.rules import (
     promoted,
     refuse,
     rule,
+    spread,
+    surely_below,
     tensor,
+    weighted,
 )
 from netspec.shapes import Dim, TensorType
 
@@ -83,6 +86,51 @@ def _statistics(arguments: Mapping[str, Any]) -> Mapping[str, tuple[int, ...]]:
     return dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (arguments["num_features"],))
 
 
+@rule
+def _deformed(arguments: Arguments, inputs: Inputs) -> Inferred:
+    name = "DeformConv2d"
+    x, offset = tensor(inputs, name), tensor(inputs, name, "offset")
+    for port, given in (("input", x), ("offset", offset)):
+        if len(given.shape) != 4:
+            refuse(f"{name} takes [N, C, H, W], and got {given}", ports=(port,), code="NS406")
+        weighted(name, given, port)
+    channels = known(name, x.shape[1], "the number of channels")
+    wide = inferred(name, arguments, "in_channels", channels, "channels")
+    for argument, value in (("in_channels", wide), ("out_channels", arguments["out_channels"])):
+        if value % arguments["groups"]:
+            refuse(f"{name}: groups do not divide {argument} {value}", argument="groups", code="NS404")
+    kernel, stride, padding, dilation = (
+        spread(arguments[argument], 2) for argument in ("kernel_size", "stride", "padding", "dilation")
+    )
+    sizes = []
+    for size, k, s, p, d in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True):
+        if surely_below(size + 2 * p, d * (k - 1) + 1):
+            refuse(f"{name}: kernel {k} is larger than the padded input {size + 2 * p}", argument="kernel_size")
+        sizes.append((size + 2 * p - d * (k - 1) - 1) // s + 1)
+    points = kernel[0] * kernel[1]
+    groups = known(name, offset.shape[1], "the number of offsets", "offset") // (2 * points)
+    wanted = TensorType((x.shape[0], max(groups, 1) * 2 * points, *sizes))
+    if offset.shape != wanted.shape or wide % max(groups, 1):
+        refuse(
+            f"{name} of {x} takes an offset {wanted}, two numbers for each point of the kernel, and got {offset}",
+            ports=("input", "offset"),
+            code="NS403",
+        )
+    if "mask" in inputs:
+        mask = tensor(inputs, name, "mask")
+        weighted(name, mask, "mask")
+        expected = TensorType((x.shape[0], groups * points, *sizes))
+        if mask.shape != expected.shape:
+            refuse(f"{name} takes a mask {expected}, and got {mask}", ports=("input", "mask"), code="NS403")
+    return one((x.shape[0], arguments["out_channels"], *sizes), x.dtype, {"in_channels": wide})
+
+
+def _deformed_weights(arguments: Mapping[str, Any]) -> Mapping[str, tuple[int, ...]]:
+    outs, ins = arguments["out_channels"], arguments["in_channels"] // arguments["groups"]
+    found: dict[str, tuple[int, ...]] = {"weight": (outs, ins, *spread(arguments["kernel_size"], 2))}
+    return {**found, "bias": (outs,)} if arguments["bias"] else found
+
+
 def _p(doc: str) -> Argument:
     return Argument(name="p", kind="float", minimum=0, maximum=1, positional=True, doc=doc)
 
@@ -123,6 +171,28 @@ ENTRIES: tuple[Entry, ...] = (
             ancestors=("DropBlock2d",) if count == 3 else (),
         )
         for count, what in ((2, "images"), (3, "volumes"))
+    ),
+    Entry(
+        name="DeformConv2d",
+        category="layer",
+        target="torchvision.ops.DeformConv2d",
+        arguments=(
+            Argument(
+                name="in_channels", kind="int", minimum=1, inferred=True, positional=True, doc="channels of the input"
+            ),
+            Argument(name="out_channels", kind="int", minimum=1, positional=True, doc="channels of the output"),
+            Argument(name="kernel_size", kind="size2", minimum=1, doc="extent of the window"),
+            Argument(name="stride", kind="size2", default=1, minimum=1, doc="step of the window"),
+            Argument(name="padding", kind="size2", default=0, minimum=0, doc="rows of zeros added at each edge"),
+            Argument(name="dilation", kind="size2", default=1, minimum=1, doc="distance between the window's points"),
+            Argument(name="groups", kind="int", default=1, minimum=1, doc="groups that the channels fall into"),
+            Argument(name="bias", kind="bool", default=True, doc="whether to add a learned number per output channel"),
+        ),
+        inputs=(Port(name="input"), Port(name="offset"), Port(name="mask", optional=True)),
+        rule=_deformed,
+        parameters=_deformed_weights,
+        role="conv",
+        doc="Convolution whose points are moved, each by an offset that comes in as a tensor.",
     ),
     Entry(
         name="Permute",
