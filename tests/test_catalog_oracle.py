@@ -312,7 +312,7 @@ def run(name: str, count: int, thorough: int = 1) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_rule_says_what_torch_does(name: str) -> None:
-    run(name, 12)
+    run(name, 500, thorough=10)
 
 
 @pytest.mark.long
