@@ -84,7 +84,10 @@ NEEDS_BATCH = {
 NEEDS_BATCH |= COMPARES
 """Entries that may need the size of dimension 0 as a number, because they count, cut or compare it."""
 
-CRASHES = {f"{name}{count}d" for name in ("MaxPool", "max_pool") for count in (1, 2, 3)} | {"EmbeddingBag", "scaled_dot_product_attention"}
+CRASHES = {f"{name}{count}d" for name in ("MaxPool", "max_pool") for count in (1, 2, 3)} | {
+    "EmbeddingBag",
+    "scaled_dot_product_attention",
+}
 """Entries with which torch 2.15 writes beyond its memory where the rule says NS406: these are not run."""
 
 COUNTS = {
