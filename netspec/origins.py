@@ -248,13 +248,14 @@ def reach(used: frozenset[str], names: Mapping[str, Origin | Traced]) -> frozens
 def rename(origin: Origin, names: Mapping[str, Origin | Traced]) -> Origin:
     """An origin in another scope: each of its names replaced by what it stands for there."""
     used = names_of(origin)
+    if isinstance(origin, Opaque):
+        return Opaque(reach(used, names))
     mapping: dict[str, Expr] = {}
     for name in sorted(used):
         known = names.get(name)
         known = known.origin if isinstance(known, Traced) else known
-        if isinstance(origin, Opaque) or isinstance(known, Opaque):
-            return Opaque(frozenset().union(*(names_of(names[n]) if n in names else (n,) for n in used)))
+        if isinstance(known, Opaque):
+            return Opaque(reach(used, names))
         if known is not None:
             mapping[name] = known
-    assert not isinstance(origin, Opaque)
     return short(fold(substitute(origin, mapping)))

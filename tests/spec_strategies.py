@@ -267,6 +267,70 @@ def step_shrink(body: Body) -> None:
     body.add("pool", layer, replace(body.last, extent=extent))
 
 
+def step_branches(body: Body) -> None:
+    """Several layers of one tensor: joined, added up, one of them read, or each passed through one more."""
+    source = body.last
+    kind = body.pick("list", "names")
+    equal = body.maybe()
+    first = body.pick(*body.widths)
+    widths = [first, *(first if equal else body.pick(*body.widths) for _ in range(body.pick(1, 2)))]
+    members = [weighted(body, width) for width in widths]
+    if body.maybe():
+        members[-1] = [members[-1], plain(body)]
+    if kind == "names":
+        made = body.add("paths", {"branches": {f"path{i}": one for i, one in enumerate(members)}}, source=source)
+        parts = [f"{made.name}.path{i}" for i in range(len(members))]
+    else:
+        made = body.add("paths", {"branches": members}, source=source)
+        parts = [f"{made.name}.{i}" for i in range(len(members))]
+    name, total = made.name, " + ".join(f"({width})" for width in widths)
+    use_of_all = [name] if kind == "list" and body.maybe() else parts
+    body.tensors.pop()
+    if equal and body.maybe():
+        body.add("sum", {"compute": " + ".join(parts)}, replace(source, width=first))
+    elif equal and kind == "list" and body.maybe():
+        each = body.add("each", {"each": name, **weighted(body, first)}, source)
+        body.tensors.pop()
+        body.add("cat", {"type": "cat", "from": each.name, "dim": 1}, replace(source, width=total))
+    else:
+        given = use_of_all[0] if len(use_of_all) == 1 else use_of_all
+        body.add("cat", {"type": "cat", "from": given, "dim": 1}, replace(source, width=total))
+
+
+def step_members(body: Body) -> None:
+    """A chain whose copies are read one by one."""
+    width = body.pick(*body.widths)
+    count = body.pick(2, 3)
+    chain = body.add("chain", {"for": {"i": count}, **weighted(body, width)}, replace(body.last, width=width))
+    member = body.pick(*range(count - 1))
+    body.add("sum", {"compute": f"{chain.name} + {chain.name}.{member}"}, chain)
+
+
+def step_weight(body: Body) -> None:
+    """A tensor of the module's own: learned, stated, or computed once."""
+    source = body.last
+    if UNKNOWN in source.width:
+        return
+    shape = [value(source.width), *([1, 1] if body.images else [])]
+    made: Layers = body.pick(
+        {"type": "Parameter", "shape": shape, "initialize": {"type": "normal", "std": 0.5}},
+        {"type": "Parameter", "shape": shape, "initialize": 1},
+        {"type": "Buffer", "shape": shape, "initialize": 0.5},
+        {
+            "type": "Buffer",
+            "persistent": body.maybe(),
+            "layers": {
+                "n": {"type": "arange", "end": value(source.width)},
+                "scaled": {"compute": "n * 0.25"},
+                "shaped": {"type": "reshape", "shape": shape},
+            },
+        },
+    )
+    weight = body.name("weight")
+    body.layers[weight] = made
+    body.add("scale", {"compute": body.pick(f"{source.name} * {weight}", f"{source.name} + {weight}")}, source)
+
+
 STEPS = (
     step_weighted,
     step_weighted,
@@ -282,6 +346,9 @@ STEPS = (
     step_siblings,
     step_chain,
     step_shrink,
+    step_branches,
+    step_members,
+    step_weight,
 )
 
 

@@ -930,3 +930,13 @@ def test_every_mistake_is_found_in_one_go() -> None:
             f: {type: Linear, from: x, in_features: 9, out_features: 2}
           outputs: {out: f, more: g}
     """) == ["NS104", "NS104", "NS302", "NS211", "NS302", "NS403", "NS302"]
+
+
+def test_a_size_that_no_name_explains_after_a_loop(tmp_path: Path, root: Path) -> None:
+    """Without the pooling the head's width is a product that grew in a loop: too long to be written with names."""
+    spec = tmp_path / "flat.yaml"
+    base = root / "specs" / "imagenet" / "swin_t.yaml"
+    spec.write_text(f"netspec: 1\nname: flat\nextends: {base}\nremove: [model.layers.avgpool]\n")
+    program = netspec.compile(spec)
+    assert [str(kind) for kind in program.outputs.values()] == ["[N, 1000]"]
+    assert "nn.Linear(37632, num_classes)" in program.source()
