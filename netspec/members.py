@@ -29,13 +29,14 @@ def seen_from_outside(type_: TypeLike, inside: Instance) -> TypeLike:
             read |= {name for value in (layer.loop.values if layer.loop else ()) for name in value.names}
             copies |= set(layer.loop.names if layer.loop else ())
     known = Opaque(frozenset(read & inside.scope.keys()))
+    written_out = all(not node.loops and node.layer.condition is None for node in inside.nodes)
     steady = {n: c.before for record in inside.loops for n, c in record.carried.items() if c.update is None}
 
     def seen(size: Any) -> Any:
         if not isinstance(size, int):
             return size
         size = translate(size, steady)
-        fixed = isinstance(size, Traced) and size.names <= inside.scope.keys() - copies
+        fixed = size.names <= inside.scope.keys() - copies if isinstance(size, Traced) else written_out
         return size if fixed else trace(untraced(size), known)
 
     def one(tensor: TensorType) -> TensorType:

@@ -389,3 +389,27 @@ def test_docstrings_of_any_length_are_as_ruff_writes_them(length: int) -> None:
         [sys.executable, "-m", "ruff", "format", "--isolated", "-"], input=source, capture_output=True, text=True
     )
     assert done.stdout == source
+
+
+def test_a_loop_may_hand_on_its_own_name() -> None:
+    """The last block's width is the next one's input, and nothing else in the loop reads the name."""
+    block = {
+        "params": {"width": "int"},
+        "let": {"inner": "$(max(width // 2, 1))"},
+        "layers": {
+            "paths": {
+                "branches": {
+                    "a": {"type": "Linear", "out_features": "$inner"},
+                    "b": {"type": "Linear", "out_features": 4},
+                }
+            },
+            "one": {"type": "relu", "from": "paths.b"},
+            "main": {"type": "Linear", "out_features": "$width"},
+        },
+    }
+    model = {"inputs": {"x": ["N", 2]}, "layers": {"stack": [{"for": {"w": "$widths"}, "type": "B", "width": "$w"}]}}
+    document = {"netspec": 1, "name": "net", "params": {"widths": [2, 6]}, "blocks": {"B": block}, "model": model}
+    program = netspec.compile(document)
+    assert verify(program) == []
+    assert "for w in widths:" in program.source()
+    assert "nn.Linear(4, width)" in program.source()

@@ -49,6 +49,9 @@ class BlockCalls(LayerCalls):
             resolved = self.resolve(layer.type.expr)
             if not is_constant(resolved):
                 self.give_up_on(free_names(layer.type.expr))
+        for name in sorted({name for one in written.values() for name in one.frozen} & layer.arguments.keys()):
+            if not is_constant(self.resolve(layer.arguments[name].expr)):
+                self.give_up_on(free_names(layer.arguments[name].expr))
         first: list[str] = []
         named: list[str] = []
         for argument in made.arguments:

@@ -49,6 +49,8 @@ class Written:
     output_type: str
     comment: str
     frozen_paths: list[str]
+    frozen: frozenset[str] = frozenset()
+    """The parameters whose values are written into it."""
     doc: str = ""
     fields: list[str] = field(default_factory=list)
 
@@ -183,6 +185,7 @@ class Classes:
             output_type=self.outputs.get(id(block), ""),
             comment=forward.result_comment if forward else "",
             frozen_paths=frozen_paths,
+            frozen=frozen,
             fields=[f"{as_identifier(name)}: {hint_of(ref)}" for name, ref in first.outputs.items() if name],
         )
 

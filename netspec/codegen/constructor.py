@@ -467,8 +467,8 @@ class Constructor(Repeats):
         self.in_loop = outside
         body = self.lines[start:]
         del self.lines[start:]
-        header = f"for {self.header(loop)}:"
         updates, before = self.handovers(loop, body)
+        header = f"for {self.header(loop)}:"  # after all that may speak of the loop's names
         mark = mark_of(layer, rows, layer.loop.span)
         self.lines += [(level, marked(text, mark)) for level, text in before]
         with self.about(mark):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from netspec.codegen.rolls import same
@@ -187,10 +188,22 @@ class Flow(ABC):
         op = op.target.op if isinstance(op, Reuse) else op
         return op.returned if isinstance(op, Call) else ()
 
+    @cached_property
+    def ports_read_within(self) -> dict[int, set[str]]:
+        """The ports of each node that other nodes read, by the node's `id`; what the outputs read is left out."""
+        found: dict[int, set[str]] = {}
+        for other in self.steps.nodes:
+            for ref in self.steps.refs(other):
+                found.setdefault(id(ref.node), set()).add(ref.name)
+        return found
+
     def ports_read(self, node: Node) -> list[str]:
         """The ports of a node that something reads; its only one for a node without readers."""
-        refs = [*(ref for other in self.steps.nodes for ref in self.steps.refs(other)), *self.results_read]
-        read = {ref.name or next(iter(node.types)) for ref in refs if ref.node is node}
+        names = {
+            *self.ports_read_within.get(id(node), ()),
+            *(ref.name for ref in self.results_read if ref.node is node),
+        }
+        read = {name or next(iter(node.types)) for name in names}
         return [port for port in node.types if port in read] or list(node.types)[:1]
 
 

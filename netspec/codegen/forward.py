@@ -198,7 +198,7 @@ class Forward(Loops):
 
     def stands_alone(self, node: Node, text: str) -> bool:
         """Whether a value goes into a named output and does not continue what flows on in `x`."""
-        ends = not any(ref.node is node for other in self.steps.nodes for ref in self.steps.refs(other))
+        ends = id(node) not in self.ports_read_within
         return ends and len(self.outputs) > 1 and not re.search(r"\b(x|out)\b", text)
 
     def is_many(self, node: Node) -> bool:
