@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from netspec import plugin as plugin
     from netspec.building import build
     from netspec.compiler import compile
     from netspec.diagnostics import Diagnostic, SpecError
@@ -36,9 +37,11 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name == "plugin":
+        return import_module("netspec.plugin")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
     return getattr(import_module(home), name)

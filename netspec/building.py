@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +33,24 @@ def target(output: Path, place: Path) -> Path:
     return output.joinpath(*place.parts[1:] if len(place.parts) > 1 else place.parts).with_suffix(".py")
 
 
-def build(*specs: str | Path, output: str | Path = "generated", set: Mapping[str, Any] | None = None) -> list[Path]:
+def build(
+    *specs: str | Path,
+    output: str | Path = "generated",
+    set: Mapping[str, Any] | None = None,
+    plugins: Sequence[str | Path] = (),
+) -> list[Path]:
     """Write the module of each spec below `output`, as `netspec build` does.
 
     A spec may be a folder of them; files without a model, such as shared blocks, are passed over. `set` overrides
-    values as in `netspec.compile`. Gives the paths of the modules; one that is what its spec says is left alone.
-    Raises SpecError with the mistakes of all specs, before anything is written, and ValueError where two would become
-    one file.
+    values as in `netspec.compile`, and `plugins` are enabled as there. Gives the paths of the modules; one that is what
+    its spec says is left alone. Raises SpecError with the mistakes of all specs, before anything is written, and
+    ValueError where two would become one file.
     """
     from netspec.compiler import check, override_texts
     from netspec.diagnostics import Diagnostics
+    from netspec.plugin.load import enable
 
+    enable(plugins)
     sources: dict[Path, str] = {}
     diagnostics = Diagnostics()
     for file, place in (pair for spec in specs for pair in named(spec).items()):

@@ -10,6 +10,7 @@ from netspec.arithmetic import Refused, type_of
 from netspec.catalog.entry import Argument as CatalogArgument
 from netspec.catalog.entry import Entry, Inferred, TypeLike
 from netspec.catalog.kinds import accepts
+from netspec.catalog.models import ModelEntry
 from netspec.diagnostics import Label
 from netspec.document import Scalar
 from netspec.expressions import ExpressionError, Tensor, evaluate, report, tensors
@@ -22,11 +23,11 @@ from netspec.suggest import suggest as closest
 
 if TYPE_CHECKING:
     pass
-from netspec.block_calls import BlockCaller
 from netspec.call_parts import Refs, _words, name_span, spread, untraced_type, weights
+from netspec.model_calls import ModelCaller
 
 
-class Caller(BlockCaller):
+class Caller(ModelCaller):
     """Makes the operation of a node, and reports what is wrong with it. Methods raise Poisoned after a report."""
 
     # Catalog entries
@@ -45,6 +46,8 @@ class Caller(BlockCaller):
                 help=f"add {', '.join(f'`{argument}: …`' for argument in missing)}",
             )
             raise Poisoned
+        if isinstance(entry, ModelEntry):
+            return self.model(entry, layer, stated, ports, env, name)
         inferred = self.infer(entry, layer, {k: a.value for k, a in stated.items()}, ports, name)
         for argument, size in (inferred.arguments or {}).items():
             said = stated.get(argument)
@@ -195,6 +198,8 @@ class Caller(BlockCaller):
         op = target.op
         if isinstance(op, Call):
             ports = self.entry_inputs(op.entry, layer, refs, name)
+            if op.whole is not None:
+                return Reuse(target, ports), self.model_again(op, layer, ports, name)
             stated = {k: a.value for k, a in op.arguments.items() if not a.inferred}
             inferred = self.infer(op.entry, layer, stated, ports, name)
             for argument, size in (inferred.arguments or {}).items():

@@ -13,6 +13,7 @@ from netspec.compose import Composed, compose, compose_mapping
 from netspec.diagnostics import Diagnostics, Span
 from netspec.initialization_check import check_rules
 from netspec.models import read_spec
+from netspec.plugin.load import enable, enable_installed
 from netspec.program import Instance, Program
 from netspec.schema import knows, suggest_path, validate
 from netspec.several import elaborate_models
@@ -74,6 +75,7 @@ def check(path: str | Path, overrides: Sequence[str], diagnostics: Diagnostics) 
     """Compile a file; every mistake goes to `diagnostics`. None where there was an error, or where no model is
     stated.
     """
+    enable_installed()
     with _collector_paused():
         composed = compose(str(path), overrides, diagnostics, knows=knows, meant=suggest_path)
         return _run(composed, str(path), diagnostics) if composed is not None else None
@@ -125,13 +127,18 @@ def _goes_on(step: Callable[[State], None], state: State) -> bool:
     return step is not check_schema and not state.broken
 
 
-def compile(spec: str | Path | Mapping[str, Any], set: Mapping[str, Any] | None = None) -> Program:
+def compile(
+    spec: str | Path | Mapping[str, Any], set: Mapping[str, Any] | None = None, *, plugins: Sequence[str | Path] = ()
+) -> Program:
     """Compile a spec.
 
     `spec` is a path, or the document itself as a mapping; `set` overrides values by their dotted paths, as `--set` does
-    (`{"params.num_classes": 10}`). Raises SpecError with every mistake in `.diagnostics`; warnings stand on the
-    program.
+    (`{"params.num_classes": 10}`). `plugins` are files that are enabled for the rest of the process, as `--plugin`
+    does; installed ones are enabled without being named. Raises SpecError with every mistake in `.diagnostics`, and
+    `netspec.plugin.PluginError` where a plugin cannot be enabled; warnings stand on the program.
     """
+    enable(plugins)
+    enable_installed()
     diagnostics = Diagnostics()
     overrides = override_texts(set)
     if isinstance(spec, Mapping):

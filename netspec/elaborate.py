@@ -204,6 +204,7 @@ class Elaborator(Joins):
                 elif isinstance(target, Block):
                     self.caller.block_arguments(target, layer, env)
                 raise
+        self.caller.check_replace(layer, target)
         op: Any
 
         def make(given: Any) -> tuple[Any, dict[str, TypeLike]]:

@@ -14,7 +14,7 @@ from netspec.program import Call, Instance, walk
 def is_type(pattern: str) -> bool:
     """Whether a `match` names a layer type; anything else is a glob over paths."""
     entry = catalog.lookup(pattern)
-    return entry is not None and entry.category != "function"
+    return entry is not None and entry.category not in ("function", "model")
 
 
 def entry_matches(pattern: str, entry: Entry, path: str) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from math import prod
 from typing import Any
 
@@ -72,6 +73,7 @@ def check_rules(root: Instance, collector: Diagnostics) -> None:
         found = everything.setdefault(rule.span, Found(rule))  # an alias is the same rule elsewhere
         found.types.update((path, op.entry.name) for path, op in site.modules)
         looked_at: set[int] = set()
+        found.patterns |= _check_inside(site, diagnostics)
         for op, patterns in site.matched():
             found.patterns.update(patterns)
             if id(op) in looked_at:
@@ -87,6 +89,48 @@ def check_rules(root: Instance, collector: Diagnostics) -> None:
                     _check_value(value, key or "weight", shapes, op, site.env, diagnostics)
     for found in everything.values():
         _check_found(found, diagnostics)
+
+
+def _check_inside(site: Site, diagnostics: Diagnostics) -> set[str]:
+    """Refuse a rule that would also start weights inside of what is used whole, which come from their library. Gives
+    the pattern that does.
+    """
+    for path, op in site.modules:
+        if op.whole is None and (op.entry.modules is None or not path):
+            continue
+        weights, modules = _inside(op)
+        for inner, classes in modules:
+            own = {name.rpartition(".")[2] for name in weights if name.rpartition(".")[0] == inner}
+            if not inner or not own & {key or "weight" for key in site.rule.values}:
+                continue
+            pattern = next((p for p in site.rule.match if _speaks_of(p, f"{path}.{inner}", classes)), None)
+            if pattern is None:
+                continue
+            diagnostics.error(
+                "NS327",
+                f"`{pattern}` speaks of `{path}.{inner}` too, a part of `{op.entry.name}`, which starts as that does",
+                site.rule.match_spans[pattern],
+                help="give the layers that you mean an `initialize` of their own, or match their paths",
+            )
+            return {pattern}
+    return set()
+
+
+def _inside(op: Call) -> tuple[Mapping[str, tuple[int, ...]], Sequence[tuple[str, tuple[str, ...]]]]:
+    """The weights and the modules of what is used whole."""
+    if op.whole is not None:
+        return op.whole.parameters, op.whole.modules
+    assert op.entry.modules is not None
+    return _parameters(op), op.entry.modules(_arguments(op))
+
+
+def _speaks_of(pattern: str, path: str, classes: Sequence[str]) -> bool:
+    if not is_type(pattern):
+        return fnmatchcase(path, pattern)
+    entry = catalog.lookup(pattern)
+    assert entry is not None
+    root, name = entry.target.partition(".")[0], entry.target.rpartition(".")[2]
+    return any(one.partition(".")[0] == root and one.rpartition(".")[2] == name for one in classes)
 
 
 def _sites(root: Instance) -> Iterator[Site]:

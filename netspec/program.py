@@ -7,7 +7,7 @@ numbers), because what was flattened can't be written well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from netspec.catalog.entry import Entry, TypeLike
 from netspec.diagnostics import Diagnostic, Span
 from netspec.expressions import Expr
 from netspec.origins import Origin, origin_of
+from netspec.shapes import Size
 from netspec.spec import Block, Body, Layer, Spec
 
 if TYPE_CHECKING:
@@ -59,6 +60,19 @@ class Factory:
 
 
 @dataclass(slots=True, eq=False)
+class Whole:
+    """What is known of a library's model that is used whole."""
+
+    replaced: dict[str, Node] = field(default_factory=dict)
+    """The layers that take the place of its children, by path, in the order of the spec."""
+    parameters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """The shapes of its weights by name, those of the replacements among them."""
+    modules: Sequence[tuple[str, tuple[str, ...]]] = ()
+    """The modules in it: each path with the dotted names of its classes."""
+    flops: Size | None = None
+
+
+@dataclass(slots=True, eq=False)
 class Call:
     """A catalog module or function, with the arguments that are stated or inferred (defaults are left out)."""
 
@@ -67,6 +81,8 @@ class Call:
     inputs: dict[str, Ref | tuple[Ref, ...]]
     body: Instance | None = None
     """The layers that compute a `Buffer`, once, when the module is made."""
+    whole: Whole | None = None
+    """For a library's model."""
 
     @property
     def passes_arguments(self) -> bool:
@@ -429,10 +445,18 @@ def instances(instance: Instance) -> Iterator[Instance]:
         if id(current) in seen:
             return
         seen.add(id(current))
-        for node in current.nodes:
+        for node in with_replaced(current.nodes):
             if isinstance(node.op, Apply):
                 for used in (node.op.instance, *node.op.others):
                     yield from visit(used)
         yield current
 
     yield from visit(instance)
+
+
+def with_replaced(nodes: Sequence[Node]) -> Iterator[Node]:
+    """Nodes, and those that replace children of library models among them."""
+    for node in nodes:
+        yield node
+        if isinstance(node.op, Call) and node.op.whole is not None:
+            yield from with_replaced(list(node.op.whole.replaced.values()))

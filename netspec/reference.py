@@ -13,6 +13,7 @@ CATEGORIES: Final[dict[Category, str]] = {
     "layer": "Layers",
     "function": "Functions",
     "loss": "Losses",
+    "model": "Library models",
     "initializer": "Initializers",
     "optimizer": "Optimizers",
     "scheduler": "Schedulers",

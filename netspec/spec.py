@@ -41,6 +41,7 @@ STEERING = frozenset(
         "initialize",
         "freeze",
         "expect",
+        "replace",
     ]
 )
 """The keys of a layer that are not arguments of its type."""
@@ -161,6 +162,8 @@ class Layer:
     when: str = ""
     """The mode in which it runs, "training" or "evaluation"; empty: both."""
     expect: tuple[Dim, ...] | None = None
+    replace: dict[str, Layer] = field(default_factory=dict)
+    """What takes the place of a library model's children, by path."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -346,7 +349,7 @@ class Reader:
         body = self.body(held) if isinstance(held, Sequence | Mapping) else None
         if isinstance(branches, Sequence | Mapping):
             body = replace(self.body(branches), parallel=True)
-        expect = items.get("expect")
+        expect, replaced = items.get("expect"), items.get("replace")
         read = Layer(
             name=name,
             span=span,
@@ -369,6 +372,9 @@ class Reader:
             freeze=_flag(items.get("freeze")),
             when=_word(items.get("when")),
             expect=self.dims(expect) if isinstance(expect, Sequence) else None,
+            replace={k: self.layer(None, replaced.key_spans[k], v) for k, v in replaced.items.items()}
+            if isinstance(replaced, Mapping)
+            else {},
         )
         return _as_chain(read)
 

@@ -87,9 +87,14 @@ def _type(node: Node) -> str:
 
 def _parameters(node: Node, path: str, tied: frozenset[str]) -> int:
     """How many numbers a layer learns, those apart that are another's."""
-    if not isinstance(node.op, Call) or node.op.entry.parameters is None:
+    if not isinstance(node.op, Call):
         return 0
-    shapes = node.op.entry.parameters(_arguments(node.op))
+    if node.op.whole is not None:
+        shapes = node.op.whole.parameters
+    elif node.op.entry.parameters is not None:
+        shapes = node.op.entry.parameters(_arguments(node.op))
+    else:
+        return 0
     own = [shape for name, shape in shapes.items() if (f"{path}.{name}" if name else path) not in tied]
     return sum(prod(int(size) for size in shape) for shape in own)
 
@@ -100,6 +105,8 @@ def _flops(node: Node) -> int | None:
     call = node.op.target.op if isinstance(node.op, Reuse) else node.op
     if isinstance(call, Apply):
         return _total(_flops(inner) for inner in call.instance.nodes)
+    if isinstance(call, Call) and call.whole is not None:
+        return _of_one_sample(call.whole.flops) if call.whole.flops is not None else None
     if not isinstance(call, Call) or call.entry.flops is None or call.entry.rule is None:
         return 0
     from netspec.catalog.entry import Inferred

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,14 @@ def one_thread() -> None:
     """torch uses one thread even where a plugin imported it before this file could speak."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def no_plugins() -> Iterator[None]:
+    """Plugins are enabled for a whole process: what a test enabled is taken out again."""
+    yield
+    if "netspec.plugin.load" in sys.modules:
+        sys.modules["netspec.plugin.load"].disable_all()
 
 
 @pytest.fixture

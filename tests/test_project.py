@@ -26,6 +26,8 @@ STAIRCASE = (
     ("catalog",),
     ("reference",),
     ("spec", "models"),
+    ("probing",),
+    ("plugin",),
     ("compose", "files", "bases", "sections", "overrides", "history", "paths"),
     ("schema",),
     ("program",),
@@ -46,6 +48,7 @@ STAIRCASE = (
         "loops",
         "members",
         "mistakes",
+        "model_calls",
         "order",
         "patterns",
         "references",
@@ -68,6 +71,9 @@ UPWARD = {
     ("program", "codegen"),
     ("program", "graph"),
     ("program", "table"),
+    # What has no shape rule is run to find its shapes, and only `runtime` imports torch.
+    ("plugin", "runtime"),
+    ("model_calls", "runtime"),
 }
 """Imports inside functions that point the other way, each with its reason."""
 

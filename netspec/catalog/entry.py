@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from netspec.shapes import ListType, Problem, Size, TensorType
 
 Category = Literal[
-    "layer", "function", "loss", "weight", "initializer", "optimizer", "scheduler", "transform", "source", "metric"
+    "layer",
+    "function",
+    "loss",
+    "weight",
+    "model",
+    "initializer",
+    "optimizer",
+    "scheduler",
+    "transform",
+    "source",
+    "metric",
 ]
 Role = Literal["", "activation", "norm", "dropout", "pool", "conv", "linear", "reshape", "merge"]
 
@@ -119,6 +129,11 @@ class Entry:
     """A version of the library that has it, where the oldest that we support has not."""
     ancestors: tuple[str, ...] = ()
     """Names of the catalog classes that it is a subclass of (`isinstance` in `initialize: match`)."""
+    plugin: str = ""
+    """The plugin that registered it; empty for what netspec has itself."""
+    modules: Callable[[Mapping[str, Any]], Sequence[tuple[str, tuple[str, ...]]]] | None = None
+    """modules(arguments) -> the modules inside it, each as its path and the dotted names of its classes. Only for what
+    is used whole: a plugin's layer, a library's model."""
 
     @property
     def creates(self) -> bool:

@@ -33,6 +33,11 @@ def same(arguments: Mapping[str, Any], image: ImageType) -> Answer:
     return image
 
 
+def unknown(arguments: Mapping[str, Any], image: ImageType) -> Answer:
+    """A transform of which nothing is said: a plugin's."""
+    return ImageType(channels=None, height=None, width=None, dtype="any", pil=image.pil, leading=image.leading)
+
+
 def unknown_size(arguments: Mapping[str, Any], image: ImageType) -> Answer:
     """A random or data-dependent size."""
     return replace(image, height=None, width=None)

@@ -6,9 +6,11 @@ has its own. A file of the catalog states its entries as a tuple `ENTRIES`; a pl
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from netspec.catalog.entry import Category, Entry
 from netspec.suggest import suggest as closest
@@ -50,6 +52,7 @@ _FILES: Final = MappingProxyType(
             "losses_pairs",
             "losses_weighted",
         ),
+        "model": ("models",),
         "initializer": ("initializers",),
         "optimizer": ("optimizers",),
         "scheduler": ("schedulers",),
@@ -62,11 +65,25 @@ _FILES: Final = MappingProxyType(
 
 _SHARED: Final = ("layer", "function", "loss", "weight")
 _found: dict[str, dict[str, Entry]] = {}
+_caches: list[Callable[[], None]] = []
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def cached(function: F) -> F:
+    """`functools.cache` for what is derived from the catalog: emptied whenever an entry joins or leaves."""
+    kept = cache(function)
+    _caches.append(kept.cache_clear)
+    return kept  # type: ignore[return-value]
 
 
 def lookup(name: str, category: Category | None = None) -> Entry | None:
-    """The entry of that name; without a category, of the layers, functions and losses."""
+    """The entry of that name; without a category, of what a layer's `type` may name: layers, functions, losses, and
+    a library's models (`torchvision.resnet18`).
+    """
     entry = _load(_namespace(category)).get(name)
+    if entry is None and category is None and "." in name:
+        return _load("model").get(name)
     return entry if entry is not None and category in (None, entry.category) else None
 
 
@@ -83,6 +100,25 @@ def suggest(name: str, category: Category | None = None) -> str | None:
 def register(entry: Entry) -> None:
     """Add an entry, of a plugin say. Raises ValueError where its name is taken, showing both targets."""
     _add(_load(_namespace(entry.category)), entry)
+    _empty_caches()
+
+
+def unregister(plugin: str) -> None:
+    """Take out what a plugin has registered."""
+    for entries in _found.values():
+        for name in [name for name, entry in entries.items() if entry.plugin == plugin]:
+            del entries[name]
+    _empty_caches()
+
+
+def registered() -> list[Entry]:
+    """What plugins have registered, in that order for each namespace."""
+    return [entry for entries in _found.values() for entry in entries.values() if entry.plugin]
+
+
+def _empty_caches() -> None:
+    for clear in _caches:
+        clear()
 
 
 def _namespace(category: Category | None) -> str:
@@ -104,7 +140,10 @@ def _add(entries: dict[str, Entry], entry: Entry) -> None:
     other = entries.get(entry.name)
     if other is not None:
         raise ValueError(
-            f"the catalog has {entry.name} already: {other.target} ({other.category}) came first, "
-            f"{entry.target} ({entry.category}) is the second"
+            f"the catalog has {entry.name} already: {_definition(other)} came first, {_definition(entry)} is the second"
         )
     entries[entry.name] = entry
+
+
+def _definition(entry: Entry) -> str:
+    return f"{entry.target} ({entry.category}{f' of the plugin {entry.plugin}' if entry.plugin else ''})"

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("specs", nargs="+", metavar="SPEC", help="a spec, or a folder of them")
     parser.add_argument("-o", "--output", default="generated", metavar="DIR", help="default: generated")
     common.add_set(parser)
+    common.add_plugin(parser)
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--check", action="store_true", help="write nothing; exit 1 with a diff where a file differs")
     how.add_argument("--stdout", action="store_true", help="print the source instead of writing it")

@@ -31,6 +31,33 @@ def add_set(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_plugin(parser: argparse.ArgumentParser) -> None:
+    """The option that enables code of the person's own."""
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        dest="plugins",
+        metavar="FILE.py",
+        help="enable a Python file that adds layers, losses and so on to the catalog; may be repeated",
+    )
+
+
+def enable_plugins(args: argparse.Namespace) -> bool:
+    """Enable what is installed and what the command line names. False after a report."""
+    from netspec.plugin.load import PluginError, enable, enable_installed
+
+    try:
+        enable(args.plugins)
+        enable_installed()
+    except PluginError as error:
+        from netspec.diagnostics import Diagnostic, Diagnostics
+
+        report(Diagnostics([Diagnostic(code="NS120", message=error.message, span=None, help=error.help)]))
+        return False
+    return True
+
+
 def add_trust(parser: argparse.ArgumentParser) -> None:
     """The option that accepts a run's code as it is."""
     parser.add_argument(
@@ -97,7 +124,10 @@ def load(args: argparse.Namespace, path: str | Path, *, model_only: bool = False
 
 def program_of_run(args: argparse.Namespace) -> tuple[Program | None, bool]:
     """The program of the spec that a run keeps, and whether it is good; None for what is no run. Training is over: what
-    could be said about it is not said again."""
+    could be said about it is not said again. Raises RunError where a plugin of the run is not enabled."""
+    from netspec.runtime.directory import check_plugins
+
+    check_plugins(args.run_dir)
     resolved = Path(args.run_dir, "resolved.yaml")
     return check(resolved, args.overrides, model_only=True) if resolved.is_file() else (None, True)
 

@@ -80,6 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         args, unknown = make_parser().parse_known_args(argv)
         if unknown:
             args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        if hasattr(args, "plugins"):
+            from netspec.cli import common
+
+            if not common.enable_plugins(args):
+                return common.WRONG_USAGE
         code: int = args.run(args)
         sys.stdout.flush()
         return code

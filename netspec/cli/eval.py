@@ -13,6 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", choices=["train", "val", "test"], default="test", help="default: test")
     parser.add_argument("--format", choices=["text", "json"], default="text", help="default: text")
     common.add_set(parser)
+    common.add_plugin(parser)
 
 
 def run(args: argparse.Namespace) -> int:

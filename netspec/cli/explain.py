@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "path", metavar="PATH", nargs="?", help="with a spec: a value of it, such as train.optimizer.lr"
     )
     common.add_set(parser)
+    common.add_plugin(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -107,8 +108,11 @@ def _entry(args: argparse.Namespace) -> int:
     from netspec import reference
     from netspec.suggest import suggest
 
-    name, _, wanted = args.what.partition(".")
+    name, wanted = args.what, ""
     found = reference.find(name)
+    if not found and "." in name:  # an argument; what it is one of may hold a dot itself
+        name, _, wanted = name.rpartition(".")
+        found = reference.find(name)
     if not found:
         from netspec import failures
         from netspec.pages import page

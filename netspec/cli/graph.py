@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="draw what lies deeper than N levels as one box; .html starts so",
     )
     common.add_set(parser)
+    common.add_plugin(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=["json", "csv"], default="json", help="default: json")
     parser.add_argument("--batch-size", type=common.positive, default=64, metavar="N", help="default: 64")
     common.add_set(parser)
+    common.add_plugin(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from netspec.cli import common
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", help="write it there instead of printing it")
+    common.add_plugin(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--format", choices=["text", "json"], default="text", help="how to print the table")
     parser.add_argument("--depth", type=common.positive, metavar="N", help="only so many levels")
     common.add_set(parser)
+    common.add_plugin(parser)
 
 
 def run(args: argparse.Namespace) -> int:

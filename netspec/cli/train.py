@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_trust(parser)
     common.add_traceback(parser)
     common.add_set(parser)
+    common.add_plugin(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,11 +33,15 @@ def run(args: argparse.Namespace) -> int:
         common.wrong_usage(args, "a resumed run goes on in its own folder: leave out --run-dir")
     if args.spec is None and not Path(args.resume, "resolved.yaml").is_file():
         common.wrong_usage(args, f"{args.resume} is no run: it has no resolved.yaml")
-    program = common.load(args, args.spec or Path(args.resume, "resolved.yaml"))
-    if program is None:
-        return common.WRONG_SPEC
 
     def work() -> int:
+        if args.resume is not None:
+            from netspec.runtime.directory import check_plugins
+
+            check_plugins(args.resume)
+        program = common.load(args, args.spec or Path(args.resume, "resolved.yaml"))
+        if program is None:
+            return common.WRONG_SPEC
         from netspec.runtime.run import train
 
         return train(

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", choices=["text", "json", "sarif"], default="text", help="how to show what was found"
     )
     common.add_set(parser)
+    common.add_plugin(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -117,9 +117,20 @@ def _imports(classes: Classes) -> list[str]:
     if "F" in wanted:
         torch_lines.append("import torch.nn.functional as F")
     names = ["nn"] if all(written.base == "nn.Sequential" for written in classes.written) else ["Tensor", "nn"]
-    others = [f"from torch import {', '.join(names)}"]
+    named: dict[str, list[str]] = {"torch": names}
+    for dotted in sorted(classes.written_names):
+        module, _, name = dotted.rpartition(".")
+        named.setdefault(module, []).append(name)
+    others = [
+        f"from {module} import {', '.join(sorted(names, key=_as_isort))}" for module, names in sorted(named.items())
+    ]
     third = sorted([*torch_lines, *libraries]) + others
     return [*standard, "", *third] if standard else third
+
+
+def _as_isort(name: str) -> tuple[int, str]:
+    """Constants, then classes, then functions, as ruff puts imported names."""
+    return (0 if name.isupper() and len(name) > 1 else 1 if name[:1].isupper() else 2, name)
 
 
 def _output(written: Written) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from netspec.catalog.entry import Argument as CatalogArgument
 from netspec.catalog.entry import Entry
+from netspec.catalog.models import FILES
 from netspec.codegen.literals import for_argument, sequence
 from netspec.codegen.scope import Row, is_constant
 from netspec.expressions import Expr, ListExpr, Literal, Name, free_names
@@ -24,7 +25,7 @@ from netspec.codegen.writer import Rows, Writer
 def positional(entry: Entry, arguments: dict[str, str]) -> list[str]:
     """Arguments as an expert writes them: the leading sizes by position, at most two, the rest by name."""
     texts: list[str] = []
-    by_position = True
+    by_position = entry.category != "model"  # its builder takes all by name
     for i, declared in enumerate(entry.arguments):
         text = arguments.get(declared.name)
         leading = declared.required or declared.inferred or (i == 0 and len(arguments) == 1)
@@ -49,7 +50,29 @@ class LayerCalls(Writer):
             if not is_constant(resolved) or isinstance(self.frozen_factory(layer), Factory):
                 return self.made_by_parameter(layer, rows, resolved)
         arguments = self.arguments(entry, layer, rows)
+        if op.whole is not None:
+            self.weights_of(layer, rows, arguments)
         return f"{self.classes.target(entry.target)}({', '.join(positional(entry, arguments))})"
+
+    def weights_of(self, layer: Layer, rows: Rows, arguments: dict[str, str]) -> None:
+        """The `weights` of a library's model as its builder takes them: a name, or nothing where a file follows."""
+        if "weights" not in arguments:
+            return
+        if self.weights_file(layer, rows) is not None:
+            del arguments["weights"]
+        elif arguments["weights"] == '"default"':
+            arguments["weights"] = '"DEFAULT"'
+
+    def weights_file(self, layer: Layer, rows: Rows) -> str | None:
+        """The file that holds the weights of a library's model, where `weights` names one."""
+        calls = [node.op for node in rows if isinstance(node.op, Call) and "weights" in node.op.arguments]
+        given = {str(untraced(call.arguments["weights"].value)) for call in calls}
+        files = {text for text in given if text.endswith(FILES)}
+        value = layer.arguments.get("weights")
+        if value is not None and (files or "default" in given) and not is_constant(self.resolve(value.expr)):
+            # Whether it is a name, a file or nothing decides what is written.
+            self.give_up_on(free_names(value.expr), must=True)
+        return next(iter(files), None)
 
     def frozen_factory(self, layer: Layer) -> Any:
         expr = layer.type.expr if layer.type else None
@@ -66,6 +89,8 @@ class LayerCalls(Writer):
             op = rows[0].op
             assert isinstance(op, Call)
             written = self.arguments(op.entry, layer, rows)
+            if op.whole is not None:
+                self.weights_of(layer, rows, written)
             return f"{self.classes.target(op.entry.target)}({', '.join(positional(op.entry, written))})"
         if inferred or not isinstance(resolved, Name) or layer.arguments or resolved.id not in self.block.params:
             self.give_up_on(names, must=len(entries) > 1)

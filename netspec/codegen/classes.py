@@ -4,7 +4,8 @@ say.
 
 from __future__ import annotations
 
-from collections import defaultdict
+import builtins
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +18,13 @@ from netspec.codegen.source_map import Mark, marked, rewritten
 from netspec.codegen.writer import mark_of
 from netspec.expressions import Expr, ExpressionError, evaluate, free_names
 from netspec.origins import untraced
-from netspec.program import Apply, Call, Factory, Instance, Program, Ref, instances
+from netspec.program import Apply, Call, Factory, Instance, Program, Ref, instances, with_replaced
 from netspec.shapes import ListType
 from netspec.spec import Block
 
 MOST_TRIES = 40
+
+MODELS = "torchvision.models"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,11 @@ class Classes:
         self.requirements: set[str] = set()
         self.names: set[str] = set()
         self.outputs: dict[int, str] = {}
+        self.written_names: set[str] = set()
+        self.spoken = spoken(program)
+        self.imported = imported(program, self.spoken)
+        """What may be imported by its own name, as `from library import Name`; `written_names` is what is."""
+        self.names |= {dotted.rpartition(".")[2] for dotted in self.imported}
 
     def write(self) -> None:
         """Write every class, those that others use first."""
@@ -285,8 +293,13 @@ class Classes:
         if module == "torch.nn.functional":
             self.imports.add("F")
             return f"F.{name}"
-        root = module.partition(".")[0]
-        self.imports.add(f"import {root}" if module == root else f"import {module}")
+        if dotted in self.imported:
+            self.written_names.add(dotted)
+            return name
+        if module == MODELS and "models" not in self.spoken:
+            self.written_names.add(MODELS)
+            return f"models.{name}"
+        self.imports.add(f"import {module}")
         return dotted
 
     def factory(self, value: Any) -> str:
@@ -314,6 +327,28 @@ class Classes:
         return self.outputs[key]
 
 
+def imported(program: Program, taken: set[str]) -> set[str]:
+    """The plugins' classes and functions that the code imports by name, as dotted names.
+
+    One whose name is taken by something else is written with its module.
+    """
+    nodes = [node for instance in instances(program.model) for node in with_replaced(instance.nodes)]
+    calls = [node.op for node in nodes if isinstance(node.op, Call)]
+    targets = list(dict.fromkeys(call.entry.target for call in calls if call.entry.plugin))
+    bare = Counter(target.rpartition(".")[2] for target in targets)
+    names = {target: target.rpartition(".")[2] for target in targets}
+    return {target for target, name in names.items() if bare[name] == 1 and name not in taken}
+
+
+def spoken(program: Program) -> set[str]:
+    """The names that the spec gives to values, inputs and layers: variables of the code may bear them."""
+    found = {"torch", "nn", "F", "Tensor", *dir(builtins)}
+    for instance in instances(program.model):
+        found.update(instance.scope, instance.inputs, (node.name for node in instance.nodes))
+        found.update(name for node in instance.nodes for name in node.env)
+    return found
+
+
 def is_class(instance: Instance) -> bool:
     """Whether an instance is written as a class: blocks are; groups unless they are chains or without modules."""
     return not instance.group or (instance.has_modules and not instance.sequential and not instance.container)
@@ -330,7 +365,7 @@ def hint_of(ref: Ref) -> str:
 def classes_in(instance: Instance) -> list[Instance]:
     """The instances below that are classes, through the groups that are written in place."""
     found: list[Instance] = []
-    for node in instance.nodes:
+    for node in with_replaced(instance.nodes):
         if isinstance(node.op, Apply):
             for inner in (node.op.instance, *node.op.others):
                 found += [inner] if is_class(inner) else classes_in(inner)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from netspec.codegen.buffers import Computation
 from netspec.codegen.initialize import block_rules, own_rules, start_of
+from netspec.codegen.library import library_model
 from netspec.codegen.literals import as_identifier, local_name, string
 from netspec.codegen.scope import is_constant
 from netspec.expressions import Literal, Name, Template, free_names
@@ -166,7 +167,9 @@ class Constructor(Repeats):
             self.piece(text, mark, since)
             put(text)
 
-        if isinstance(op, Call):
+        if isinstance(op, Call) and op.whole is not None:
+            library_model(self, layer, rows, place, target)
+        elif isinstance(op, Call):
             place(self.call(layer, rows))
         elif isinstance(op, Apply) and op.instance.group and (op.instance.sequential or op.instance.container):
             self.chain(layer, rows, place, target)

@@ -28,7 +28,7 @@ def make(call: Call) -> nn.Module:
 
 def apply(module: nn.Module, call: Call, inputs: Inputs, get: Get) -> Any:
     """What a module of the catalog gives for these inputs: a tensor, a list of them, or a tuple in the ports' order."""
-    return _run(module, call.entry, inputs, get, _stated(call, _plain, in_call=True), call.returned)
+    return invoke(module, call.entry, inputs, get, _stated(call, _plain, in_call=True), call.returned)
 
 
 def run(call: Call, get: Get, value: Callable[[Given], Any], owner: nn.Module, inputs: tuple[Any, ...]) -> Any:
@@ -42,7 +42,7 @@ def run(call: Call, get: Get, value: Callable[[Given], Any], owner: nn.Module, i
         arguments["training"] = owner.training
     if entry.creates:
         arguments = {**_leading(entry, arguments), "device": _device(owner, inputs)}
-    return _run(resolve(entry.target), entry, call.inputs, get, arguments, call.returned)
+    return invoke(resolve(entry.target), entry, call.inputs, get, arguments, call.returned)
 
 
 def _plain(argument: Given) -> Any:
@@ -57,6 +57,12 @@ def _stated(call: Call, value: Callable[[Given], Any], in_call: bool) -> dict[st
         if declared.call == in_call:
             found[name] = _python(declared, value(argument))
     return found
+
+
+def python_value(entry: Entry, name: str, value: Any) -> Any:
+    """A value of an entry's argument as torch takes it."""
+    declared = entry.argument(name)
+    return _python(declared, value) if declared is not None else value
 
 
 def _python(declared: Argument, value: Any) -> Any:
@@ -81,11 +87,11 @@ def _device(owner: nn.Module, inputs: tuple[Any, ...]) -> torch.device | None:
     return first.device if isinstance(first, Tensor) else None
 
 
-def _run(
+def invoke(
     target: Callable[..., Any],
     entry: Entry,
-    inputs: Inputs,
-    get: Get,
+    inputs: Mapping[str, Any],
+    get: Callable[[Any], Any],
     arguments: Mapping[str, Any],
     returns: tuple[str | tuple[str, ...], ...],
 ) -> Any:

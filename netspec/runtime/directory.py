@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from netspec.document import Node
+from netspec.plugin.load import enable_installed, enabled, plugins_of
 from netspec.runtime.errors import RunError
 
 RESOLVED: Final = "resolved.yaml"
@@ -83,3 +85,31 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def keep_plugins(folder: Path, document: Node) -> list[str]:
+    """Copy the plugin files that a document names something of into its run, so that the model's source finds them
+    beside it. Returns the names of all its plugins.
+    """
+    used = plugins_of(document)
+    for plugin in used:
+        if plugin.file is not None:
+            write_text(folder / plugin.name, plugin.file.read_text(encoding="utf-8"))
+    return [plugin.name for plugin in used]
+
+
+def check_plugins(folder: str | Path) -> None:
+    """Raises RunError NS914 where a run needs a plugin that the person has not enabled."""
+    enable_installed()
+    names = {plugin.name for plugin in enabled()}
+    for name in read_json(Path(folder) / SUMMARY).get("plugins", ()):
+        if name in names:
+            continue
+        kept = Path(folder) / name
+        raise RunError(
+            "NS914",
+            f"this run was made with the plugin {name}, which is not enabled",
+            help=f"the run keeps a copy: if you trust it, --plugin {kept}"
+            if kept.is_file()
+            else "install the package that it comes with",
+        )

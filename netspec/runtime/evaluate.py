@@ -14,6 +14,7 @@ from netspec.recipe.train import TrainRecipe
 from netspec.runtime import checkpoint, directory
 from netspec.runtime.device import autocast, choose_device, set_precision, set_threads
 from netspec.runtime.errors import RunError
+from netspec.runtime.library import without_weights
 from netspec.runtime.load import check_source, import_source, model_class
 from netspec.runtime.loop import Stop
 from netspec.runtime.loop import evaluate as evaluate_stream
@@ -65,7 +66,8 @@ def load_run(
     where = choose_device(device or recipe.device)
     set_precision(recipe.precision, where)
     loaded = checkpoint.load(_path(folder / directory.CHECKPOINTS, checkpoint_name, recipe))
-    model = model_class(import_source(source))().to(where)
+    with without_weights(found):
+        model = model_class(import_source(source))().to(where)
     try:
         model.load_state_dict(loaded.model)
     except RuntimeError as error:

@@ -19,7 +19,7 @@ from netspec.expressions import evaluate
 from netspec.initialization import initializer
 from netspec.origins import untraced
 from netspec.program import Apply, Call, Instance, Node, Program, Skip, Tie
-from netspec.runtime import calls
+from netspec.runtime import calls, library
 from netspec.runtime.graph import Chain, Graph, run
 from netspec.spec import Rule, Value
 
@@ -75,7 +75,7 @@ def _part(node: Node) -> Any:
     """What a node registers: a module, a parameter, a buffer; None for a function."""
     if node.is_weight:
         return _weight(node)
-    return _child(node) if node.key is not None else None
+    return child(node) if node.key is not None else None
 
 
 def _weight(node: Node) -> Tensor:
@@ -103,11 +103,12 @@ def _register(owner: nn.Module, name: str, part: Any) -> None:
         setattr(owner, name, part)
 
 
-def _child(node: Node) -> nn.Module:
+def child(node: Node) -> nn.Module:
+    """The module of a node."""
     op = node.op
     module: nn.Module
     if isinstance(op, Call):
-        module = calls.make(op)
+        module = calls.make(op) if op.whole is None else library.make(op, child)
         _initialize(module, node.layer.initialize, node.env)
     elif isinstance(op, Apply):
         module = _module(op.instance)
@@ -155,7 +156,7 @@ def _matches(rule: Rule, path: str, module: nn.Module) -> bool:
         return path == ""
     for pattern in rule.match:
         entry = lookup(pattern)
-        if entry is not None and entry.category != "function":
+        if entry is not None and entry.category not in ("function", "model"):
             if isinstance(module, calls.resolve(entry.target)):
                 return True
         elif path and fnmatchcase(path, pattern):

@@ -26,8 +26,9 @@ def resolved_text(program: Program) -> str:
 def load_program(folder: Path, overrides: MappingABC[str, object] | None = None) -> Program:
     """Compile the spec of a run again. Raises netspec.diagnostics.SpecError where an override makes it wrong."""
     from netspec.compiler import compile
-    from netspec.runtime.directory import RESOLVED
+    from netspec.runtime.directory import RESOLVED, check_plugins
 
+    check_plugins(folder)
     return compile(folder / RESOLVED, dict(overrides or {}))
 
 

@@ -19,6 +19,7 @@ from netspec.runtime.checkpoint import Loaded
 from netspec.runtime.device import choose_device, environment, set_precision
 from netspec.runtime.errors import RunError
 from netspec.runtime.journal import figure
+from netspec.runtime.library import weights_told, without_weights
 from netspec.runtime.load import check_source, import_source, model_class
 from netspec.runtime.loop import Job, evaluate, finished, fit
 from netspec.runtime.notes import noted
@@ -61,6 +62,7 @@ def train(
     trust: bool = False,
     data: Any = None,
     say: Callable[[str], None] = print,
+    plugins: Sequence[str | Path] = (),
 ) -> Run:
     """Train a spec as its `train` section says.
 
@@ -69,7 +71,7 @@ def train(
     overrides: what `--set` changed, for the record. dry_run: build everything, make one update on one batch, write
     nothing. progress: `auto` is a bar on a terminal and a line an epoch elsewhere, `none` is silence. trust: run a
     `model.py` that is not what the spec says. data: opened data to use in place of the spec's `data` section. say:
-    takes each line.
+    takes each line. plugins: files to enable as `--plugin` does, where the spec is a path.
 
     Raises SpecError where the spec is wrong, RunError where the run can't begin or can't go on. What torch raises in a
     layer keeps its type and gains a note with the layer's place in the spec, the tensors that it got, and the mend.
@@ -77,7 +79,7 @@ def train(
     if isinstance(program, str | Path):
         from netspec.compiler import compile
 
-        program = compile(program, set)
+        program = compile(program, set, plugins=plugins)
         overrides = [*overrides, *(f"{name}={value}" for name, value in (set or {}).items())]
     recipe = train_recipe(program)
     device = choose_device(recipe.device)
@@ -90,9 +92,10 @@ def train(
     ):
         loaded = checkpoint.newest(folder / directory.CHECKPOINTS, say) if resume is not None else None
         # The weights are the first that is drawn, so that they are those of `program.module(seed)`.
-        source = import_source(folder / directory.MODEL)
-        seed_everything(recipe.seed)
-        model = known.model = model_class(source)().to(device)
+        with weights_told() if loaded is None else without_weights(program):
+            source = import_source(folder / directory.MODEL)
+            seed_everything(recipe.seed)
+            model = known.model = model_class(source)().to(device)
         start = loaded.state["random"] if loaded is not None else random_state(device)
         opened = data if data is not None else open_recipe_data(program, device, loaded)
         try:
@@ -233,6 +236,8 @@ def note_start(
         record |= {"status": "running", "resumed": [*record.get("resumed", ()), step]}
     else:
         record = {"status": "running", "name": program.name, "spec": program.file, "overrides": list(overrides)}
+        if plugins := directory.keep_plugins(folder, program.document):
+            record["plugins"] = plugins
     directory.write_json(path, record)
     directory.write_json(folder / directory.ENVIRONMENT, environment(job.device, threads, job.recipe.precision))
 

@@ -37,7 +37,7 @@ def editor_schema() -> Schema:
         definitions[kind].pop("required", None)
     for kind in _SECTIONS:
         definitions[kind]["properties"] |= _FILE
-    layers = _entries(None)
+    layers = [*_entries(None), *_entries("model")]
     definitions["layer"] = _layer("layer_type")
     definitions["member"] = _layer("member_type")
     definitions["module"] = {"anyOf": [ref("layer"), {"type": "null"}]}
@@ -112,12 +112,13 @@ def _mapping(kind: str, entries: Iterable[Entry], beside: Mapping[str, Schema]) 
         schema = entry_schema(kind, entry.name)
         arguments = {key: part for key, part in schema["properties"].items() if key not in beside and key != "type"}
         needed = {"required": schema["required"]} if "required" in schema else {}
-        cases.append(
-            {
-                "if": {"properties": {"type": {"const": entry.name}}, "required": ["type"]},
-                "then": {"properties": _published_all(arguments), **needed, **closed},
-            }
-        )
+        takes = {"properties": _published_all(arguments), **needed, **closed}
+        alike = next((case for case in cases if case.get("then") == takes), None) if entry.category == "model" else None
+        if alike is not None:  # models of one family take the same
+            alike["if"]["properties"]["type"]["enum"].append(entry.name)
+            continue
+        named = {"enum": [entry.name]} if entry.category == "model" else {"const": entry.name}
+        cases.append({"if": {"properties": {"type": named}, "required": ["type"]}, "then": takes})
     return {
         "type": "object",
         "properties": {**_published_all(shared), "type": ref(f"{kind}_type", "What it is, by name.")},

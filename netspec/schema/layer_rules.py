@@ -69,11 +69,24 @@ def contradiction(node: Mapping) -> Diagnostic | None:
     for body, excluded in _EXCLUDED.items():
         for key in excluded.keys() & node.items.keys() if body in node.items else ():
             return _both(node, body, key, f"leave `{key}` out: {excluded[key]}")
+    entry = catalog.lookup(str(_text(node, "type"))) if "type" in node.items else None
+    if "replace" in node.items and (entry is not None or "type" not in node.items) and not _is_model(entry):
+        return _beside(
+            node,
+            "replace",
+            f"`{entry.name}`" if entry is not None else "a layer",
+            "it stands on a library's model used whole",
+            "leave it out; only a model such as `torchvision.resnet18` has children that a spec cannot name otherwise",
+        )
     if "inline" in node.items and "type" in node.items and catalog.lookup(str(_text(node, "type"))) is not None:
         return _both(
             node, "type", "inline", "leave `inline` out: it is for groups and blocks, whose layers join the parent"
         )
     return None
+
+
+def _is_model(entry: catalog.Entry | None) -> bool:
+    return entry is not None and entry.category == "model"
 
 
 def _text(node: Mapping, key: str) -> object:
@@ -131,7 +144,7 @@ def nothing_kept(node: Mapping, title: str, span: Span) -> Diagnostic | None:
 def owner_without_type(node: Mapping, title: str, span: Span) -> words.Owner:
     """Whose keys those of a layer without a type are: it has no arguments, and `use` and `compute` allow few keys."""
     body = next(key for key in BODIES if key in node.items)
-    excluded = {*BODIES, *_EXCLUDED.get(body, ())}
+    excluded = {"replace", *BODIES, *_EXCLUDED.get(body, ())}
     known = tuple(key for key in STEERING if key not in excluded and f"layer.{key}" not in UNSUPPORTED)
     subject = f"a layer with `{body}`, which takes no arguments"
     return words.Owner(subject=subject, title=title, span=span, known=(body, *known))
@@ -181,18 +194,17 @@ def module_for(function: str) -> str | None:
 
 def is_unsupported_type(name: str) -> bool:
     """Whether the type is one of the language's that this version cannot build yet."""
-    if f"type.{name}" in UNSUPPORTED:
-        return True
-    library = name.partition(".")[0]
-    return "type.library" in UNSUPPORTED and library in ("torchvision", "torch_geometric", "torchmetrics", "timm")
+    return f"type.{name}" in UNSUPPORTED
 
 
 def unknown_type(node: Scalar, types: Iterable[str]) -> Diagnostic:
     """A type that is neither in the catalog nor among the blocks."""
     name = str(node.value)
     bare = next((name.removeprefix(prefix) for prefix in _PREFIXES if name.startswith(prefix)), name)
-    left_out = catalog.instead(bare)
-    meant = None if left_out else suggest(bare, types)
+    left_out, models = catalog.instead(bare), catalog.names("model")
+    meant = None if left_out else suggest(bare, types) or suggest(name, models if "." in name else [])
+    if meant is None and f"torchvision.{name}" in models:
+        meant = f"torchvision.{name}"
     return Diagnostic(
         code=words.UNKNOWN_TYPE,
         message=f"there is no layer, function or block `{name}`",
@@ -201,7 +213,9 @@ def unknown_type(node: Scalar, types: Iterable[str]) -> Diagnostic:
         if left_out
         else f"did you mean `{meant}`?"
         if meant
-        else f"define `{name}` under `blocks`, or take a layer of torch.nn by its own name",
+        else f"define `{name}` under `blocks`, or take a layer of torch.nn by its own name"
+        if "." not in bare
+        else f"a spec imports nothing: define `{name}` under `blocks`, or enable the plugin that has it (`--plugin`)",
     )
 
 

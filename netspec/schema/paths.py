@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 
 from netspec import catalog
 from netspec.schema.engine import inner
@@ -75,13 +74,13 @@ def _forms(schema: Schema) -> Iterator[Schema]:
         yield schema
 
 
-@cache
+@catalog.cached
 def _layer() -> Schema:
     arguments = (argument.name for name in catalog.names() for argument in _entry(name).arguments)
     return {"type": "object", "properties": {**{key: {} for key in arguments}, **STEERING}}
 
 
-@cache
+@catalog.cached
 def _named(kind: str) -> Schema:
     category = CATEGORIES[kind]
     names = catalog.names(category)

@@ -32,7 +32,6 @@ VERSION: Final = 1
 UNSUPPORTED: Final = (
     "layer.select",
     "layer.of",
-    "type.library",
     "train.phases",
     "train.layers",
     "train.ema",
@@ -83,6 +82,7 @@ STEERING: Final[dict[str, Schema]] = {
     "expect": fixed(
         SHAPE, SHAPE["expects"], "Asserts the shape of the output, such as `[N, 512, 7, 7]`.", "[N, 512, 7, 7]"
     ),
+    "replace": ref("replacements", "Of a library's model: what takes the place of its children, by path."),
 }
 
 BODIES: Final = ("type", "use", "compute", "layers", "branches", "select")
@@ -190,6 +190,7 @@ KINDS: Final[dict[str, Schema]] = {
         "expects": "a list or a mapping of layers",
         "example": "[Flatten, {type: Linear, out_features: 10}]",
     },
+    "replacements": table(ref("layer"), "a mapping from a child's path to a layer", "{fc: Identity}", ".*"),
     "members": table(ref("layer"), "a mapping from names to layers", "{relu: ReLU}", ".*"),
     "layer": _LAYER,
     "member": _LAYER,

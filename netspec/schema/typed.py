@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping as MappingType
 from functools import cache
 
-from netspec.catalog import Argument, Category, Entry, lookup
+from netspec.catalog import Argument, Category, Entry, cached, lookup
 from netspec.catalog.kinds import describe, json_schema
 from netspec.document import Mapping, Node, Scalar
 from netspec.schema.pieces import (
@@ -61,7 +61,7 @@ def takes(entry: Entry, beside: MappingType[str, Schema]) -> Schema:
     return record({**arguments, **beside}, [a.name for a in entry.arguments if a.required])
 
 
-@cache
+@cached
 def entry_schema(kind: str, name: str) -> Schema:
     """The schema of a place of that kind that names this entry."""
     if kind == "layer":
@@ -95,7 +95,7 @@ def open_schema(kind: str) -> Schema:
 @cache
 def bare_schema() -> Schema:
     """The schema of a layer without a type: it has no arguments."""
-    return record(STEERING)
+    return record({key: part for key, part in STEERING.items() if key != "replace"})
 
 
 def block_schema(params: Mapping | None, types: frozenset[str]) -> Schema:

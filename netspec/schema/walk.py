@@ -43,7 +43,7 @@ def judge_of_kind(kind: str) -> Judge:
     return Judge(KINDS[kind])
 
 
-@cache
+@catalog.cached
 def judge_of_entry(kind: str, name: str) -> Judge:
     """For a place of that kind that names this entry of the catalog."""
     return Judge(typed.entry_schema(kind, name))

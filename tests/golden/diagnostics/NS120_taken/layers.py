@@ -1,0 +1,9 @@
+from torch import nn
+
+
+class GELU(nn.GELU):
+    pass
+
+
+def register(catalog):
+    catalog.layer(GELU, inputs=["input"])
