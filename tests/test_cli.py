@@ -146,10 +146,11 @@ def test_all_specs_are_good(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
 def test_show_prints_the_layer_table(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(tiny)]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == ["layer", "type", "output", "parameters", "FLOPs"]
-    assert ["conv", "Conv2d", "[N,", "4,", "4,", "4]", "40", "1.15", "k"] in lines
-    assert lines[-1][:3] == ["tiny:", "178", "parameters,"]
-    assert "170 of them trained" in " ".join(lines[-1])
+    assert lines[0] == ["layer", "type", "output", "parameters", "FLOPs", "kept"]
+    assert ["conv", "Conv2d", "[N,", "4,", "4,", "4]", "40", "1.15", "k", "144", "B"] in lines
+    assert lines[-3][:3] == ["tiny:", "178", "parameters,"]
+    assert "170 of them trained" in " ".join(lines[-3])
+    assert lines[-2][:2] == ["to", "run"] and lines[-1][:2] == ["to", "train"]
 
 
 def test_show_as_json_counts_what_torch_counts(capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,8 +178,8 @@ def test_a_notebook_shows_the_same_table(tiny: Path) -> None:
     page = netspec.compile(tiny)._repr_html_()
     root = ElementTree.fromstring(page)
     cells = [[cell.text or "" for cell in row] for row in root.iter("tr")]
-    assert cells[0] == ["layer", "type", "output", "parameters", "FLOPs"]
-    assert ["conv", "Conv2d", "[N, 4, 4, 4]", "40", "1.15 k"] in cells
+    assert cells[0] == ["layer", "type", "output", "parameters", "FLOPs", "kept"]
+    assert ["conv", "Conv2d", "[N, 4, 4, 4]", "40", "1.15 k", "144 B"] in cells
     assert "178 parameters" in page
 
 

@@ -56,7 +56,7 @@ STAIRCASE = (
         "ties",
         "values",
     ),
-    ("graph", "graph_layout", "graph_draw", "graph_page", "table"),
+    ("graph", "graph_layout", "graph_draw", "graph_page", "table", "costs"),
     ("compiler",),
     ("codegen",),
     ("building",),

@@ -1,7 +1,8 @@
 """Print the layers of a spec: what each gives, how many parameters it has, and what it costs for one sample.
 
-FLOPs count 2 for a multiply-add, of convolutions, matrix products and attention. `--resolved` prints the spec itself as
-it is after extends, imports, file: and --set.
+FLOPs count 2 for a multiply-add, of convolutions, matrix products and attention. What is kept is what autograd holds of
+a layer until the backward pass. Below the table stands the memory that running and training take, for a batch of what
+the spec says. `--resolved` prints the spec itself as it is after extends, imports, file: and --set.
 """
 
 from __future__ import annotations
@@ -23,8 +24,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--resolved", action="store_true", help="print the resolved spec instead of the table")
     what.add_argument("--format", choices=["text", "json"], default="text", help="how to print the table")
     parser.add_argument("--depth", type=common.positive, metavar="N", help="only so many levels")
+    parser.add_argument("--batch-size", type=common.positive, metavar="N", help="the batch whose memory is counted")
+    parser.add_argument(
+        "--size",
+        type=_size,
+        action="append",
+        default=[],
+        metavar="NAME=N",
+        help="a value for a size that the spec leaves open, such as T=128; may be repeated",
+    )
     common.add_set(parser)
     common.add_plugin(parser)
+
+
+def _size(text: str) -> tuple[str, int]:
+    name, _, value = text.partition("=")
+    if not name.isidentifier() or not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: write T=128")
+    return name, common.positive(value)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
     if program is None:
         return common.WRONG_SPEC
     if args.format == "json":
-        print(json.dumps(_as_json(program, args.depth), indent=2))
+        print(json.dumps(_as_json(program, args), indent=2))
     else:
-        _print_table(program, args.depth)
+        _print_table(program, args)
     return common.GOOD
 
 
@@ -54,14 +71,18 @@ def _resolved(args: argparse.Namespace) -> int:
     return common.GOOD
 
 
-def _as_json(program: Program, depth: int | None) -> dict[str, object]:
+def _as_json(program: Program, args: argparse.Namespace) -> dict[str, object]:
+    from netspec.costs import layer_memory, memory
     from netspec.table import layer_table, totals
 
+    sizes = dict(args.size)
+    held = layer_memory(program, sizes)
     return {
         "name": program.name,
         "inputs": {name: str(type_) for name, type_ in program.inputs.items()},
         "outputs": {name: str(type_) for name, type_ in program.outputs.items()},
-        **totals(program),
+        **totals(program, sizes),
+        "memory": memory(program, args.batch_size, sizes).as_json(),
         "layers": [
             {
                 "path": row.path,
@@ -70,43 +91,54 @@ def _as_json(program: Program, depth: int | None) -> dict[str, object]:
                 "parameters": row.parameters,
                 "flops": row.flops,
                 "frozen": row.frozen,
+                "when": row.when or None,
+                "output_bytes": held[row.path][0],
+                "kept_bytes": held[row.path][1],
             }
-            for row in layer_table(program, depth)
+            for row in layer_table(program, args.depth, sizes)
         ],
     }
 
 
-def _print_table(program: Program, depth: int | None) -> None:
+def _print_table(program: Program, args: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from netspec.table import layer_table, short, totals
+    from netspec.costs import layer_memory, memory
+    from netspec.table import layer_table, short, size_text, totals
 
+    sizes = dict(args.size)
+    held = layer_memory(program, sizes)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("layer")
-    table.add_column("type")
-    table.add_column("output")
-    table.add_column("parameters", justify="right")
-    table.add_column("FLOPs", justify="right")
+    table.add_column("layer", no_wrap=True)
+    table.add_column("type", no_wrap=True, max_width=28)
+    table.add_column("output", no_wrap=True)
+    table.add_column("parameters", justify="right", no_wrap=True)
+    table.add_column("FLOPs", justify="right", no_wrap=True)
+    table.add_column("kept", justify="right", no_wrap=True)
     for name, type_ in program.inputs.items():
-        table.add_row(name, "input", str(type_), "", "")
-    for row in layer_table(program, depth):
+        table.add_row(name, "input", str(type_))
+    for row in layer_table(program, args.depth, sizes):
+        kept = held[row.path][1]
         table.add_row(
             "  " * row.depth + row.path.rpartition(".")[2],
             row.type,
             str(row.shape),
             f"{row.parameters:,}" if row.parameters else "",
             short(row.flops) if row.flops else "" if row.flops == 0 else "?",
+            size_text(kept) if kept != 0 else "",
             style="dim" if row.frozen else None,
         )
     # A table is not cut where it goes into a file or another program.
     console = Console(highlight=False, markup=False)
     console = console if console.is_terminal else Console(highlight=False, markup=False, width=200)
     console.print(table)
-    whole = totals(program)
+    whole = totals(program, sizes)
     parts = [f"{whole['parameters']:,} parameters"]
     if whole["trainable"] != whole["parameters"]:
         parts.append(f"{whole['trainable']:,} of them trained")
     if whole["flops"]:
         parts.append(f"{short(whole['flops'])}FLOPs for one sample")
     console.print(f"\n{program.name}: {', '.join(parts)}")
+    for line in memory(program, args.batch_size, sizes).lines():
+        console.print(line)
