@@ -281,6 +281,8 @@ class Instance:
     @property
     def container(self) -> str:
         """`ModuleList` or `ModuleDict` where the body around it calls its members one by one, else nothing."""
+        if self.parallel and not self.nodes and self.block.body.kind == "list":
+            return "ModuleList"  # of no branch at all
         if not self.group or not self.has_modules or self.sequential:
             return ""
         if self.block.body.kind == "list":

@@ -286,3 +286,63 @@ def test_tables_and_graphs_know_them() -> None:
     assert "branches" in program._repr_html_()
     assert "laterals" in to_page(program)
     assert verify(program) == []
+
+
+# Loops in `forward` keep apart what they read
+
+
+ADD = {
+    "Add": {
+        "inputs": {"a": ["N", "C", "H", "W"], "b": ["N", "C", "H", "W"]},
+        "layers": {"conv": {**CONV, "out_channels": "$C", "from": "a"}, "sum": {"compute": "conv + b"}},
+    }
+}
+
+
+def test_a_chain_reads_again_what_it_starts_from() -> None:
+    """The loop's variable is not that of the input, which is still needed."""
+    program = compile_layers(
+        {"s": {"for": {"i": 3}, "from": ["previous", "x"], "type": "Add"}, "last": "ReLU"}, blocks=ADD
+    )
+    checked(program)
+    assert "out = s_layer(out, x)" in program.source()
+    begun = compile_layers(
+        {"y": CONV, "s": {"for": {"i": 3}, "from": ["previous", "y"], "type": "Add"}, "last": "ReLU"}, blocks=ADD
+    )
+    checked(begun)
+
+
+def test_a_comprehension_hides_no_value_that_it_reads() -> None:
+    program = compile_layers(
+        {
+            "lists": {"branches": [{"for": {"i": 2}, "from": "features.$i", **CONV}]},
+            "both": {"branches": [{"for": {"i": 2}, "type": "Add", "from": ["lists.$i", "feature"]}]},
+            "x": {"branches": [{"for": {"i": 2}, "type": "Add", "from": ["both.$i", "feature"]}]},
+            "out": {"type": "cat", "from": "x", "dim": 1},
+        },
+        {"feature": ["N", 4, 6, 6], "features": {"list": [["N", 3, 6, 6], ["N", 5, 6, 6]]}},
+        blocks=ADD,
+    )
+    checked(program)
+
+
+def test_members_with_several_outputs_are_written_out() -> None:
+    program = compile_layers(
+        {
+            "rnn": {"repeat": 2, "type": "GRU", "hidden_size": 3, "batch_first": True},
+            "first": {"type": "relu", "from": "rnn.0"},
+            "paths": {"branches": [{"repeat": 2, "type": "GRU", "hidden_size": 3, "from": "x"}]},
+            "out": {"type": "cat", "from": ["rnn", "first", "paths.0", "paths.1"], "dim": 2},
+        },
+        {"x": ["N", "T", 4]},
+    )
+    checked(program)
+
+
+def test_no_branch_at_all() -> None:
+    program = compile_layers(
+        {"none": {"branches": [{"for": {"i": "$count"}, **CONV}]}, "out": {**CONV, "from": "x"}},
+        outputs={"none": "none", "out": "out"},
+        params={"count": 0},
+    )
+    assert isinstance(checked(program).none, nn.ModuleList)

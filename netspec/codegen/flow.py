@@ -103,7 +103,9 @@ class Flow(ABC):
             roll = self.steps.rolls.get(id(node))
             for ref in self.reads(node):
                 note(ref, position)
-                if roll is not None and roll.chained and not (roll.start is not None and same(ref, roll.start)):
+                if roll is None or not roll.chained:
+                    continue
+                if roll.rereads_start or not (roll.start is not None and same(ref, roll.start)):
                     note(ref, position + 1)  # the loop reads it again when it has set its own variable
             entry = entry_of(node)
             if entry is not None and entry.creates and self.instance.inputs:

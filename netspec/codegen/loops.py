@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ class Loops(Operations):
         if node.each is None:
             return super().computed(node)
         source = self.steps.read(node.each, node)
-        variable = self.names_for([source], set())[0]
+        variable = self.names_for([source], self.taken | self.words(self.steps.measured.get(id(node), {}).values()))[0]
         one, inputs = Ref(None, EACH, node.each.type), self.steps.inputs[id(node)]
         self.steps.inputs[id(node)] = {k: (one,) if isinstance(ref, tuple) else one for k, ref in inputs.items()}
         self.standing[0, EACH] = variable
@@ -52,8 +53,9 @@ class Loops(Operations):
 
     def branches(self, roll: Roll) -> str:
         """`[branch(x) for branch in self.branches]`, `{name: branch(x) for name, branch in self.branches.items()}`."""
-        module = self.module_variable(roll.owner, set())
-        variables = self.names_for([zipped.source for zipped in roll.zipped], {module}, roll)
+        taken = self.taken | self.words(roll.fixed)
+        module = self.module_variable(roll.owner, taken)
+        variables = self.names_for([zipped.source for zipped in roll.zipped], {module} | taken, roll)
         text = self.copy_texts(roll, module, variables, "")
         modules = self.member(roll.owner)
         if roll.by_name:
@@ -93,8 +95,14 @@ class Loops(Operations):
         texts = [*modules, *lists]
         return texts[0] if len(texts) == 1 else f"zip({', '.join(texts)}, strict=True)"
 
-    def copy_texts(self, roll: Roll, module: str, variables: list[str], carried: str) -> list[str]:
-        """The statements of one copy; raises Straight where another copy would be written otherwise."""
+    def copy_texts(
+        self, roll: Roll, module: str, variables: list[str], carried: str, alike: Ref | None = None
+    ) -> list[str]:
+        """The statements of one copy; raises Straight where another copy would be written otherwise. `alike` is
+        written as what the loop carries is.
+        """
+        if roll.rereads_start and alike is None:
+            self.copy_texts(roll, module, variables, carried, roll.start)
         kept = set(self.taken), dict(self.texts)
         found: list[list[str]] = []
         for k, nodes in enumerate(roll.copies):
@@ -104,9 +112,12 @@ class Loops(Operations):
             for i, zipped in enumerate(roll.zipped):
                 one = part(zipped.source, zipped.positions[k])
                 self.standing[_key(one)] = variables[i]
+            if k == 0 and roll.rereads_start and alike is None:
+                continue  # one reference stands for two things here: the second copy says what the loop does
             previous = roll.results[k - 1] if k else roll.start
-            if roll.chained and previous is not None:
-                self.standing[_key(previous)] = carried
+            for ref in (previous, alike):
+                if roll.chained and ref is not None:
+                    self.standing[_key(ref)] = carried
             if module:
                 self.modules[id(nodes[0])] = module
             found.append(self.statements_of(nodes, roll, k, carried))
@@ -119,6 +130,8 @@ class Loops(Operations):
     def statements_of(self, nodes: list[Node], roll: Roll, k: int, carried: str) -> list[str]:
         """The statements of copy `k`, the last of which sets the variable that the loop carries."""
         if roll.modules:
+            if self.returns(nodes[0]):
+                raise Straight(id(roll.owner))
             text = self.computed(nodes[0])[0]
             return [f"{carried} = {text}" if carried else text]
         result = roll.results[k]
@@ -152,6 +165,10 @@ class Loops(Operations):
         return carried or any(ref.node is nodes[i] for ref in later)
 
     # Names
+
+    def words(self, refs: Iterable[Ref]) -> set[str]:
+        """The names in the texts of these values, which a comprehension's own variable must not hide."""
+        return {word for ref in refs for word in re.findall(r"\w+", self.read(ref)[0])}
 
     def module_variable(self, owner: Node, taken: set[str]) -> str:
         """What one member of an `nn.ModuleList` is called: `down` of `downs`."""

@@ -46,6 +46,8 @@ class Roll:
     passed: int
     """How many of the first copies do nothing, and give what the start is."""
     zipped: list[Zipped]
+    fixed: list[Ref]
+    """What every copy reads."""
     collected: bool
     """Whether what the copies give is kept in a list: single ones are read, or all."""
 
@@ -58,6 +60,12 @@ class Roll:
     def modules(self) -> bool:
         """Whether each copy is one module."""
         return self.copies[0][0].key is not None
+
+    @property
+    def rereads_start(self) -> bool:
+        """Whether every copy reads what the first one starts from, beside the one before it."""
+        start = self.start
+        return start is not None and any(same(start, ref) for ref in self.fixed)
 
     @property
     def by_name(self) -> bool:
@@ -123,11 +131,12 @@ def roll_of(steps: Steps, owner: Node, members: Sequence[tuple[Node, list[Node]]
     if len({len(refs) for refs in reads}) != 1 or not reads[0]:
         return None
     before = results[passed - 1 : -1] if passed else [reads[0][0], *results[:-1]]
-    roll = Roll(owner, copies, reads, results[passed:], not inside.parallel, None, passed, [], bool(inside.members))
+    roll = Roll(owner, copies, reads, results[passed:], not inside.parallel, None, passed, [], [], bool(inside.members))
     chained = False
     for position in range(len(reads[0])):
         column = [refs[position] for refs in reads]
         if all(same(ref, column[0]) for ref in column):
+            roll.fixed.append(column[0])
             continue
         first = 0 if passed else 1
         if not inside.parallel and all(same(ref, b) for ref, b in zip(column[first:], before[first:], strict=True)):
@@ -149,6 +158,8 @@ def roll_of(steps: Steps, owner: Node, members: Sequence[tuple[Node, list[Node]]
 def _is_one_kind(nodes: list[Node], first: list[Node], steps: Steps) -> bool:
     """Whether a copy is one module, or computations alone, as the first one is."""
     if not nodes or any(id(node) in steps.rolls or (isinstance(node.op, Apply) and node.dissolved) for node in nodes):
+        return False
+    if len(nodes[0].types) > 1:
         return False
     if first[0].key is not None:
         return len(nodes) == 1 and nodes[0].key is not None

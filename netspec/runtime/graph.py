@@ -106,7 +106,7 @@ def run(
             result = _applied(owner, node, values, inputs)
         values.found[id(node)] = result
         if members is not None:
-            members[node.name] = result
+            members[node.name] = result[0] if len(node.types) > 1 and result is not None else result
     outputs = {name: values.get(ref) for name, ref in instance.outputs.items()}
     if instance.parallel:
         listed = instance.block.body.kind == "list"
