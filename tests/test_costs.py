@@ -42,7 +42,7 @@ FAMILIES = (
     "vit_b_32",
 )
 ON_CPU = ("googlenet", "resnet18", "swin_t", "vit_b_32")
-"""Networks that run for real; of the others meta tensors show what is kept (ShuffleNet's kernels lay out otherwise)."""
+"""Networks that run for real; of the others meta tensors show what is kept (other kernels in ShuffleNet and ViT)."""
 OTHERS = sorted(path.stem for path in ROOT.glob("*.yaml"))
 SPECS = [
     *(pytest.param(ROOT / f"{name}.yaml", id=name) for name in OTHERS),
@@ -118,7 +118,7 @@ def test_parameters_and_flops_are_torchs(path: Path) -> None:
 def test_what_autograd_keeps_is_counted_to_the_byte(path: Path) -> None:
     program = netspec.compile(path)
     sizes = sizes_of(program, 2)
-    device = "cpu" if path.parent == ROOT or path.stem.startswith(("shufflenet", *ON_CPU)) else "meta"
+    device = "cpu" if path.parent == ROOT or path.stem.startswith(("shufflenet", "vit", *ON_CPU)) else "meta"
     with torch.device(device):
         module = program.module().train()
     assert kept_by_netspec(program, sizes) == kept_by_torch(module, inputs_of(program, sizes, device))
