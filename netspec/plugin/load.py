@@ -90,12 +90,13 @@ def disable_all() -> None:
 
 def plugins_of(document: Node) -> list[Plugin]:
     """The plugins that a document names something of."""
-    used = set(_texts(document))
+    used = set(texts_of(document))
     names = {entry.plugin for entry in catalog.registered() if entry.name in used}
     return [plugin for plugin in _enabled.values() if plugin.name in names]
 
 
-def _texts(node: Any) -> Iterator[str]:
+def texts_of(node: Any) -> Iterator[str]:
+    """Every text that stands as a value in a document."""
     waiting = [node]
     while waiting:
         node = waiting.pop()

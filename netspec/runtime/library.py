@@ -10,10 +10,12 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from netspec.catalog.models import FILES, ModelEntry
+from netspec.catalog import lookup
+from netspec.catalog.models import FILES
 from netspec.origins import untraced
+from netspec.plugin.load import texts_of
 from netspec.probing import Seen
-from netspec.program import Call, Node, Program, instances
+from netspec.program import Call, Node, Program
 from netspec.runtime import calls, probe
 from netspec.runtime.errors import RunError
 
@@ -70,12 +72,8 @@ def weights_told() -> Iterator[None]:
 
 
 def uses_models(program: Program) -> bool:
-    """Whether a program holds a library's model."""
-    return any(
-        isinstance(node.op, Call) and isinstance(node.op.entry, ModelEntry)
-        for instance in instances(program.model)
-        for node in instance.nodes
-    )
+    """Whether a program names a library's model."""
+    return any(lookup(text, "model") is not None for text in texts_of(program.document))
 
 
 class _Unread(dict[str, Any]):
