@@ -40,7 +40,7 @@ def title(node: Node) -> str:
 
 def shown_type(type_: TypeLike) -> str:
     """A type in messages, its dtype where it is not the usual one."""
-    if isinstance(type_, ListType) or type_.dtype == "float32":
+    if isinstance(type_, ListType) or type_.is_text or type_.dtype == "float32":
         return str(type_)
     return f"{type_} {type_.dtype}"
 

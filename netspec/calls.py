@@ -11,6 +11,7 @@ from netspec.catalog.entry import Argument as CatalogArgument
 from netspec.catalog.entry import Entry, Inferred, TypeLike
 from netspec.catalog.kinds import accepts
 from netspec.catalog.models import ModelEntry
+from netspec.choices import refuse_text
 from netspec.diagnostics import Label
 from netspec.document import Scalar
 from netspec.expressions import ExpressionError, Tensor, evaluate, report, tensors
@@ -99,6 +100,7 @@ class Caller(ModelCaller):
 
     def entry_inputs(self, entry: Entry, layer: Layer, refs: Refs, name: str) -> dict[str, Ref | tuple[Ref, ...]]:
         ports = entry.inputs
+        refuse_text(refs.values() if isinstance(refs, dict) else refs, f"`{entry.name}`", layer.span, self.diagnostics)
         if not isinstance(refs, dict) and not (len(ports) == 1 and ports[0].variadic):
             refs = spread(refs)
         if isinstance(refs, dict):
@@ -224,6 +226,15 @@ class Caller(ModelCaller):
                     if first != second:
                         self.misfit(target, layer, path, first, second, name)
             return Reuse(target, dict(block_ports)), {o: untraced_type(r.type) for o, r in instance.outputs.items()}
+        if target.chosen_by is not None or target.dissolved:
+            self.diagnostics.error(
+                "NS309",
+                f"`{name}` uses `{target.name}`, which is a list of modules and no module that can be applied",
+                layer.span,
+                labels=[Label(target.layer.span, "made here")],
+                help="write it as a block, and `use` the layer that is this block",
+            )
+            raise Poisoned
         only = self.only(layer, refs)
         if untraced_type(only.type) != untraced_type(next(iter(target.inputs)).type):
             self.misfit(target, layer, "the input", next(iter(target.inputs)).type, only.type, name)
@@ -251,6 +262,7 @@ class Caller(ModelCaller):
         named = {tensor: tensor for tensor in tensors(value.expr)}
         found = self.elaborator.all_of(named, lambda tensor: self.tensor(tensor, value, frame, env))
         types: dict[Tensor, TensorType] = {}
+        refuse_text([ref for _, ref in found.values()], "arithmetic", layer.compute.span, self.diagnostics)
         for tensor, (text, ref) in found.items():
             if isinstance(ref.type, ListType):
                 self.diagnostics.error(

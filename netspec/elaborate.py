@@ -13,6 +13,7 @@ from typing import Any
 from netspec import catalog
 from netspec.call_parts import untraced_type
 from netspec.calls import Caller
+from netspec.choices import chosen_output
 from netspec.catalog.entry import Entry, TypeLike
 from netspec.diagnostics import Diagnostics, Label, Span
 from netspec.each import over_list
@@ -219,6 +220,8 @@ class Elaborator(Joins):
             self.function_in_list(layer, op)
             raise Poisoned
         node = Node(written, name, key, env, op, types, loops, each=refs[0] if layer.each else None)
+        if layer.body is not None and layer.body.chosen_by is not None:
+            node.chosen_by = self.chooser(layer.body.chosen_by, frame, env)
         if isinstance(op, Call) and op.entry.category == "function":
             for value in layer.arguments.values():
                 node.measured.update(self.measured(value, env) if value.tensors else {})
@@ -379,7 +382,9 @@ class Elaborator(Joins):
         if last is None or (layer.body.parallel and instance.failed):
             frame.instance.failed = True
             raise Poisoned
-        if layer.body.parallel:
+        if layer.body.chosen_by is not None:
+            types = chosen_output(instance, layer, self.diagnostics)
+        elif layer.body.parallel:
             types = branch_outputs(instance, layer, self.diagnostics)
         else:
             instance.outputs, types = {"": last}, {"": last.type}

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from netspec.catalog.entry import TypeLike
+from netspec.choices import is_text, refuse_text
 from netspec.diagnostics import Diagnostics, Label, Span
 from netspec.frame import Frame, Poisoned, TooLarge
 from netspec.loops import Loops
 from netspec.origins import untraced
 from netspec.patterns import bind, declare
 from netspec.program import Apply, Factory, Instance, Node, Ref, Reuse, Skip
-from netspec.shapes import Problem
+from netspec.shapes import TEXT, Problem
 from netspec.spec import Block, Body, Input, Layer, Spec
 
 UNNAMED = Input(name="x", span=Span("", 0, 0, 0, 0))
@@ -82,7 +83,7 @@ class Instances(Loops):
             sizes: dict[str, Any] = {}
             for pattern in block.inputs:
                 given = declare(pattern, lambda dim: self.dim(dim, scope))
-                if pattern.shape is None and pattern.items is None:
+                if pattern.shape is None and pattern.items is None and pattern.dtype != TEXT:
                     self.diagnostics.error(
                         "NS317",
                         f"the model's input `{pattern.name}` needs a shape",
@@ -168,7 +169,7 @@ class Instances(Loops):
         for name, value in block.let.items():
             scope[name] = self.bind_param(name, self.argument(value, scope).value)
         inputs: dict[str, Ref | None] = {name: Ref(None, name, type_) for name, type_ in instance.inputs.items()}
-        default = next(iter(inputs.values()), None)
+        default = next((ref for ref in inputs.values() if ref is not None and not is_text(ref.type)), None)
         frame = Frame(instance, None, default, names=dict(inputs))
         nodes, last = self.body(block.body, frame, scope, default, ())
         instance.nodes, instance.order = nodes, frame.order
@@ -182,11 +183,16 @@ class Instances(Loops):
             instance.outputs = {"": last}
         else:
             instance.outputs = self.all_of(block.outputs, lambda value: self.resolve_any(value, frame, instance.scope))
+        for name, ref in instance.outputs.items():
+            span = block.outputs[name].span if block.outputs is not None else block.span
+            refuse_text([ref], "an output", span, self.diagnostics)
         self.warn_unused(instance)
 
     def warn_unused(self, instance: Instance) -> None:
         read = {id(ref.node) for node in instance.order for ref in node.inputs}
         read.update(id(ref.node) for ref in instance.outputs.values())
+        if instance.block.body.chosen_by is not None:
+            return  # one of them is
         # Of a branch that leads nowhere only the end is told.
         unread = [node for node in instance.nodes if id(node) not in read and not isinstance(node.op, Skip)]
         shared = _shared(instance) if unread else set()

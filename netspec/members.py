@@ -98,7 +98,12 @@ def all_of(
     if isinstance(owner.type, ListType):
         parts = tuple(part for i in range(len(owner.type.items)) if (part := part_of(owner, i)) is not None)
         return Ref(node, owner.name, owner.type, parts)
-    if node is not None and isinstance(node.op, Apply) and (is_list(node) or node.op.instance.parallel):
+    if (
+        node is not None
+        and isinstance(node.op, Apply)
+        and (is_list(node) or node.op.instance.parallel)
+        and node.chosen_by is None
+    ):
         names = list(node.types) if node.op.instance.parallel else list(node.op.instance.by_name)
         return gather(text, {name: member(name) for name in names}, span, frame, diagnostics)
     base = text.removesuffix(".*")

@@ -9,7 +9,7 @@ from netspec.catalog.entry import TypeLike
 from netspec.expressions import Name
 from netspec.origins import trace, untraced
 from netspec.shapes import Dim as Symbolic
-from netspec.shapes import ListType, Problem, Size, TensorType, symbols
+from netspec.shapes import TEXT, ListType, Problem, Size, TensorType, symbols
 from netspec.spec import Dim, Input
 
 
@@ -124,6 +124,9 @@ def _bind_list(
 def _bind_one(
     pattern: Input, given: TensorType, scope: dict[str, Any], evaluate: Callable[[Dim], Any]
 ) -> TensorType | Problem:
+    if given.is_text != (pattern.dtype == TEXT):
+        a, b = ("a tensor", "a text") if given.is_text else ("a text", f"a tensor, {given}")
+        return Problem(f"`{pattern.name}` takes {a}, and got {b}", code="NS331")
     if pattern.dtype and pattern.dtype != given.dtype:
         return Problem(f"`{pattern.name}` takes {pattern.dtype}, and got {given.dtype}", code="NS412")
     if pattern.shape is None:

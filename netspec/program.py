@@ -159,6 +159,8 @@ class Node:
     """The tensors whose sizes its arguments read when it runs, by their references."""
     each: Ref | None = None
     """The list whose every tensor it is applied to. What `op` says is said of the first of them then."""
+    chosen_by: Ref | None = None
+    """The text that names, at run time, the one of its modules that is applied: `select`."""
 
     @property
     def type(self) -> TypeLike:
@@ -169,7 +171,9 @@ class Node:
         """Whether it is a group whose layers the body around it runs itself: one without modules, or a ModuleList
         or ModuleDict.
         """
-        return isinstance(self.op, Apply) and (self.key is None or bool(self.op.instance.container))
+        if self.chosen_by is not None or not isinstance(self.op, Apply):
+            return False
+        return self.key is None or bool(self.op.instance.container)
 
     @property
     def is_weight(self) -> bool:
@@ -184,6 +188,8 @@ class Node:
             else:
                 yield ref
         yield from self.measured.values()
+        if self.chosen_by is not None:
+            yield self.chosen_by
 
 
 class Carry:

@@ -10,10 +10,11 @@ from typing import Any, NoReturn, TypeVar
 from netspec.diagnostics import Span
 from netspec.document import Scalar
 from netspec.expressions import ExpressionError, ListExpr, evaluate, report
+from netspec.choices import refuse_text
 from netspec.frame import Frame, Poisoned
 from netspec.members import all_of, gather, is_list, part_of, seen_from_outside
 from netspec.program import Apply, Argument, Node, Ref
-from netspec.shapes import ListType, TensorType
+from netspec.shapes import TEXT, ListType, TensorType
 from netspec.spec import Layer, Value, names_in
 from netspec.suggest import suggest
 from netspec.values import FAILED, Values
@@ -105,6 +106,7 @@ class References(Values):
             raise Poisoned from None
         refs = self.all_of({t: t for t in texts}, lambda text: self.resolve_name(text, frame, value.span))
         for text, ref in refs.items():
+            refuse_text([ref], "`shape`", value.span, self.diagnostics)
             if isinstance(ref.type, ListType):
                 self.diagnostics.error(
                     "NS405",
@@ -165,6 +167,20 @@ class References(Values):
             help = f"known here: {', '.join(f'`{name}`' for name in names[:12]) or 'nothing'}"
         self.diagnostics.error("NS302", f"there is no layer or input named `{text}` here", span, help=help)
         raise Poisoned
+
+    def chooser(self, value: Value, frame: Frame, env: Mapping[str, Any]) -> Ref:
+        """The text that `select` names: an input."""
+        ref = self.resolve(value, frame, env)
+        if not isinstance(ref.type, TensorType) or not ref.type.is_text:
+            text = self.evaluate(value, env)
+            self.diagnostics.error(
+                "NS331",
+                f"`select` names the input that says which module runs, and `{text}` is a tensor: {ref.type}",
+                value.span,
+                help=f"declare a text among the inputs, as in `inputs: {{mode: {{dtype: {TEXT}}}}}`, and name that",
+            )
+            raise Poisoned
+        return ref
 
     def find(self, text: str, frame: Frame, span: Span) -> Ref | None:
         ref = frame.names.get(text)

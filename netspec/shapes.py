@@ -418,6 +418,10 @@ def solve(pattern: Size, symbol: str, value: Size) -> Size | None:
     return answer
 
 
+TEXT = "str"
+"""The dtype of an input that is a text: `{mode: {dtype: str}}`."""
+
+
 @dataclass(frozen=True, slots=True)
 class TensorType:
     """A tensor's shape and dtype, as far as they are known before anything runs. dtype is torch's name, `float32`."""
@@ -426,7 +430,12 @@ class TensorType:
     dtype: str = "float32"
 
     def __str__(self) -> str:
-        return f"[{', '.join(str(size) for size in self.shape)}]"
+        return "text" if self.is_text else f"[{', '.join(str(size) for size in self.shape)}]"
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is no tensor but a text, which chooses among modules at run time."""
+        return self.dtype == TEXT
 
 
 @dataclass(frozen=True, slots=True)

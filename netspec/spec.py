@@ -37,6 +37,7 @@ STEERING = frozenset(
         "branches",
         "each",
         "select",
+        "of",
         "when",
         "initialize",
         "freeze",
@@ -177,6 +178,8 @@ class Body:
     """Whether all entries read the same input and none the one before: `branches`."""
     copies: bool = False
     """Whether it is the list of the copies that a loop under a name makes. These may be computations alone."""
+    chosen_by: Value | None = None
+    """The input whose text names the one entry that runs: `select`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -349,6 +352,9 @@ class Reader:
         body = self.body(held) if isinstance(held, Sequence | Mapping) else None
         if isinstance(branches, Sequence | Mapping):
             body = replace(self.body(branches), parallel=True)
+        choice, members = items.get("select"), items.get("of")
+        if isinstance(choice, Scalar) and isinstance(members, Mapping):
+            body = replace(self.body(members), parallel=True, chosen_by=self.reference(choice))
         expect, replaced = items.get("expect"), items.get("replace")
         read = Layer(
             name=name,

@@ -91,7 +91,15 @@ def _type(node: Node) -> str:
         case Call(entry=entry):
             return entry.name
         case Apply(instance=instance):
-            return instance.block.name if not instance.group else "branches" if instance.parallel else "layers"
+            return (
+                instance.block.name
+                if not instance.group
+                else "select"
+                if instance.block.body.chosen_by is not None
+                else "branches"
+                if instance.parallel
+                else "layers"
+            )
         case Arithmetic(expr=expr):
             from netspec.expressions import to_text
 

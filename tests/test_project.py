@@ -38,6 +38,7 @@ STAIRCASE = (
         "block_calls",
         "call_parts",
         "calls",
+        "choices",
         "each",
         "frame",
         "initialization",

@@ -323,8 +323,6 @@ def test_a_deep_document_is_no_trouble() -> None:
 
 UNSUPPORTED_CASES = {
     "model.tie": spec("a: ReLU") + "  tie: {a.weight: b.weight}\n",
-    "layer.select": spec("a: {select: mode}"),
-    "layer.of": spec("a: {of: {relu: ReLU}}"),
     "layer.when": spec("a: {type: ReLU, when: training}"),
     "type.Parameter": spec("a: {type: Parameter, shape: [1], initialize: 0}"),
     "type.Buffer": spec("a: {type: Buffer, layers: {n: ReLU}}"),

@@ -171,7 +171,7 @@ class Classes:
         self.requirements |= writer.requirements
         self.imports |= writer.imports
         inputs = [
-            (as_identifier(port), "list[Tensor]" if isinstance(t, ListType) else "Tensor")
+            (as_identifier(port), "list[Tensor]" if isinstance(t, ListType) else "str" if t.is_text else "Tensor")
             for port, t in first.inputs.items()
         ]
         returns = hint_of(first.outputs[""]) if list(first.outputs) == [""] else self.output_type(first)

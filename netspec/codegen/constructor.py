@@ -79,8 +79,8 @@ class Constructor(Repeats):
             self.attach(owner, name, "nn.Identity()")
             return
         statement: Callable[[str], None] = lambda text: self.attach(owner, name, text)  # noqa: E731
-        if condition != "True" and any(len(node.op.inputs) != 1 for node in made):
-            # An nn.Identity in its place could not take them all: with and without it are two classes.
+        if condition != "True" and any(len(node.op.inputs) != 1 or node.chosen_by is not None for node in made):
+            # An nn.Identity in its place could not take them all, or is nothing to choose from: two classes.
             self.give_up_on(self.deciding(layer))
         target = f"{owner}.{name}" if name.isidentifier() else None
         if condition == "True":

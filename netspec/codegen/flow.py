@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from netspec.choices import is_text
 from netspec.codegen.rolls import same
 from netspec.codegen.scope import is_constant
 from netspec.codegen.steps import Read, Steps, all_nodes, find_twins
@@ -108,8 +109,8 @@ class Flow(ABC):
                 if roll.rereads_start or not (roll.start is not None and same(ref, roll.start)):
                     note(ref, position + 1)  # the loop reads it again when it has set its own variable
             entry = entry_of(node)
-            if entry is not None and entry.creates and self.instance.inputs:
-                last[next(iter(self.instance.inputs))] = position  # its device is read
+            if entry is not None and entry.creates and (port := first_tensor(self.instance)):
+                last[port] = position  # its device is read
             if position < len(statements) and statements[position] is node:
                 position += 1
         for ref in self.results_read:
@@ -207,6 +208,11 @@ class Flow(ABC):
         }
         read = {name or next(iter(node.types)) for name in names}
         return [port for port in node.types if port in read] or list(node.types)[:1]
+
+
+def first_tensor(instance: Instance) -> str:
+    """The first input that is no text, on whose device new tensors are made; nothing where there is none."""
+    return next((port for port, type_ in instance.inputs.items() if not is_text(type_)), "")
 
 
 def mentions(node: Node) -> int:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from netspec.catalog.entry import Entry
-from netspec.codegen.flow import Flow
+from netspec.codegen.flow import Flow, first_tensor
 from netspec.codegen.literals import as_identifier, for_argument, literal, local_name, sequence
 from netspec.codegen.rolls import Roll
 from netspec.codegen.scope import bound_sizes, is_constant
@@ -116,7 +116,10 @@ class Operations(Flow):
         if isinstance(op, Arithmetic):
             return self.arithmetic(op, made, node), 1
         target = op.target if isinstance(op, Reuse) else made
-        return self.apply(self.member(target), rename(inputs, op), entry_of(target), target)
+        module = self.member(target)
+        if id(node) in self.steps.choosers:
+            module += f"[{self.read(self.steps.choosers[id(node)])[0]}]"
+        return self.apply(module, rename(inputs, op), entry_of(target), target)
 
     def member(self, node: Node) -> str:
         assert node.key is not None
@@ -154,8 +157,8 @@ class Operations(Flow):
         listed = [*written_arguments(entry, arguments), *named]
         if entry.training:
             listed.append("training=self.training")
-        if entry.creates and self.instance.inputs:
-            port, type_ = next(iter(self.instance.inputs.items()))
+        if entry.creates and (port := first_tensor(self.instance)):
+            type_ = self.instance.inputs[port]
             text = self.texts[0, as_identifier(port)][0]
             listed.append(f"device={text}{'[0]' if isinstance(type_, ListType) else ''}.device")
         if module == "torch.Tensor":

@@ -35,6 +35,8 @@ class Steps:
         self.nodes: list[Node] = []
         self.inputs: dict[int, dict[str, Any]] = {}
         self.measured: dict[int, dict[str, Ref]] = {}
+        self.choosers: dict[int, Ref] = {}
+        """The texts that say which of a node's modules runs."""
         self.outer: dict[int, tuple[Apply, Node]] = {}
         """For a node inside a dissolved group: the group's call and its node."""
         self.rolls: dict[int, Roll] = {}
@@ -121,7 +123,8 @@ class Steps:
         found: list[Ref] = []
         for ref in self.inputs[id(node)].values():
             found += ref if isinstance(ref, tuple) else (ref,)
-        return [*found, *self.measured.get(id(node), {}).values()]
+        chooser = self.choosers.get(id(node))
+        return [*found, *self.measured.get(id(node), {}).values(), *([chooser] if chooser is not None else [])]
 
 
 def _at(given: Read, position: int) -> Ref:
@@ -157,6 +160,8 @@ def flat(
                 port: tensors(ref, node) if isinstance(ref, tuple) else steps.read(ref, node)
                 for port, ref in node.op.inputs.items()
             }
+            if node.chosen_by is not None:
+                steps.choosers[id(node)] = steps.actual(node.chosen_by, node)
             steps.measured[id(node)] = {text: steps.actual(ref, node) for text, ref in node.measured.items()}
 
     def dissolve(node: Node, into: list[Node]) -> None:

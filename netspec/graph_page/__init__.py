@@ -159,6 +159,8 @@ def _kind(node: Node) -> str:
 def _group(op: Apply) -> str:
     if op.instance.has_modules and op.instance.sequential:
         return "Sequential"
+    if op.instance.block.body.chosen_by is not None:
+        return "select"
     return op.instance.container or ("branches" if op.instance.parallel else "layers")
 
 

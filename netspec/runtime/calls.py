@@ -81,7 +81,8 @@ def _leading(entry: Entry, arguments: dict[str, Any]) -> dict[str, Any]:
 
 def _device(owner: nn.Module, inputs: tuple[Any, ...]) -> torch.device | None:
     """Where the block's first input is; without inputs, where its weights are."""
-    first = inputs[0] if inputs else next(owner.parameters(), None)
+    first = next((value for value in inputs if not isinstance(value, str)), None)
+    first = first if first is not None else next(owner.parameters(), None)
     if isinstance(first, list | tuple):
         first = first[0]
     return first.device if isinstance(first, Tensor) else None

@@ -127,7 +127,11 @@ def _applied(owner: nn.Module, node: Node, values: Values, inputs: tuple[Any, ..
         return calls.run(op, get, lambda argument: values.argument(argument, node), owner, inputs)
     if isinstance(op, Apply):
         assert node.key is not None
-        return getattr_child(owner, node.key)(*(get(ref) for ref in op.inputs.values()))
+        module = getattr_child(owner, node.key)
+        if node.chosen_by is not None:
+            assert isinstance(module, nn.ModuleDict)
+            module = module[get(node.chosen_by)]
+        return module(*(get(ref) for ref in op.inputs.values()))
     if isinstance(op, Arithmetic):
         tensors = {name: get(ref) for name, ref in op.inputs.items()}
         return evaluate(op.expr, values.sizes.scope(node.env), tensors=tensors)

@@ -28,7 +28,8 @@ class Sizes:
         """The names whose values differ from those that the model was compiled for."""
         for name, type_ in instance.inputs.items():
             if isinstance(type_, TensorType):
-                self._read(type_, values[name])
+                if not type_.is_text:
+                    self._read(type_, values[name])
             elif type_.element is None:
                 for one, tensor in zip(type_.items, values[name], strict=True):
                     self._read(one, tensor)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from netspec.catalog.entry import TypeLike
+from netspec.choices import choices
 from netspec.codegen import model_classes
 from netspec.program import Program
 from netspec.runtime.load import import_source, model_class
@@ -52,10 +53,17 @@ def _made(program: Program, source: ModuleType) -> nn.Module:
     return nn.ModuleDict({name: getattr(source, made)() for name, made in model_classes(program).items()})
 
 
-def example_inputs(program: Program, seed: int = 0) -> list[Any]:
-    """Tensors that the model takes, symbolic sizes as `SYMBOL_SIZE`; integers are small, as indices have to be."""
+def example_inputs(program: Program, seed: int = 0, turn: int = 0) -> list[Any]:
+    """Tensors that the model takes, symbolic sizes as `SYMBOL_SIZE`; integers are small, as indices have to be.
+
+    A text is one of those that its `select` has; with every `turn` the next.
+    """
     generator = torch.Generator().manual_seed(seed)
-    return [_example(type_, generator) for type_ in program.inputs.values()]
+    texts = choices(program.model)
+    return [
+        texts[name][turn % len(texts[name])] if texts.get(name) else _example(type_, generator)
+        for name, type_ in program.inputs.items()
+    ]
 
 
 def _example(type_: TypeLike, generator: torch.Generator, own: Mapping[str, int] | None = None) -> Any:
@@ -66,6 +74,8 @@ def _example(type_: TypeLike, generator: torch.Generator, own: Mapping[str, int]
         return [
             _example(type_.element, generator, dict.fromkeys(type_.own, SYMBOL_SIZE + i)) for i in range(LIST_LENGTH)
         ]
+    if type_.is_text:
+        return ""
     shape = [_size(size if not isinstance(size, Dim) else size.substitute(own or {})) for size in type_.shape]
     dtype = getattr(torch, type_.dtype)
     if dtype.is_floating_point:
@@ -98,11 +108,20 @@ def verify(program: Program, seed: int = 0) -> list[str]:
 
 
 def _compare(program: Program, live: nn.Module, written: nn.Module, seed: int) -> list[str]:
-    """What differs between the outputs of one model through both doors."""
+    """What differs between the outputs of one model through both doors; with each text that chooses a module."""
+    turns = max((len(texts) for texts in choices(program.model).values()), default=1)
+    return [
+        problem
+        for turn in range(turns)
+        for problem in _compare_on(program, live, written, seed, example_inputs(program, seed, turn))
+    ]
+
+
+def _compare_on(program: Program, live: nn.Module, written: nn.Module, seed: int, inputs: list[Any]) -> list[str]:
+    """What differs between the outputs for these inputs."""
     problems: list[str] = []
     live.eval()
     written.eval()
-    inputs = example_inputs(program, seed)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # some draw random numbers in evaluation too (`randn`)
         first = live(*inputs)

@@ -63,6 +63,10 @@ def contradiction(node: Mapping) -> Diagnostic | None:
         return _beside(
             node, "of", "a layer", "`of` lists what `select` chooses from", "add `select:`, or leave `of` out"
         )
+    if "select" in node.items and "of" not in node.items:
+        return _beside(
+            node, "select", "a layer", "`of` lists what it chooses from", "add `of: {relu: ReLU, gelu: GELU}`"
+        )
     if bodies == ["type"] and "layers" in node.items:
         for key in _COMPUTED.keys() & node.items.keys():
             return _both(node, "layers", key, f"leave `{key}` out: {_COMPUTED[key]}")
@@ -125,7 +129,7 @@ def no_body(node: Mapping, title: str, span: Span) -> Diagnostic:
         code=words.NO_BODY,
         message=f"nothing says what {title} is",
         span=span,
-        help="add `type` (a layer or a block), `layers`, `branches`, `use` or `compute`",
+        help="add `type` (a layer or a block), `layers`, `branches`, `select`, `use` or `compute`",
     )
 
 
@@ -144,7 +148,7 @@ def nothing_kept(node: Mapping, title: str, span: Span) -> Diagnostic | None:
 def owner_without_type(node: Mapping, title: str, span: Span) -> words.Owner:
     """Whose keys those of a layer without a type are: it has no arguments, and `use` and `compute` allow few keys."""
     body = next(key for key in BODIES if key in node.items)
-    excluded = {"replace", *BODIES, *_EXCLUDED.get(body, ())}
+    excluded = {"replace", *(() if body == "select" else ("of",)), *BODIES, *_EXCLUDED.get(body, ())}
     known = tuple(key for key in STEERING if key not in excluded and f"layer.{key}" not in UNSUPPORTED)
     subject = f"a layer with `{body}`, which takes no arguments"
     return words.Owner(subject=subject, title=title, span=span, known=(body, *known))

@@ -26,12 +26,11 @@ from netspec.schema.pieces import (
     value,
 )
 from netspec.schema.sections import SECTIONS
+from netspec.shapes import TEXT as TEXT_DTYPE
 
 VERSION: Final = 1
 
 UNSUPPORTED: Final = (
-    "layer.select",
-    "layer.of",
     "train.phases",
     "train.layers",
     "train.ema",
@@ -74,7 +73,9 @@ STEERING: Final[dict[str, Schema]] = {
     "inline": fixed(BOOLEAN, "true or false", "true: no module and no level in the keys; its layers join the parent."),
     "branches": ref("layers", "The same input into every member; gives a list (or ports)."),
     "each": fixed(TEXT, "the name of a list of tensors", "Applies one module to every tensor of a list."),
-    "select": fixed(TEXT, "the name of an input", "The input that names, at run time, the one of `of` to apply."),
+    "select": fixed(
+        TEXT, "the name of a text among the inputs", "The input that names, at run time, the one of `of` to apply."
+    ),
     "of": ref("members", "The modules that `select` chooses from, by name."),
     "when": choice(["training", "evaluation"], "The module always exists, and runs in this mode only."),
     "initialize": ref("initialize", "How its weights start."),
@@ -169,7 +170,10 @@ KINDS: Final[dict[str, Schema]] = {
             record(
                 {
                     "shape": fixed(SHAPE, SHAPE["expects"], "Its sizes."),
-                    "dtype": choice(DTYPES, "Its dtype; float32 where left out."),
+                    "dtype": choice(
+                        (*DTYPES, TEXT_DTYPE),
+                        "Its dtype; float32 where left out, `str` for a text that `select` reads.",
+                    ),
                     "list": fixed(
                         {"anyOf": [SHAPE, array(SHAPE)]},
                         "a shape, or a list of shapes",
