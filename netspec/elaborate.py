@@ -13,8 +13,8 @@ from typing import Any
 from netspec import catalog
 from netspec.call_parts import untraced_type
 from netspec.calls import Caller
-from netspec.choices import chosen_output
 from netspec.catalog.entry import Entry, TypeLike
+from netspec.choices import chosen_output
 from netspec.diagnostics import Diagnostics, Label, Span
 from netspec.each import over_list
 from netspec.expressions import (

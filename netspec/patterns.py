@@ -8,8 +8,8 @@ from typing import Any
 from netspec.catalog.entry import TypeLike
 from netspec.expressions import Name
 from netspec.origins import trace, untraced
-from netspec.shapes import Dim as Symbolic
 from netspec.shapes import TEXT, ListType, Problem, Size, TensorType, symbols
+from netspec.shapes import Dim as Symbolic
 from netspec.spec import Dim, Input
 
 

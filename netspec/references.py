@@ -7,10 +7,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
+from netspec.choices import refuse_text
 from netspec.diagnostics import Span
 from netspec.document import Scalar
 from netspec.expressions import ExpressionError, ListExpr, evaluate, report
-from netspec.choices import refuse_text
 from netspec.frame import Frame, Poisoned
 from netspec.members import all_of, gather, is_list, part_of, seen_from_outside
 from netspec.program import Apply, Argument, Node, Ref
