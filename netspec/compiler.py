@@ -13,6 +13,7 @@ from netspec.compose import Composed, compose, compose_mapping
 from netspec.diagnostics import Diagnostics, Span
 from netspec.initialization_check import check_rules
 from netspec.models import read_spec
+from netspec.objective import elaborate_objective
 from netspec.plugin.load import enable, enable_installed
 from netspec.program import Instance, Program
 from netspec.schema import knows, suggest_path, validate
@@ -62,7 +63,7 @@ def read_training(state: State) -> None:
     """The `data` and `train` sections, held against the model's outputs."""
     from netspec.recipe import read_recipe
 
-    state.recipe = read_recipe(state.composed.document, state.spec, state.model, state.diagnostics)
+    state.recipe = read_recipe(state.composed.document, state.spec, state.model, state.diagnostics, elaborate_objective)
 
 
 PASSES: tuple[Callable[[State], None], ...] = (check_schema, read, shape, check_initialization, read_training)

@@ -163,14 +163,14 @@ class Instances(Loops):
                 raise Poisoned
             instance.inputs[pattern.name] = bound
 
-    def fill(self, instance: Instance) -> None:
-        """Elaborate the body of a block whose values and inputs are bound."""
+    def fill(self, instance: Instance, modules: Mapping[str, Node] | None = None) -> None:
+        """Elaborate the body of a block whose values and inputs are bound; `modules` exist already, for `use`."""
         block, scope = instance.block, instance.scope
         for name, value in block.let.items():
             scope[name] = self.bind_param(name, self.argument(value, scope).value)
         inputs: dict[str, Ref | None] = {name: Ref(None, name, type_) for name, type_ in instance.inputs.items()}
         default = next((ref for ref in inputs.values() if ref is not None and not is_text(ref.type)), None)
-        frame = Frame(instance, None, default, names=dict(inputs))
+        frame = Frame(instance, None, default, names=dict(inputs), modules=dict(modules or {}))
         nodes, last = self.body(block.body, frame, scope, default, ())
         instance.nodes, instance.order = nodes, frame.order
         instance.total = sum(1 + layers_in(node) for node in nodes)

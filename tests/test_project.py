@@ -50,6 +50,7 @@ STAIRCASE = (
         "members",
         "mistakes",
         "model_calls",
+        "objective",
         "order",
         "patterns",
         "references",

@@ -81,7 +81,7 @@ def names(record: type, **spelled: set[str]) -> set[str]:
 
 
 def test_the_keys_of_train_are_the_fields_of_the_recipe() -> None:
-    assert keys("train") == names(TrainRecipe, length={"epochs", "steps"}, losses={"loss"})
+    assert keys("train") == names(TrainRecipe, length={"epochs", "steps"}, losses={"loss"}, objective={"layers"})
     assert keys("checkpoint") == names(Checkpoint)
     assert keys("early_stopping") == names(EarlyStopping)
     assert keys("clip_grad") == names(ClipGrad)

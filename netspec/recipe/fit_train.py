@@ -9,6 +9,7 @@ from netspec.catalog import registry
 from netspec.catalog.metrics import OF_CLASSES
 from netspec.diagnostics import Diagnostics, Label, Span
 from netspec.document import Mapping
+from netspec.recipe.read_layers import layer_type
 from netspec.recipe.train import Loss, Reference, Scheduler, TrainRecipe
 from netspec.shapes import Problem, Size, TensorType
 
@@ -65,12 +66,12 @@ def check_fit(
     _check_inputs(recipe, diagnostics, model=model, data=data)
     for loss in recipe.losses:
         span = spans[f"loss.{loss.name}"]
-        types = [_type(reference, batch, model, data) for reference in loss.inputs]
-        if _check_loss(loss, types, span, diagnostics, data):
+        types = [_type(reference, batch, model, data, recipe) for reference in loss.inputs]
+        if recipe.objective is not None or _check_loss(loss, types, span, diagnostics, data):
             _check_classes(loss, types[0], span, diagnostics, model=model, data=data)
         _check_last_layer(loss, span, diagnostics, model)
     for metric in recipe.metrics:
-        prediction, target = (_type(reference, batch, model, data) for reference in metric.inputs)
+        prediction, target = (_type(reference, batch, model, data, recipe) for reference in metric.inputs)
         known = prediction is not None and target is not None and "." not in metric.type
         if known and metric.type not in OF_CLASSES and prediction.shape != target.shape:  # type: ignore[union-attr]
             diagnostics.error(
@@ -91,8 +92,12 @@ def _batch_size(model: ModelInfo) -> Size:
     return 1
 
 
-def _type(reference: Reference, batch: Size, model: ModelInfo, data: DataInfo | None) -> TensorType | None:
-    """The type of an output or of a batch's field, None where it is not known."""
+def _type(
+    reference: Reference, batch: Size, model: ModelInfo, data: DataInfo | None, recipe: TrainRecipe
+) -> TensorType | None:
+    """The type of an output, of a layer or of a batch's field, None where it is not known."""
+    if reference.kind == "layer":
+        return layer_type(recipe.objective, reference.name) if recipe.objective is not None else None
     if reference.kind == "output":
         return model.outputs[reference.name].type
     info = data.fields.get(reference.name) if data is not None and data.fields is not None else None

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping as MappingABC
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 from netspec.catalog.entry import Entry
 from netspec.catalog.sources import FieldInfo
 from netspec.diagnostics import Span
 from netspec.document import Mapping, Node, Scalar, Sequence
+from netspec.recipe.read_layers import Elaborate, Graph, batch_fields, layer_type, read_graph
 from netspec.recipe.reading import WRONG, show
 from netspec.recipe.train import Loss, Metric, Reference
 from netspec.recipe.train_values import TrainReader, listed, settled, without
 from netspec.suggest import suggest
 
 
+@dataclass(slots=True, kw_only=True)
 class ObjectiveReader(TrainReader):
-    """Reads `inputs`, `loss` and `metrics`."""
+    """Reads `inputs`, `layers`, `loss` and `metrics`."""
 
-    __slots__ = ()
+    elaborate: Elaborate | None = None
+    stated: Graph | None = None
+    """The graph of `layers`, once it has been read."""
 
     @property
     def fields(self) -> MappingABC[str, FieldInfo] | None:
@@ -60,8 +64,29 @@ class ObjectiveReader(TrainReader):
                 )
         return found
 
+    def graph(self, inputs: MappingABC[str, str]) -> Graph | None:
+        """The objective that `layers` states, None where it states none or where a mistake was reported."""
+        node = self.node.items.get("layers")
+        if node is None or self.elaborate is None:
+            return None
+        span = self.node.key_spans["layers"]
+        if "loss" in self.node.items:
+            self.error(
+                "NS561",
+                "`train` says both `loss` and `layers`",
+                span,
+                help="`loss` is the short form: write it as a layer, or leave out one of them",
+            )
+        place = self.data.span if self.data is not None and self.data.span is not None else span
+        instance = self.elaborate(node, batch_fields(self.model, self.fields, inputs, place), span)
+        if instance is not None:
+            self.stated = read_graph(instance, self.model)
+        return self.stated
+
     def reference(self, name: object, span: Span) -> Reference | None:
-        """An output of the model, else a field of the batch."""
+        """A layer of the objective, else an output of the model, else a field of the batch."""
+        if self.stated is not None and isinstance(name, str) and layer_type(self.stated.instance, name) is not None:
+            return Reference(kind="layer", name=name)
         if isinstance(name, str) and name in self.model.outputs:
             return Reference(kind="output", name=name)
         if isinstance(name, str) and (self.fields is None or name in self.fields):
@@ -126,6 +151,10 @@ class ObjectiveReader(TrainReader):
 
     def losses(self, inputs: MappingABC[str, str]) -> tuple[Loss, ...]:
         node = self.node.items.get("loss")
+        if "layers" in self.node.items:
+            if self.stated is not None:
+                self.spans.update({f"loss.{name}": span for name, span in self.stated.spans.items()})
+            return self.stated.losses if self.stated is not None else ()
         if node is None:
             self.error(
                 "NS561",
@@ -208,7 +237,7 @@ class ObjectiveReader(TrainReader):
             first = losses[0].inputs if losses else ()
             if len(first) == 2:
                 return first
-            if losses:
+            if losses or self.stated is not None:
                 self.error("NS556", f"{kind}: which output and which field?", node.span, help="`from: [output, field]`")
             return (None,)
 

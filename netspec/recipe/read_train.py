@@ -12,6 +12,7 @@ from typing import cast, get_args
 from netspec.diagnostics import Diagnostics, Span
 from netspec.document import Mapping, Sequence
 from netspec.recipe.fit_train import check_fit
+from netspec.recipe.read_layers import Elaborate
 from netspec.recipe.read_objective import ObjectiveReader
 from netspec.recipe.read_optimizer import OptimizerReader
 from netspec.recipe.reading import show
@@ -38,14 +39,17 @@ def read_train(
     span: Span,
     model: ModelInfo,
     data: DataInfo | None,
+    elaborate: Elaborate | None = None,
 ) -> TrainRecipe | None:
     """Read the section. `scope` holds the document's parameters, and its sections under their names for dotted paths.
-    `span` is where its key stands.
+    `span` is where its key stands; `elaborate` works out `layers`.
 
     Returns None where anything was wrong; the diagnostics say what.
     """
     before = sum(d.severity == "error" for d in diagnostics.found)
-    reader = _Reader(diagnostics=diagnostics, scope=scope, node=node, span=span, model=model, data=data)
+    reader = _Reader(
+        diagnostics=diagnostics, scope=scope, node=node, span=span, model=model, data=data, elaborate=elaborate
+    )
     recipe = reader.read()
     if sum(d.severity == "error" for d in diagnostics.found) > before:
         return None
@@ -59,6 +63,9 @@ class _Reader(ObjectiveReader, OptimizerReader):
     def read(self) -> TrainRecipe:
         length = self.length(self.node, "train", self.span)
         inputs = self.inputs()
+        graph = self.graph(inputs)
+        if graph is not None:
+            inputs = dict(graph.inputs)
         losses = self.losses(inputs)
         optimizer = self.optimizer()
         metrics = self.metrics(losses)
@@ -82,6 +89,7 @@ class _Reader(ObjectiveReader, OptimizerReader):
             accumulate=self.whole("accumulate", 1, 1),
             log_every=self.whole("log_every", 50, 1),
             tensorboard=self.flag("tensorboard", True, self.node),
+            objective=graph.instance if graph is not None else None,
         )
 
     def device(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Mapping as MappingABC
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from netspec.diagnostics import Diagnostics, Span
 from netspec.document import Mapping, Node, Scalar, Sequence
 from netspec.recipe.data import DataRecipe
 from netspec.recipe.read_data import read_data
+from netspec.recipe.read_layers import MODEL
 from netspec.recipe.read_train import read_train
 from netspec.recipe.train import TrainRecipe
 from netspec.recipe.train_values import DataInfo, Head, ModelInfo
@@ -31,11 +32,16 @@ class Recipe:
 
 
 def read_recipe(
-    document: Mapping, spec: Spec | None, model: Instance | None, diagnostics: Diagnostics
+    document: Mapping,
+    spec: Spec | None,
+    model: Instance | None,
+    diagnostics: Diagnostics,
+    elaborate_objective: Callable[..., Instance | None],
 ) -> Recipe | None:
     """Read both sections of a resolved document. None where it has neither, or where a mistake was found.
 
-    `train` is held against the model where there is a sound one, else only `data` is read.
+    `train` is held against the model where there is a sound one, else only `data` is read. `elaborate_objective` works
+    out the graph of `train.layers`.
     """
     data_node, train_node = document.items.get("data"), document.items.get("train")
     if not isinstance(data_node, Mapping) and not isinstance(train_node, Mapping):
@@ -66,6 +72,9 @@ def read_recipe(
             span=document.key_spans["train"],
             model=model_info(model),
             data=info,
+            elaborate=lambda layers, fields, span: elaborate_objective(
+                spec, {MODEL: model}, layers, fields, diagnostics, span
+            ),
         )
     return Recipe(data=data, train=train)
 

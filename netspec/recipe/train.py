@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    from netspec.program import Instance
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Interval = Literal["step", "epoch"]
@@ -32,9 +35,9 @@ class Duration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """A tensor that a loss or metric takes: an output of the model, or a field of the batch."""
+    """A tensor that a loss or metric takes: an output of the model, a field of the batch, a layer of the objective."""
 
-    kind: Literal["output", "field"]
+    kind: Literal["output", "field", "layer"]
     name: str
 
     def __str__(self) -> str:
@@ -157,4 +160,6 @@ class TrainRecipe:
     clip_grad: ClipGrad | None = None
     accumulate: int = 1
     log_every: int = 50
+    objective: Instance | None = None
+    """The graph of `train.layers`. What it applies to fields and outputs directly stands in `losses` as well."""
     tensorboard: bool = True

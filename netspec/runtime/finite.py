@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from netspec.runtime.errors import RunError
 from netspec.runtime.objective import Batch, Objective
+from netspec.runtime.objective_graph import Found
 
 LIMIT: Final = 10
 """How many updates of a run may be withheld before it stops."""
@@ -113,7 +114,7 @@ def _first(objective: Objective, batch: Batch) -> tuple[str, str | None] | None:
             handle.remove()
     if bad:
         return bad[0]
-    if not all(_finite(value) for value in _tensors(outputs)):
+    if not all(_finite(value) for value in _tensors(outputs.outputs if isinstance(outputs, Found) else outputs)):
         return "the model's output is not finite, while the output of each of its modules is", None
     if not _finite(loss):
         return "the loss is not finite, while the model's output is", None

@@ -96,6 +96,14 @@ def _weight(node: Node) -> Tensor:
     return nn.Buffer(tensor, persistent=arguments["persistent"])
 
 
+def register_parts(owner: nn.Module, instance: Instance) -> None:
+    """Make the modules of an instance's own layers children of `owner`."""
+    for node in instance.nodes:
+        part = _part(node)
+        if part is not None:
+            _register(owner, node.name, part)
+
+
 def _register(owner: nn.Module, name: str, part: Any) -> None:
     if isinstance(part, nn.Module):
         owner.add_module(name, part)

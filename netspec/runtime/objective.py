@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from netspec.recipe.train import Loss, Reference, TrainRecipe
 from netspec.runtime.errors import RunError
+from netspec.runtime.objective_graph import Found, GraphObjective
 
 Batch = Mapping[str, Tensor]
 Outputs = Any
 """What the model gives: a tensor, or a named tuple of tensors where the spec names several outputs."""
-Reader = Callable[[Outputs, Batch], Tensor]
+Reader = Callable[[Outputs, Batch], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,29 @@ class Term:
     factor: float
 
 
-class Objective:
-    """The forward pass and the loss of a batch. `model` gets the batch's `fields`, in the order of its inputs."""
+class Objective(Protocol):
+    """What the loop minimises: it runs a batch forward, and the loss is a part of what that gives.
+
+    The loop knows nothing else of it: not how many outputs, fields or losses there are.
+    """
+
+    model: nn.Module
+    """What is trained, and what a checkpoint keeps."""
+    fields: tuple[str, ...]
+    """The fields of a batch that it reads; the first tells how many samples a batch has."""
+
+    def forward(self, batch: Batch) -> Outputs:
+        """All that the model and the layers around it give."""
+
+    def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """One number, a tensor of shape []."""
+
+
+class Terms:
+    """The short form: a model applied once, and a sum of losses of what it gives.
+
+    `model` gets the batch's `fields`, in the order of its inputs.
+    """
 
     def __init__(self, model: nn.Module, fields: tuple[str, ...], terms: tuple[Term, ...]) -> None:
         self.model = model
@@ -43,7 +65,10 @@ class Objective:
         """The sum of the terms, each times its factor: a tensor of shape []."""
         total: Tensor | None = None
         for term in self.terms:
-            value = term.loss(*[read(outputs, batch) for read in term.readers])
+            inputs = [read(outputs, batch) for read in term.readers]
+            if any(value is None for value in inputs):  # an output that the model gives in training alone
+                continue
+            value = term.loss(*inputs)
             if term.factor != 1.0:
                 value = value * term.factor
             total = value if total is None else total + value
@@ -53,6 +78,8 @@ class Objective:
 
 def make_objective(model: nn.Module, recipe: TrainRecipe, outputs: tuple[str, ...], device: torch.device) -> Objective:
     """The objective of a recipe. `outputs` are the model's outputs by name; a single one is a bare tensor."""
+    if recipe.objective is not None:
+        return GraphObjective(model, recipe.objective, device)
     terms = tuple(
         Term(
             loss.name,
@@ -62,17 +89,20 @@ def make_objective(model: nn.Module, recipe: TrainRecipe, outputs: tuple[str, ..
         )
         for loss in recipe.losses
     )
-    return Objective(model, tuple(recipe.inputs.values()), terms)
+    return Terms(model, tuple(recipe.inputs.values()), terms)
 
 
 def reader(reference: Reference, outputs: tuple[str, ...]) -> Reader:
-    """A function from what the model gave and the batch to the tensor that the reference names."""
+    """A function from what the objective gave and the batch to the tensor that the reference names."""
     name = reference.name
+    if reference.kind == "layer":
+        layer, _, port = name.partition(".")
+        return lambda found, _: getattr(found.layers[layer], port) if port else found.layers[layer]
     if reference.kind == "field":
         return lambda _, batch: batch[name]
     if len(outputs) == 1:
-        return lambda found, _: found
-    return lambda found, _: getattr(found, name)
+        return lambda found, _: found.outputs if isinstance(found, Found) else found
+    return lambda found, _: getattr(found.outputs if isinstance(found, Found) else found, name)
 
 
 def make_loss(loss: Loss, device: torch.device) -> nn.Module:

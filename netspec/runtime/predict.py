@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from netspec.program import Program
-from netspec.recipe.train import Metric
+from netspec.recipe.train import Loss, Metric, Reference
 from netspec.runtime.device import autocast
 from netspec.runtime.errors import RunError
 from netspec.runtime.evaluate import TrainedModel, load_run
@@ -56,9 +56,16 @@ def predictions(
             with noted(run.program, run.model, run.directory), torch.no_grad(), context():
                 output = run.model(*batch)
             if not isinstance(output, Tensor):
-                output = getattr(output, run.recipe.losses[0].inputs[0].name)
+                output = getattr(output, _first(run).inputs[0].name)
             for (name, _), row in zip(group, output.float().cpu(), strict=True):
                 yield {"input": name, **_described(row, run)}
+
+
+def _first(run: TrainedModel) -> Loss:
+    """The first loss of an output; where an objective has none, the first output as it is."""
+    output = Reference(kind="output", name=next(iter(run.program.outputs)))
+    stated = (loss for loss in run.recipe.losses if loss.inputs[0].kind == "output")
+    return next(stated, Loss(name="", type="", target="", inputs=(output,)))
 
 
 def _alike(chunk: list[tuple[str, Mapping[str, Tensor]]], fields: list[str]) -> Iterator[list[tuple[str, Any]]]:
@@ -75,7 +82,7 @@ def _alike(chunk: list[tuple[str, Mapping[str, Tensor]]], fields: list[str]) -> 
 
 def _described(output: Tensor, run: TrainedModel) -> dict[str, Any]:
     """One sample's output in words: a class with its probabilities, or numbers."""
-    kind = run.recipe.losses[0].type
+    kind = _first(run).type
     metric = next(iter(run.recipe.metrics), None)
     classes = _classes(run)
     if kind in ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss") and output.dim() == 1:
@@ -89,7 +96,7 @@ def _described(output: Tensor, run: TrainedModel) -> dict[str, Any]:
 
 def _classes(run: TrainedModel) -> Sequence[str] | None:
     """The class names of the field that the first loss compares with."""
-    targets = [ref.name for ref in run.recipe.losses[0].inputs if ref.kind == "field"]
+    targets = [ref.name for ref in _first(run).inputs if ref.kind == "field"]
     found = run.data_state.get("fields", {}).get(targets[0], {}).get("classes") if targets else None
     return tuple(found) if found else None
 

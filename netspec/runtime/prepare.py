@@ -151,6 +151,7 @@ def used_fields(recipe: TrainRecipe) -> dict[str, str]:
     """Each batch field that something takes, with what takes it."""
     return {
         **{r.name: f"the metric {m.type}" for m in recipe.metrics for r in m.inputs if r.kind == "field"},
+        **{field: "the objective" for field in (recipe.objective.inputs if recipe.objective is not None else ())},
         **{r.name: f"the loss {loss.type}" for loss in recipe.losses for r in loss.inputs if r.kind == "field"},
         **{field: f"the model's input `{port}`" for port, field in recipe.inputs.items()},
     }

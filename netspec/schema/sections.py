@@ -138,7 +138,7 @@ _TRAIN: Final[dict[str, Schema]] = {
             "log_every": _count("Steps between two points of the curves."),
             "tensorboard": _flag("Whether TensorBoard's event files are written."),
             "phases": fixed({"type": "object"}, "a mapping from names to phases", "Several objectives, by name."),
-            "layers": fixed({"type": "object"}, "a mapping of layers", "The objective in the layer language."),
+            "layers": ref("layers", "The objective in the layer language; its last layer is what is minimised."),
         },
         example="{epochs: 10, loss: CrossEntropyLoss, optimizer: Adam}",
     ),

@@ -32,7 +32,6 @@ VERSION: Final = 1
 
 UNSUPPORTED: Final = (
     "train.phases",
-    "train.layers",
     "train.ema",
     "train.compile",
     "train.monitor",

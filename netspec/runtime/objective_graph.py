@@ -1,0 +1,56 @@
+"""An objective that the spec states as layers: the model, the losses and what lies between, run as a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from netspec.program import Instance, Node, Reuse
+from netspec.recipe.read_layers import MODEL
+from netspec.runtime.graph import run
+from netspec.runtime.modules import register_parts
+
+Batch = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a pass through the graph gave: the model's own output, what each layer gave by name, the loss."""
+
+    outputs: Any
+    layers: Mapping[str, Any]
+    loss: Tensor
+
+
+class GraphObjective:
+    """The forward pass and the loss of a batch, layer by layer as `train.layers` says."""
+
+    def __init__(self, model: nn.Module, instance: Instance, device: torch.device) -> None:
+        self.model = model
+        self.fields = tuple(instance.inputs)
+        self._instance = instance
+        self._owner = nn.Module()
+        register_parts(self._owner, instance)
+        self._owner.to(device)
+        self._owner.add_module(MODEL, model)
+        self._applied = next((node for node in instance.order if _applies(node)), None)
+
+    def forward(self, batch: Batch) -> Found:
+        """Run the graph in the model's present mode."""
+        if self._owner.training != self.model.training:
+            self._owner.train(self.model.training)
+        layers: dict[str, Any] = {}
+        loss = run(self._owner, self._instance, tuple([batch[field] for field in self.fields]), layers)
+        return Found(layers[self._applied.name] if self._applied is not None else None, layers, loss)
+
+    def loss(self, outputs: Found, batch: Batch) -> Tensor:
+        """What the last layer gave: a tensor of shape []."""
+        return outputs.loss
+
+
+def _applies(node: Node) -> bool:
+    return isinstance(node.op, Reuse) and node.op.target.key == MODEL
