@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from netspec.codegen.literals import literal
-from netspec.codegen.scope import Lifted, OpenLoop, Retry, is_constant
+from netspec.codegen.scope import Lifted, OpenLoop, Retry, bound_sizes, is_constant
 from netspec.expressions import Conditional, ListExpr, Literal, Name, free_names, to_python
 from netspec.origins import Opaque, names_of, origin_of, untraced
 from netspec.program import Apply, Node
@@ -49,9 +49,7 @@ class BlockCalls(LayerCalls):
             resolved = self.resolve(layer.type.expr)
             if not is_constant(resolved):
                 self.give_up_on(free_names(layer.type.expr))
-        for name in sorted({name for one in written.values() for name in one.frozen} & layer.arguments.keys()):
-            if not is_constant(self.resolve(layer.arguments[name].expr)):
-                self.give_up_on(free_names(layer.arguments[name].expr))
+        self.give_up_on_fixed(layer, rows)
         first: list[str] = []
         named: list[str] = []
         for argument in made.arguments:
@@ -67,6 +65,17 @@ class BlockCalls(LayerCalls):
         called = made.name if choice is None else self.hoisted("block", choice)
         called = f"({called})" if called == choice else called
         return f"{called}({', '.join([*first, *named])})"
+
+    def give_up_on_fixed(self, layer: Layer, rows: Rows) -> None:
+        """What a class has fixed, a parameter or a size of an input, follows none of this one's arguments."""
+        for node in rows:
+            assert isinstance(node.op, Apply)
+            sizes = bound_sizes(node.op.instance)
+            for name in sorted(self.classes.of(node.op.instance).frozen):
+                if name in layer.arguments and not is_constant(self.resolve(layer.arguments[name].expr)):
+                    self.give_up_on(free_names(layer.arguments[name].expr))
+                elif name in sizes:
+                    self.give_up_on(names_of(size_row(node, sizes[name])[0]))
 
     def choice(self, layer: Layer, classes: list[Written]) -> str | None:
         """`FusedMBConv if s < 3 else MBConv`, where an expression names the block and both classes take the same."""
