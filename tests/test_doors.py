@@ -5,19 +5,22 @@ Beside the specs of the repository, random ones are drawn that are valid by cons
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from spec_strategies import specs
 
 import netspec
 from netspec.diagnostics import SpecError
-from netspec.runtime.verify import verify
+from netspec.runtime.verify import emitted_class, example_inputs, same, verify
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECS = sorted(
@@ -27,7 +30,7 @@ SPECS = sorted(
 )
 """Those with a model of their own: `test_zoo.py` takes the variants of a network."""
 FEW = settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-MANY = settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize("file", SPECS, ids=lambda file: file.stem)
@@ -58,6 +61,51 @@ def test_random_specs(document: dict[str, Any]) -> None:
 @MANY
 def test_many_random_specs(document: dict[str, Any]) -> None:
     check(document)
+
+
+def changes(made: type[torch.nn.Module]) -> Iterator[tuple[str, Any]]:
+    """Other values for the arguments of a constructor: numbers, truth values, longer and shorter lists."""
+    for name, parameter in inspect.signature(made).parameters.items():
+        value = parameter.default
+        if isinstance(value, bool):
+            yield name, not value
+        elif isinstance(value, int):
+            yield name, value * 2
+        elif isinstance(value, tuple) and value and all(isinstance(item, int) for item in value):
+            yield from ((name, [item + 1 for item in value]), (name, [*value, value[-1]]), (name, list(value[:1])))
+
+
+def check_arguments(document: dict[str, Any]) -> None:
+    """An argument of the emitted constructor gives the model that the spec gives with this parameter."""
+    made = emitted_class(netspec.compile(document))
+    for name, value in changes(made):
+        try:
+            changed = netspec.compile({**document, "params": {**document["params"], name: value}})
+        except SpecError:
+            continue  # no model has this value
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            written = made(**{name: value}).eval()
+        live = changed.module(0).eval()
+        a, b = written.state_dict(), live.state_dict()
+        assert list(a) == list(b), f"{name}={value}"
+        assert all(same(a[key], b[key]) for key in a), f"{name}={value}"
+        inputs = example_inputs(changed)
+        with torch.no_grad():
+            assert same(written(*inputs), live(*inputs)), f"{name}={value}"
+
+
+@given(specs())
+@FEW
+def test_constructor_arguments_of_random_specs(document: dict[str, Any]) -> None:
+    check_arguments(document)
+
+
+@pytest.mark.long
+@given(specs())
+@settings(MANY, max_examples=2000)
+def test_constructor_arguments_of_many_random_specs(document: dict[str, Any]) -> None:
+    check_arguments(document)
 
 
 def test_source_of_random_specs_is_formatted_and_clean(tmp_path: Path) -> None:
