@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from training_support import LABEL, MLP, OUTPUT, StubProgram, TensorData, TensorStream, digits, recipe
 
+from netspec.recipe.seeing import TensorBoard
 from netspec.recipe.train import (
     ClipGrad,
     Duration,
@@ -82,7 +83,7 @@ def test_it_is_the_loop_that_one_would_write(tmp_path: Path) -> None:
 def test_what_a_run_directory_holds(tmp_path: Path) -> None:
     said: list[str] = []
     run = train(
-        StubProgram(MLP, recipe(tensorboard=True, log_every=5)),
+        StubProgram(MLP, recipe(tensorboard=TensorBoard(), log_every=5)),
         run_dir=tmp_path / "run",
         data=digits(),
         overrides=["train.epochs=3"],
@@ -122,7 +123,7 @@ def test_what_a_run_directory_holds(tmp_path: Path) -> None:
 def test_tensorboard_shows_epochs_and_steps(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run = go(StubProgram(MLP, recipe(tensorboard=True, log_every=5)), tmp_path / "run")
+    run = go(StubProgram(MLP, recipe(tensorboard=TensorBoard(), log_every=5)), tmp_path / "run")
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("loss/train")] == list(range(5, 61, 5))
     found = [event.value for event in events.Scalars("accuracy/val_epoch")]
@@ -215,7 +216,8 @@ def test_without_val_metrics_are_those_of_training(tmp_path: Path) -> None:
     data = digits()
     del data.splits["val"]
     run = go(StubProgram(MLP, recipe()), tmp_path / "run", data)
-    assert list(run.history[0]) == ["epoch", "step", "train.loss", "train.accuracy", "lr", "seconds", "withheld"]
+    columns = ["epoch", "step", "train.loss", "train.accuracy", "lr", "samples_per_second", "seconds", "withheld"]
+    assert list(run.history[0]) == columns
     assert 0.5 < run.history[-1]["train.accuracy"] < 1
     assert list(run.results) == ["test"]
 

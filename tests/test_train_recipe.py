@@ -9,6 +9,7 @@ import pytest
 import netspec
 from netspec.diagnostics import SpecError
 from netspec.expressions import evaluate
+from netspec.recipe.seeing import TensorBoard
 from netspec.recipe.train import (
     Checkpoint,
     ClipGrad,
@@ -65,7 +66,7 @@ def test_what_is_left_out_is_filled_in() -> None:
         clip_grad=None,
         accumulate=1,
         log_every=50,
-        tensorboard=True,
+        tensorboard=TensorBoard(),
     )
 
 
@@ -134,7 +135,7 @@ def test_everything_that_can_be_said() -> None:
         clip_grad=ClipGrad(norm=1.0),
         accumulate=2,
         log_every=10,
-        tensorboard=False,
+        tensorboard=None,
     )
 
 

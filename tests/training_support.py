@@ -128,7 +128,7 @@ def recipe(**changes: Any) -> TrainRecipe:
         "optimizer": Optimizer(type="AdamW", target="torch.optim.AdamW", arguments={"lr": 0.01}),
         "metrics": (Metric(name="accuracy", type="Accuracy", inputs=(OUTPUT, LABEL)),),
         "checkpoint": Checkpoint(every=Duration(epochs=1)),
-        "tensorboard": False,
+        "tensorboard": None,
         "device": "cpu",
     }
     return TrainRecipe(**{**settings, **changes})

@@ -15,6 +15,7 @@ from netspec.recipe.fit_train import check_fit
 from netspec.recipe.read_layers import Elaborate
 from netspec.recipe.read_objective import ObjectiveReader
 from netspec.recipe.read_optimizer import OptimizerReader
+from netspec.recipe.read_seeing import SeeingReader
 from netspec.recipe.reading import show
 from netspec.recipe.train import (
     Checkpoint,
@@ -57,7 +58,7 @@ def read_train(
     return None if sum(d.severity == "error" for d in diagnostics.found) > before else recipe
 
 
-class _Reader(ObjectiveReader, OptimizerReader):
+class _Reader(ObjectiveReader, OptimizerReader, SeeingReader):
     __slots__ = ()
 
     def read(self) -> TrainRecipe:
@@ -70,6 +71,7 @@ class _Reader(ObjectiveReader, OptimizerReader):
         optimizer = self.optimizer()
         metrics = self.metrics(losses)
         figures = self.figures(metrics)
+        log_every = self.whole("log_every", 50, 1)
         if length is None or optimizer is None:  # said already; the rest is read for its own mistakes
             length, optimizer = Duration(epochs=1), Optimizer(type="", target="")
         return TrainRecipe(
@@ -87,8 +89,10 @@ class _Reader(ObjectiveReader, OptimizerReader):
             threads=self.count(self.node, "threads", 1),
             clip_grad=self.clip_grad(),
             accumulate=self.whole("accumulate", 1, 1),
-            log_every=self.whole("log_every", 50, 1),
-            tensorboard=self.flag("tensorboard", True, self.node),
+            log_every=log_every,
+            tensorboard=self.tensorboard(),
+            monitor=self.monitoring(log_every),
+            track=self.trackers(),
             objective=graph.instance if graph is not None else None,
         )
 

@@ -143,6 +143,7 @@ def model_info(model: Instance) -> ModelInfo:
         inputs={name: found if isinstance(found, TensorType) else None for name, found in model.inputs.items()},
         outputs={name or output_name(ref): _head(ref) for name, ref in model.outputs.items()},
         parameters=tuple(parameter_names(model)),
+        layers=tuple(module_paths(model)),
         spans={stated.name: stated.span for stated in model.block.inputs},
     )
 
@@ -162,6 +163,13 @@ def parameter_names(model: Instance) -> Iterator[str]:
         if one.get(name, name) not in told:
             told.add(one.get(name, name))
             yield name
+
+
+def module_paths(model: Instance) -> Iterator[str]:
+    """The paths of the layers that are modules of their own; functions and arithmetic are none."""
+    from netspec.program import walk
+
+    return (path for path, node in walk(model) if node.key is not None and not node.is_weight)
 
 
 def _head(ref: Ref) -> Head:

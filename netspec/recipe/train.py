@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from netspec.recipe.seeing import Monitor, TensorBoard, Tracker
+
 if TYPE_CHECKING:
     from netspec.program import Instance
 
@@ -162,4 +164,6 @@ class TrainRecipe:
     log_every: int = 50
     objective: Instance | None = None
     """The graph of `train.layers`. What it applies to fields and outputs directly stands in `losses` as well."""
-    tensorboard: bool = True
+    tensorboard: TensorBoard | None = field(default_factory=TensorBoard)
+    monitor: Monitor | None = None
+    track: tuple[Tracker, ...] = ()

@@ -32,6 +32,8 @@ class ModelInfo:
     inputs: MappingABC[str, TensorType | None]
     outputs: MappingABC[str, Head]
     parameters: tuple[str, ...]
+    layers: tuple[str, ...] = ()
+    """The paths of all modules below the model, as `named_modules` gives them."""
     spans: MappingABC[str, Span] = field(default_factory=dict)
     """Where each input is stated."""
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from netspec.runtime.monitors.events import Events
+from netspec.runtime.monitors.trackers import Tracker
 from netspec.runtime.progress import Bar
 
 if TYPE_CHECKING:
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
 MOST_LINES: Final = 200
 """A run of more epochs prints some of them; `metrics.csv` has them all."""
-_PLAIN = ("epoch", "step", "lr", "seconds", "withheld")
+_PLAIN = ("epoch", "step", "lr", "samples_per_second", "seconds", "withheld")
 
 
 class Journal:
@@ -30,19 +33,21 @@ class Journal:
         columns: Sequence[str],
         *,
         epochs: int | None,
-        tensorboard: bool,
+        events: Events | None,
         say: Callable[[str], None],
         bar: Bar | None,
     ) -> None:
         self.path = folder / "metrics.csv" if folder is not None else None
-        self.events = folder if tensorboard else None
+        self.events = events
+        self.trackers: list[Tracker] = []
+        """Others who are told of each row."""
         self.columns = tuple(columns)
         self.epochs = epochs
         self.say = say
         self.bar = bar
         self.tick: Callable[[Progress], None] = bar.tick if bar is not None else _nothing
-        self._writer: Any = None
         self._before = (0.0, 0, 0)
+        self._paced = (0.0, 0)
 
     def open(self, history: Sequence[Mapping[str, float]], step: int) -> None:
         """Begin, or go on after `step` updates: rows that a killed run wrote after its last checkpoint are dropped."""
@@ -53,22 +58,27 @@ class Journal:
                 writer.writerow(self.columns)
                 writer.writerows(self._cells(row) for row in history)
             temporary.replace(self.path)
-        if self.events is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(self.events / "tensorboard"), purge_step=step + 1 if step else None)
+        if self.events is not None and step:
+            self.events.purge = step + 1
 
     def row(self, row: Mapping[str, float]) -> None:
         """Note an epoch."""
         if self.path is not None:
             with self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.writer(file, lineterminator="\n").writerow(self._cells(row))
-        if self._writer is not None:
+        step = int(row["step"])
+        if self.events is not None:
+            together: dict[str, dict[str, float]] = {}
             for name, value in row.items():
                 if name not in _PLAIN:
                     split, _, figure = name.partition(".")
-                    self._writer.add_scalar(f"{figure}/{split}_epoch", value, int(row["step"]))
-            self._writer.flush()
+                    self.events.scalar(f"{figure}/{split}_epoch", value, step)
+                    together.setdefault(figure, {})[split] = value
+            for figure, values in together.items():
+                self.events.together(figure, values, step)
+            self.events.flush()
+        for tracker in self.trackers:
+            tracker.log({name: value for name, value in row.items() if name not in ("step", "seconds")}, step)
         self._before = (0.0, 0, int(row["epoch"]))
         number = int(row["epoch"])
         if self.epochs is None or number % max(1, self.epochs // MOST_LINES) == 0 or number == self.epochs:
@@ -82,9 +92,16 @@ class Journal:
             before_total, before_samples = 0.0, 0
         mean = (total - before_total) / (samples - before_samples)
         self._before = (total, samples, epoch)
-        if self._writer is not None:
-            self._writer.add_scalar("loss/train", mean, progress.step)
-            self._writer.add_scalar("lr", rate, progress.step)
+        now = time.perf_counter()
+        then, last = self._paced
+        self._paced = (now, samples)
+        if self.events is not None:
+            self.events.scalar("loss/train", mean, progress.step)
+            self.events.scalar("lr", rate, progress.step)
+            if then and samples > last:
+                self.events.scalar("samples_per_second", (samples - last) / (now - then), progress.step)
+        for tracker in self.trackers:
+            tracker.log({"train.loss_step": mean, "lr": rate}, progress.step)
         if self.bar is not None:
             self.bar.loss = mean
 
@@ -100,8 +117,8 @@ class Journal:
         return "  ".join(parts)
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        if self.events is not None:
+            self.events.close()
         if self.bar is not None:
             self.bar.close()
 

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
@@ -24,6 +24,7 @@ from netspec.runtime.checkpoint import Saver, Snapshot, snapshot
 from netspec.runtime.device import Context
 from netspec.runtime.finite import LIMIT, Guard, explain
 from netspec.runtime.metrics import Metrics
+from netspec.runtime.monitors.answers import Answers
 from netspec.runtime.objective import Batch, Objective
 from netspec.runtime.optimizers import optimizer_state
 from netspec.runtime.schedulers import Schedule
@@ -31,6 +32,7 @@ from netspec.runtime.state import random_state
 
 if TYPE_CHECKING:
     from netspec.runtime.journal import Journal
+    from netspec.runtime.monitors.watcher import Watcher
 
 PAUSE: Final = 5.0
 """Seconds between checkpoints where the spec does not say how often."""
@@ -109,13 +111,41 @@ class Job:
     stop: Stop
     describe: Callable[[], Mapping[str, Any]]
     """What else a checkpoint holds: the state of the data, the settings of which the state depends."""
+    answers: Callable[[bool], Answers | None] = lambda embed: None
+    """Makes what looks at an evaluation of a classifier; `embed` keeps what its last layer gets, too."""
+    watcher: Watcher | None = None
+    """Looks at some of the updates and evaluations, where the recipe says so."""
     held: Snapshot | None = None
     """The best so far, where it was not yet time to write it."""
     saved: tuple[int, ...] = ()
     """The `mark` of the last state that was handed to the saver, or restored."""
     saved_at: float = 0.0
+    rate: float = 0.0
+    """Samples a second in the last epoch's training, evaluations and checkpoints left out."""
     began: float = 0.0
     """When the run would have begun, had all its sessions followed one another."""
+
+    @property
+    def scale_of_gradients(self) -> float:
+        """What gradients are multiplied with after a step; a fused optimizer leaves the scaler's factor in them."""
+        fused = all(group.get("fused") for group in self.optimizer.param_groups)
+        return self.scaler.get_scale() if self.scaler is not None and fused and not self.recipe.clip_grad else 1.0
+
+
+@dataclass(slots=True)
+class Pace:
+    """How fast an epoch is trained."""
+
+    samples: int = 0
+    began: float = 0.0
+
+    def begin(self, progress: Progress) -> None:
+        self.samples, self.began = progress.samples, time.perf_counter()
+
+    def rate(self, progress: Progress) -> float:
+        """Samples a second since `begin`."""
+        spent = time.perf_counter() - self.began
+        return round((progress.samples - self.samples) / spent, 1) if spent > 0 else 0.0
 
 
 def fit(job: Job) -> None:
@@ -128,6 +158,7 @@ def fit(job: Job) -> None:
     model, first_field, total = objective.model, objective.fields[0], job.train.batches_per_epoch
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     lbfgs = isinstance(optimizer, torch.optim.LBFGS)
+    watcher, pace = job.watcher, Pace()
     train_metrics = job.metrics if job.metrics and job.val is None else None
     save_every = recipe.checkpoint.every.steps if recipe.checkpoint.every else None
     job.saved_at = time.monotonic()
@@ -136,13 +167,15 @@ def fit(job: Job) -> None:
     while not finished(job):
         model.train()
         skipped = guard.read()
+        pace.begin(progress)
         for batch in () if reached(job) else job.train.batches(progress.epoch, start=progress.batch):
-            with job.context():
-                outputs = objective.forward(batch)
-                loss = objective.loss(outputs, batch)
             # Batches that share an update weigh alike; fewer may be left for the last update of an epoch.
             done = progress.batch % recipe.accumulate
             share = min(recipe.accumulate, total - progress.batch + done)
+            look = watcher is not None and done + 1 >= share and looked_at(watcher, progress, total)
+            with job.context():
+                outputs = objective.forward(batch)
+                loss = objective.loss(outputs, batch)
             scaled = loss if share == 1 else loss / share
             (scaled if scaler is None else scaler.scale(scaled)).backward()  # type: ignore[no-untyped-call]
 
@@ -167,6 +200,9 @@ def fit(job: Job) -> None:
                         optimizer.step()
                 elif guard.withheld >= LIMIT:
                     give_up(job)
+            if look:
+                assert watcher is not None
+                watcher.close(progress.step + 1, batch, job.scale_of_gradients)
             for p in parameters:
                 p.grad = None
             progress.step += 1
@@ -185,6 +221,7 @@ def fit(job: Job) -> None:
 
         if guard.read() >= LIMIT:
             give_up(job)
+        job.rate = pace.rate(progress)
         if stop.signal or not close_epoch(job, withheld=guard.withheld - skipped):
             break
     if job.saved != mark(progress):
@@ -224,6 +261,14 @@ def clip(parameters: list[torch.nn.Parameter], rule: ClipGrad) -> None:
         torch.nn.utils.clip_grad_value_(parameters, rule.value)
 
 
+def looked_at(watcher: Watcher, progress: Progress, total: int) -> bool:
+    """Whether the update that a batch completes is looked at; if so its hooks stand."""
+    due = watcher.due(progress.step + 1, ends=progress.batch + 1 >= total, epoch=progress.epoch + 1)
+    if due:
+        watcher.open()
+    return due
+
+
 def step_scaled(job: Job, parameters: list[torch.nn.Parameter]) -> None:
     """An update in fp16: the scaler withholds it where a gradient is not finite, and then takes a smaller factor."""
     assert job.scaler is not None
@@ -257,14 +302,22 @@ def give_up(job: Job) -> NoReturn:
 
 
 def evaluate(
-    objective: Objective, stream: Stream, metrics: Metrics, context: Context, stop: Stop
+    objective: Objective,
+    stream: Stream,
+    metrics: Metrics,
+    context: Context,
+    stop: Stop,
+    answers: Answers | None = None,
 ) -> dict[str, float] | None:
-    """The loss (its mean over the samples) and the metrics of a split, or None where a signal came in between."""
+    """The loss (its mean over the samples) and the metrics of a split, or None where a signal came in between.
+
+    `answers` looks at each batch as well.
+    """
     objective.model.eval()
     metrics.reset()
     total: Tensor | None = None
     samples = 0
-    with torch.no_grad():
+    with torch.no_grad(), nullcontext() if answers is None else answers:
         for batch in stream.batches(0):
             with context():
                 outputs = objective.forward(batch)
@@ -274,6 +327,8 @@ def evaluate(
             total.add_(loss, alpha=size)
             samples += size
             metrics.update(outputs, batch)
+            if answers is not None:
+                answers.update(outputs, batch)
             if stop.signal:
                 return None
     figures = {"loss": math.nan if total is None else float(total) / samples, **metrics.compute()}
@@ -289,14 +344,20 @@ def close_epoch(job: Job, *, withheld: int) -> bool:
     if job.val is None:
         row |= {f"train.{name}": value for name, value in job.metrics.compute().items()}
     else:
-        figures = evaluate(job.objective, job.val, job.metrics, job.context, job.stop)
+        answers = job.watcher.looks(progress.epoch + 1, last=reached_after(job)) if job.watcher is not None else None
+        figures = evaluate(job.objective, job.val, job.metrics, job.context, job.stop, answers)
         if figures is None:
             return False
+        if answers is not None and job.watcher is not None:
+            job.watcher.evaluated("val", answers, progress.step)
         row |= {f"val.{name}": value for name, value in figures.items()}
     progress.seconds = time.monotonic() - job.began
-    row |= {"lr": job.schedule.rate, "seconds": round(progress.seconds, 3), "withheld": withheld}
+    row |= {"lr": job.schedule.rate, "samples_per_second": job.rate, "seconds": round(progress.seconds, 3)}
+    row["withheld"] = withheld
     progress.history.append(row)
     job.journal.row(row)
+    if job.watcher is not None:
+        job.watcher.epoch_ended(progress.epoch + 1, progress.step, functools.partial(first_batch, job.val), job.context)
 
     complete = progress.batch >= job.train.batches_per_epoch
     if complete:
@@ -317,6 +378,16 @@ def close_epoch(job: Job, *, withheld: int) -> bool:
     elif improved(progress.history, checkpoint):
         job.held = take(job)
     return True
+
+
+def first_batch(stream: Stream | None) -> Batch | None:
+    return next(iter(stream.batches(0))) if stream is not None else None
+
+
+def reached_after(job: Job) -> bool:
+    """Whether the run's length is reached with the epoch that ends."""
+    length, progress = job.recipe.length, job.progress
+    return progress.step >= length.steps if length.steps is not None else progress.epoch + 1 >= (length.epochs or 0)
 
 
 def improved(history: list[dict[str, float]], checkpoint: Checkpoint) -> bool:

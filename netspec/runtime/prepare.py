@@ -20,6 +20,9 @@ from netspec.runtime.finite import Guard
 from netspec.runtime.journal import Journal
 from netspec.runtime.loop import Job, Progress, Stop, mark, sum_type
 from netspec.runtime.metrics import Metrics
+from netspec.runtime.monitors.answers import image_field
+from netspec.runtime.monitors.events import Events
+from netspec.runtime.monitors.watcher import Watcher, make_answers
 from netspec.runtime.objective import make_objective
 from netspec.runtime.optimizers import make_optimizer, restore_optimizer
 from netspec.runtime.progress import Bar
@@ -72,6 +75,8 @@ def prepare(
     metrics = Metrics(recipe.metrics, outputs, device)
     progress = Progress(loss=torch.zeros((), dtype=sum_type(device), device=device))
     bar = Bar(total_steps, stream.batch_size * recipe.accumulate, name) if telling.bar else None
+    image = image_field(stream.fields, recipe.inputs)
+    events = Events(folder) if telling.files and (recipe.tensorboard or recipe.monitor) else None
     job = Job(
         recipe=recipe,
         objective=objective,
@@ -95,7 +100,7 @@ def prepare(
             folder if telling.files else None,
             columns(recipe, has_val=val is not None),
             epochs=recipe.length.epochs,
-            tensorboard=recipe.tensorboard and telling.files,
+            events=events if recipe.tensorboard is not None else None,
             say=bar.say if bar is not None else telling.say if telling.lines else _silent,
             bar=bar,
         ),
@@ -104,6 +109,10 @@ def prepare(
     )
     if loaded is not None:
         restore(job, loaded, settings)
+    if telling.files:
+        job.answers = lambda embed: make_answers(recipe, outputs, model, stream.classes, image, embed=embed)
+    if events is not None:
+        job.watcher = Watcher(recipe, objective, events, job.answers, images=image, started=progress.step)
     return job, threads
 
 
@@ -188,7 +197,7 @@ def columns(recipe: TrainRecipe, *, has_val: bool) -> list[str]:
     """The columns of `metrics.csv`. Metrics are taken on `val`, or on the training batches where there is none."""
     metrics = [metric.name for metric in recipe.metrics]
     split = [f"val.{name}" for name in ("loss", *metrics)] if has_val else [f"train.{name}" for name in metrics]
-    return ["epoch", "step", "train.loss", *split, "lr", "seconds", "withheld"]
+    return ["epoch", "step", "train.loss", *split, "lr", "samples_per_second", "seconds", "withheld"]
 
 
 def _silent(_: str) -> None:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,8 @@ from netspec.runtime.journal import figure
 from netspec.runtime.library import weights_told, without_weights
 from netspec.runtime.load import check_source, import_source, model_class
 from netspec.runtime.loop import Job, evaluate, finished, fit
+from netspec.runtime.monitors.answers import Answers
+from netspec.runtime.monitors.graph_def import graph_def
 from netspec.runtime.notes import noted
 from netspec.runtime.plots import draw_curves
 from netspec.runtime.prepare import Telling, prepare, used_fields
@@ -106,6 +109,7 @@ def train(
             if dry_run:
                 return rehearse(job, title, say)
             note_start(folder, program, job, threads, overrides, resumed=resume is not None)
+            draw_graph(job, program)
             if telling.lines:
                 say(title)
                 if loaded is not None:
@@ -129,12 +133,14 @@ def conduct(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[st
     job.journal.open(progress.history, progress.step)
     chosen: Path | None = None
     results: dict[str, dict[str, float]] = {}
+    answers: dict[str, Answers] = {}
     try:
         with stop.listening():
             restore_random_state(start, job.device)  # what was imported and built since then may have drawn from them
             fit(job)
             if finished(job):
-                chosen, results = judge(job, folder, splits)
+                chosen, results, answers = judge(job, folder, splits)
+                show(job, answers)
     except BaseException as error:
         directory.write_json(path, directory.read_json(path) | {"status": "failed", "error": str(error)})
         raise
@@ -258,19 +264,42 @@ def rehearse(job: Job, title: str, say: Callable[[str], None]) -> Run:
     return Run(directory=None, status="dry run", steps=1)
 
 
-def judge(job: Job, folder: Path, splits: Mapping[str, Any]) -> tuple[Path, dict[str, dict[str, float]]]:
-    """The figures of `val` and `test` with the weights that count: the best by the monitored figure, else the last."""
+def judge(
+    job: Job, folder: Path, splits: Mapping[str, Any]
+) -> tuple[Path, dict[str, dict[str, float]], dict[str, Answers]]:
+    """The figures of `val` and `test` with the weights that count: the best by the monitored figure, else the last.
+    Of a classifier also what it answered.
+    """
     rule, model = job.recipe.checkpoint, job.objective.model
     chosen = checkpoint.choose(folder / directory.CHECKPOINTS, rule.mode if rule.monitor is not None else None)
     if chosen.step != job.progress.step:
         model.load_state_dict(checkpoint.load(chosen.path).model)
-    results = {}
+    results, answers = {}, {}
+    board = job.recipe.tensorboard
     for split in ("val", "test"):
         if split in splits:
-            figures = evaluate(job.objective, splits[split], job.metrics, job.context, job.stop)
+            looked = job.answers(board is not None and board.embeddings is not None)
+            figures = evaluate(job.objective, splits[split], job.metrics, job.context, job.stop, looked)
             if figures is not None:
                 results[split] = figures
-    return chosen.path, results
+                if looked is not None and looked:
+                    answers[split] = looked
+    return chosen.path, results, answers
+
+
+def show(job: Job, answers: Mapping[str, Answers]) -> None:
+    """What TensorBoard has of the end of a run."""
+    if job.watcher is not None:
+        for split, looked in answers.items():
+            job.watcher.evaluated(split, looked, job.progress.step, final=True)
+        job.watcher.finish(job.progress.step)
+
+
+def draw_graph(job: Job, program: Program) -> None:
+    """Have the watcher draw the program's layers, where there is a program and the run has just begun."""
+    watcher, wanted = job.watcher, job.recipe.tensorboard
+    if watcher is not None and wanted is not None and wanted.graph and isinstance(program, Program):
+        watcher.graph = partial(graph_def, program) if not job.progress.step else None
 
 
 def contents(job: Job) -> str:

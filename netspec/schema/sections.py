@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
+from netspec.catalog.seeing import METHODS, TRACKERS, WATCHED
 from netspec.schema.pieces import (
     BOOLEAN,
     COUNT,
+    EXPRESSION,
     NAMES,
     NUMBER,
     TEXT,
     Schema,
     array,
     choice,
+    either,
     fixed,
     record,
     ref,
@@ -35,6 +38,10 @@ def _flag(description: str) -> Schema:
 
 def _share(description: str) -> Schema:
     return {**value(_FRACTION, "a fraction from 0 to 1", description), "example": "0.2"}
+
+
+def _globs(description: str) -> Schema:
+    return value(NAMES, "a glob over paths, or a list of them", description)
 
 
 def _named(what: str, example: str) -> Schema:
@@ -136,12 +143,83 @@ _TRAIN: Final[dict[str, Schema]] = {
             "clip_grad": ref("clip_grad", "Limits gradients before each update."),
             "accumulate": _count("Batches whose gradients add up to one update."),
             "log_every": _count("Steps between two points of the curves."),
-            "tensorboard": _flag("Whether TensorBoard's event files are written."),
+            "tensorboard": ref("tensorboard", "Whether TensorBoard's event files are written, and what they hold."),
+            "monitor": ref("monitor", "Hooks on layers, by glob: what they give, and the gradients that come back."),
+            "track": ref("trackers", "Trackers that are told of the run by their own clients."),
             "phases": fixed({"type": "object"}, "a mapping from names to phases", "Several objectives, by name."),
             "layers": ref("layers", "The objective in the layer language; its last layer is what is minimised."),
         },
         example="{epochs: 10, loss: CrossEntropyLoss, optimizer: Adam}",
     ),
+    "often": {
+        "anyOf": [
+            BOOLEAN,
+            EXPRESSION,
+            record({"epochs": _count("Every so many epochs."), "steps": _count("Every so many updates.")}),
+        ],
+        "expects": "true, false, or a mapping with `epochs` or `steps`",
+        "example": "{epochs: 5}",
+    },
+    "tensorboard": {
+        "anyOf": [
+            BOOLEAN,
+            EXPRESSION,
+            record(
+                {
+                    "graph": _flag("The layers, and what flows between them."),
+                    "histograms": ref("often", "Histograms of weights and of their gradients."),
+                    "images": ref("often", "A grid of inputs, as the model gets them."),
+                    "pr_curves": ref("often", "Precision over recall for each class."),
+                    "confusion": ref("often", "The confusion matrix, as a picture and a table."),
+                    "embeddings": ref("often", "What goes into the last layer with weights, for the projector."),
+                }
+            ),
+        ],
+        "expects": "true, false, or a mapping from what is shown to how often",
+        "example": "{histograms: {epochs: 5}, embeddings: true}",
+    },
+    "monitor": record(
+        {
+            "every": _count("Updates between two looks; `log_every` where left out. Between them there are no hooks."),
+            **{kind: _globs(f"Layers by glob: {what}.") for kind, what in WATCHED.items() if kind != "parameters"},
+            "parameters": _globs(f"Parameters by glob: {WATCHED['parameters']}."),
+            "cam": ref("cam_images", "Class activation maps over images of `val`, as training goes on."),
+        },
+        example="{every: 500, activations: 'encoder.*', gradients: [fc1, fc2]}",
+    ),
+    "cam_images": {
+        "anyOf": [
+            BOOLEAN,
+            record(
+                {
+                    "layer": value(
+                        TEXT, "a layer's path, or a glob", "The layer; the last that gives a map where left out."
+                    ),
+                    "method": choice(METHODS, "Grad-CAM, or CAM for a mean over the map and one Linear."),
+                    "images": _count("Of how many images of `val`."),
+                    "every": ref("duration", "How often: `{epochs: 1}`."),
+                }
+            ),
+        ],
+        "expects": "true, or a mapping",
+        "example": "{layer: layer4, every: {epochs: 5}}",
+    },
+    "trackers": {
+        "anyOf": [
+            {"enum": list(TRACKERS)},
+            {"type": "array", "items": {"enum": list(TRACKERS)}},
+            {
+                "type": "object",
+                "properties": {
+                    name: fixed({"type": "object"}, "a mapping", f"Arguments of {name}'s own client.")
+                    for name in TRACKERS
+                },
+                "additionalProperties": False,
+            },
+        ],
+        "expects": f"{either([f'`{name}`' for name in TRACKERS])}, a list of them, or a mapping from them to arguments",
+        "example": "[wandb]",
+    },
     "duration": record(
         {"epochs": _count("A length in epochs."), "steps": _count("A length in updates of the weights.")},
         example="{epochs: 1}",

@@ -34,7 +34,6 @@ UNSUPPORTED: Final = (
     "train.phases",
     "train.ema",
     "train.compile",
-    "train.monitor",
     "train.distribute",
     "loss.mask",
     "metric.mask",

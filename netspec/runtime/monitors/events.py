@@ -1,0 +1,128 @@
+"""TensorBoard's event files of a run, opened with the first event: nothing is imported for a run that writes none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.graph_pb2 import GraphDef
+
+FOLDER: Final = "tensorboard"
+BINS: Final = 64
+COUNTED: Final = 1_000_000
+"""Of a tensor with more numbers every k-th counts in a histogram."""
+THRESHOLDS: Final = 127
+
+
+class Events:
+    """Writes below `folder/tensorboard`. step: where a resumed run stands; later events of a killed run are dropped."""
+
+    def __init__(self, folder: Path, step: int = 0) -> None:
+        self.folder = folder / FOLDER
+        self.purge = step + 1 if step else None
+        self._writers: dict[str, Any] = {}
+
+    def writer(self, split: str = "") -> Any:
+        """torch's `SummaryWriter`; that of a split shows its figures beside those of the others, in one chart."""
+        if split not in self._writers:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writers[split] = SummaryWriter(str(self.folder / split), purge_step=self.purge)
+        return self._writers[split]
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        self.writer().add_scalar(name, value, step)
+
+    def together(self, name: str, values: Mapping[str, float], step: int) -> None:
+        """Figures of several splits under one name: one chart, a line for each."""
+        for split, value in values.items():
+            self.writer(split).add_scalar(name, value, step)
+
+    def histograms(self, tensors: Mapping[str, Tensor], step: int) -> None:
+        """One histogram each; they are counted where the tensors are, and read at once."""
+        for name, counted in read_histograms(tensors).items():
+            self.writer().add_histogram_raw(name, global_step=step, **counted)
+
+    def picture(self, name: str, image: Tensor, step: int) -> None:
+        """An image [3, H, W] of uint8."""
+        self.writer().add_image(name, image.numpy(), step)
+
+    def text(self, name: str, text: str, step: int) -> None:
+        """Markdown."""
+        self.writer().add_text(name, text, step)
+
+    def graph(self, graph: GraphDef) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self.writer()._get_file_writer().add_event(Event(graph_def=graph.SerializeToString()))
+
+    def pr_curve(self, name: str, true: Tensor, scores: Tensor, step: int) -> None:
+        """true: whether each sample is of the class, [N]; scores: how probable the model finds it, [N], 0 to 1."""
+        self.writer().add_pr_curve(name, true.int().numpy(), scores.numpy(), step, num_thresholds=THRESHOLDS)
+
+    def embedding(self, name: str, rows: Tensor, labels: Sequence[str], images: Tensor | None, step: int) -> None:
+        """rows [N, features] with a label each, and small images [N, 3, H, W] of floats from 0 to 1."""
+        self.writer().add_embedding(rows, list(labels), images, step, name)
+
+    def flush(self) -> None:
+        for writer in self._writers.values():
+            writer.flush()
+
+    def close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+
+def read_histograms(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
+    """The arguments of `add_histogram_raw` for each tensor. Numbers that are not finite are left out."""
+    names, counted = [], []
+    for name, tensor in tensors.items():
+        if tensor.numel():
+            names.append(name)
+            counted.append(count(tensor))
+    if not counted:
+        return {}
+    found = {}
+    for name, row in zip(names, torch.stack(counted).cpu(), strict=True):
+        low, high, number, total, squares = row[:5].tolist()
+        if not number:
+            continue
+        edges = torch.linspace(low, high, BINS + 1, dtype=torch.float64)[1:] if high > low else torch.tensor([high])
+        counts = row[5:] if high > low else torch.tensor([number])
+        found[name] = {
+            "min": low,
+            "max": high,
+            "num": number,
+            "sum": total,
+            "sum_squares": squares,
+            "bucket_limits": edges.tolist(),
+            "bucket_counts": counts.tolist(),
+        }
+    return found
+
+
+def count(tensor: Tensor) -> Tensor:
+    """[5 + BINS]: the least and the largest, how many, their sum and that of their squares, and the counts."""
+    values = tensor.detach().flatten()
+    if values.numel() > COUNTED:
+        values = values[:: -(-values.numel() // COUNTED)]
+    values = values.float()
+    finite = values.isfinite()
+    number = finite.sum()
+    # Where there is one that is not finite, it counts as the mean of the rest would: it moves no bound.
+    middle = torch.where(finite, values, 0).sum() / number.clamp(min=1)
+    values = torch.where(finite, values, middle)
+    low, high = values.aminmax()
+    wide = values.double() if values.device.type != "mps" else values
+    width = (high - low).clamp(min=torch.finfo(torch.float32).tiny)
+    places = ((values - low) / width * BINS).long().clamp(0, BINS - 1)
+    counts = torch.zeros(BINS, dtype=wide.dtype, device=values.device)
+    counts.index_add_(0, places, finite.to(wide.dtype))
+    sums = torch.stack([torch.where(finite, wide, 0).sum(), torch.where(finite, wide.square(), 0).sum()])
+    return torch.cat([torch.stack([low, high, number]).to(wide.dtype), sums, counts])
