@@ -28,7 +28,7 @@ from netspec.joins import Joins
 from netspec.members import branch_outputs
 from netspec.mistakes import got
 from netspec.order import default_before, definition_order, names_are_written
-from netspec.patterns import pattern_text, unlike
+from netspec.patterns import bound_names, pattern_text, unlike
 from netspec.program import Apply, Argument, Arithmetic, Call, Factory, Instance, Node, Ref, Reuse, Skip, walk
 from netspec.schema.layer_rules import module_for
 from netspec.schema.names import check_layer_name
@@ -41,8 +41,10 @@ MOST_LAYERS = 50_000
 """Layers of a whole model, those in blocks counted for every use. Ten times the largest network that we know of."""
 
 
-def elaborate(spec: Spec, diagnostics: Diagnostics, broken: tuple[Span, ...] = ()) -> Instance | None:
-    """The model's instance, or None where the spec states no model.
+def elaborate(
+    spec: Spec, diagnostics: Diagnostics, broken: tuple[Span, ...] = (), met: list[Block] | None = None
+) -> Instance | None:
+    """The model's instance, or None where the spec states no model. `met` receives the blocks that some layer names.
 
     `broken` are the places of mistakes that were reported already: a layer that holds one is left alone, and nothing is
     said about those who read it.
@@ -53,6 +55,8 @@ def elaborate(spec: Spec, diagnostics: Diagnostics, broken: tuple[Span, ...] = (
     model = elaborator.model(spec.model)
     if not model.failed:
         model.ties = resolve_ties(model, spec.model, diagnostics)
+    if met is not None:
+        met += elaborator.met.values()
     del elaborator.caller  # the two hold each other: parted, they are freed at once and not by the collector
     return model
 
@@ -193,6 +197,20 @@ class Elaborator(Joins):
             return self.body(layer.body, frame, env, start, loops)
         if layer.inline and layer.type is not None:
             return self.join(target, layer, frame, env, incoming, loops)
+        node = self.node(layer, written, target, frame, env, incoming, loops)
+        return [node], self.register(node, frame)
+
+    def node(
+        self,
+        layer: Layer,
+        written: Layer,
+        target: Any,
+        frame: Frame,
+        env: Mapping[str, Any],
+        incoming: Ref | None,
+        loops: tuple[tuple[Layer, int], ...],
+    ) -> Node:
+        """A layer that is there, with what it reads and gives; its body does not know it yet."""
         name = self.node_name(layer, frame, env)
         refs: Any = {}
         if layer.compute is None:
@@ -227,7 +245,7 @@ class Elaborator(Joins):
                 node.measured.update(self.measured(value, env) if value.tensors else {})
         self.expect(layer, node, env)
         self.check_mode(node)
-        return [node], self.register(node, frame)
+        return node
 
     def operation(
         self, layer: Layer, target: Any, frame: Frame, env: Mapping[str, Any], refs: Any, name: str
@@ -336,7 +354,37 @@ class Elaborator(Joins):
         name = self.node_name(layer, frame, env)
         key = name if self.would_make_module(layer) else None
         node = Node(written, name, key, env, Skip({"input": passed}), {"": passed.type}, loops)
+        if key is None and layer.condition is not None:
+            node.other = self.otherwise(layer, written, frame, env, incoming, loops)
         return [node], self.register(node, frame)
+
+    def otherwise(
+        self,
+        layer: Layer,
+        written: Layer,
+        frame: Frame,
+        env: Mapping[str, Any],
+        incoming: Ref | None,
+        loops: tuple[tuple[Layer, int], ...],
+    ) -> Node | None:
+        """What a function or a group that is left out is where the sizes of an input are others; None where they do not
+        decide, or where it can't be said at the sizes that the spec states.
+        """
+        outer = frame
+        while outer.instance.group and outer.parent is not None:
+            outer = outer.parent
+        if layer.condition is None or not layer.condition.names & bound_names(outer.instance.block) or _reuses(layer):
+            return None
+        failed, here, silent = frame.instance.failed, self.frame, self.diagnostics.silent
+        self.diagnostics.silent = True
+        try:
+            target = self.target(layer.type, env) if layer.type is not None else None
+            found = self.node(layer, written, target, frame, env, incoming, loops)
+        except Poisoned:
+            return None
+        finally:
+            self.diagnostics.silent, self.frame, frame.instance.failed = silent, here, failed
+        return found if found.key is None else None
 
     def would_make_module(self, layer: Layer) -> bool:
         """Whether a layer that is left out would have been a module."""
@@ -479,6 +527,11 @@ def within(inner: Span, outer: Span | None) -> bool:
         and (outer.line, outer.column) <= (inner.line, inner.column)
         and (inner.end_line, inner.end_column) <= (outer.end_line, outer.end_column)
     )
+
+
+def _reuses(layer: Layer) -> bool:
+    """Whether a layer applies a module that exists already, in whatever depth."""
+    return layer.use is not None or any(_reuses(inner) for inner in (layer.body.layers if layer.body else ()))
 
 
 def _makes_module(op: Any) -> bool:

@@ -15,7 +15,7 @@ from netspec.origins import untraced
 from netspec.patterns import bind, declare
 from netspec.program import Apply, Factory, Instance, Node, Ref, Reuse, Skip
 from netspec.shapes import TEXT, Problem
-from netspec.spec import Block, Body, Input, Layer, Spec
+from netspec.spec import Block, Body, Input, Layer, Spec, Value
 
 UNNAMED = Input(name="x", span=Span("", 0, 0, 0, 0))
 """What a block without `inputs` takes."""
@@ -190,6 +190,7 @@ class Instances(Loops):
 
     def warn_unused(self, instance: Instance) -> None:
         read = {id(ref.node) for node in instance.order for ref in node.inputs}
+        read |= {id(ref.node) for node in instance.order if node.other is not None for ref in node.other.inputs}
         read.update(id(ref.node) for ref in instance.outputs.values())
         if instance.block.body.chosen_by is not None:
             return  # one of them is
@@ -198,11 +199,17 @@ class Instances(Loops):
         shared = _shared(instance) if unread else set()
         for node in unread:
             if id(node) not in shared:
+                left = _left_out(node, instance)
                 self.diagnostics.warning(
                     "NS304",
                     f"nothing uses the output of `{node.name}`",
                     node.layer.span,
-                    help="name it in `outputs` or in another layer's `from`, or take it out",
+                    labels=[Label(left.layer.span, "its `if` does not hold: only the first tensor passes")]
+                    if left is not None
+                    else [],
+                    help=f"write `{node.name}` first in that `compute`, so that it passes where the rest is left out"
+                    if left is not None
+                    else "name it in `outputs` or in another layer's `from`, or take it out",
                 )
         self.warn_unused_branches(instance)
         if instance.block is self.spec.model:
@@ -237,6 +244,16 @@ class Instances(Loops):
                         branch.layer.span,
                         help=f"read it, or all of them as `{node.name}.*`, or take it out",
                     )
+
+
+def _left_out(node: Node, instance: Instance) -> Node | None:
+    """The arithmetic that would read a node, and is left out."""
+    left = (one for one in instance.nodes if isinstance(one.op, Skip) and one.layer.compute is not None)
+    return next((one for one in left if one.layer.compute and _reads(one.layer.compute, node.name)), None)
+
+
+def _reads(compute: Value, name: str) -> bool:
+    return any(tensor.name == name for tensor in compute.tensors)
 
 
 def _shared(instance: Instance) -> set[int]:

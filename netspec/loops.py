@@ -10,7 +10,7 @@ from itertools import permutations
 from typing import Any
 
 from netspec.call_parts import translate_type
-from netspec.diagnostics import Diagnostics
+from netspec.diagnostics import Diagnostics, Label
 from netspec.expressions import (
     Conditional,
     Expr,
@@ -71,6 +71,7 @@ class Loops(References, ABC):
         incoming: Ref | None,
         loops: tuple[tuple[Layer, int], ...],
     ) -> tuple[list[Node], Ref | None]:
+        self.check_loop_names(layer, env)
         values = self.loop_values(layer, env)
         names = set(layer.loop.names) if layer.loop else set()
         afresh = _mentions(layer.inputs, names)
@@ -106,6 +107,21 @@ class Loops(References, ABC):
         if rolled and copies and start is not None and incoming is not None:
             incoming = self.carry_out(record, start, copies, frame)
         return nodes, incoming
+
+    def check_loop_names(self, layer: Layer, env: Mapping[str, Any]) -> None:
+        """A loop's name is no other value's: written as Python, the loop would overwrite what is read after it."""
+        for name in layer.loop.names if layer.loop is not None else ():
+            if name in env:
+                owner = self.using[-1] if self.using else self.spec.model
+                stated = owner.params.get(name) if owner is not None else None
+                self.diagnostics.error(
+                    "NS328",
+                    f"the loop's `{name}` is the name of a value already",
+                    layer.loop.span if layer.loop is not None else layer.span,
+                    labels=[Label(stated.span, "the parameter")] if stated is not None else [],
+                    help=f"give one step a name of its own, as in `for: {{one_{name}: ${name}}}`",
+                )
+                raise Poisoned
 
     def side_by_side(
         self,

@@ -20,13 +20,15 @@ class Mistakes(Diagnostics):
     def __init__(self, collector: Diagnostics) -> None:
         super().__init__(collector.found, collector.sources)
         self.known: set[tuple[str, Span | None]] = set()
+        self.silent = False
+        """Whether nothing is reported: what is worked out need not hold."""
         self.uses: list[tuple[Block, Mapping[str, Any], Span]] = []
         """The blocks in which elaboration is, outermost first, each with its values and where it is used."""
 
     def error(
         self, code: str, message: str, span: Span | None, *, labels: Iterable[Label] = (), help: str | None = None
     ) -> None:
-        if (code, span) in self.known:
+        if self.silent or (code, span) in self.known:
             return
         self.known.add((code, span))
         if self.uses and self.uses[-1][2] != span and _depends_on_values(code):
@@ -36,7 +38,7 @@ class Mistakes(Diagnostics):
     def warning(
         self, code: str, message: str, span: Span | None, *, labels: Iterable[Label] = (), help: str | None = None
     ) -> None:
-        if (code, span) not in self.known:
+        if not self.silent and (code, span) not in self.known:
             self.known.add((code, span))
             super().warning(code, message, span, labels=labels, help=help)
 

@@ -10,12 +10,21 @@ from netspec.expressions import Name
 from netspec.origins import trace, untraced
 from netspec.shapes import TEXT, ListType, Problem, Size, TensorType, symbols
 from netspec.shapes import Dim as Symbolic
-from netspec.spec import Dim, Input
+from netspec.spec import Block, Dim, Input
 
 
 def size_name(tensor: str, axis: int) -> str:
     """The name under which an input's size is known where the pattern gives it none."""
     return f"{tensor}.shape[{axis}]"
+
+
+def bound_names(block: Block) -> frozenset[str]:
+    """The names of sizes that the inputs of a block bind, and of what it derives from them."""
+    dims = (dim for pattern in block.inputs for shape in (pattern.shape or (), *(pattern.items or ())) for dim in shape)
+    names = frozenset(dim.symbol for dim in dims if dim.symbol) - block.params.keys()
+    for name, value in block.let.items():
+        names |= {name} if value.names & names else frozenset()
+    return names
 
 
 def declare(pattern: Input, evaluate: Callable[[Dim], Any]) -> TypeLike:

@@ -161,6 +161,8 @@ class Node:
     """The list whose every tensor it is applied to. What `op` says is said of the first of them then."""
     chosen_by: Ref | None = None
     """The text that names, at run time, the one of its modules that is applied: `select`."""
+    other: Node | None = None
+    """Of what the sizes of an input leave out: what runs in its place where they are others."""
 
     @property
     def type(self) -> TypeLike:

@@ -29,6 +29,8 @@ class Values:
         self.diagnostics = Mistakes(diagnostics)
         self.using: list[Block] = []
         """The blocks that are worked out, outermost first."""
+        self.met: dict[int, Block] = {}
+        """The blocks that some layer names."""
         self.frame: Frame | None = None
         """The body that is worked out."""
 
@@ -80,6 +82,8 @@ class Values:
             return name
         if isinstance(name, str):
             found = self.spec.blocks.get(name) or catalog.lookup(name)
+            if isinstance(found, Block):
+                self.met[id(found)] = found
             if found is not None:
                 return found
             left_out = catalog.instead(name)

@@ -118,13 +118,57 @@ def test_a_condition_on_a_size_is_asked_in_forward() -> None:
         assert torch.equal(written(x), windows(length).module(0)(x))
 
 
-def test_the_live_module_computes_with_the_sizes_that_come() -> None:
-    program = windows(32)
+@pytest.mark.parametrize("compiled", [32, 17, 6, 4])
+def test_both_doors_ask_conditions_on_sizes_anew_at_every_size(compiled: int) -> None:
+    program = windows(compiled)
     live, written = program.module(0), emitted_module(program, 0)
-    x = torch.randn(2, 40, 6)
-    assert torch.equal(live(x), written(x))
-    with pytest.raises(RuntimeError, match="`padded` would run at T = 17"):
-        live(torch.randn(2, 17, 6))
+    for length in (4, 6, 7, 8, 9, 16, 17, 40):
+        x = torch.randn(2, length, 6)
+        expected = windows(length).module(0)(x)
+        assert torch.equal(live(x), expected), length
+        assert torch.equal(written(x), expected), length
+
+
+def test_what_every_use_leaves_out_by_a_size_is_asked_in_forward_too() -> None:
+    block = {
+        "inputs": {"x": ["N", "T"], "other": ["N", "T"]},
+        "layers": {
+            "long": {"type": "cat", "from": ["x", "other"], "dim": 1, "if": "$(T > 8)"},
+            "mean_of_two": {"compute": "long / 2"},
+            "sum": {"compute": "mean_of_two + 1", "if": "$(T > 4)"},
+        },
+    }
+    program = compile_layers(
+        {"twice": {"compute": "x * 2"}, "out": {"type": "Unit", "from": ["x", "twice"]}},
+        {"x": ["N", 3]},
+        blocks={"Unit": block},
+    )
+    assert verify(program) == []
+    assert "if T > 8" in program.source() and "if T > 4" in program.source()
+    live, written = program.module(), emitted_module(program)
+    for length in (3, 5, 9):
+        x = torch.randn(2, length)
+        expected = (torch.cat([x, x * 2], dim=1) if length > 8 else x) / 2
+        expected = expected + 1 if length > 4 else expected
+        assert torch.equal(live(x), expected)
+        assert torch.equal(written(x), expected)
+
+
+def test_a_use_that_leaves_out_a_function_of_two_tensors_still_writes_both() -> None:
+    block = {
+        "params": {"join": "bool"},
+        "inputs": {"x": ["N", "T"], "other": ["N", "T"]},
+        "layers": {"joined": {"type": "cat", "from": ["x", "other"], "dim": 1, "if": "$join"}},
+    }
+    program = compile_layers(
+        {
+            "a": {"type": "Unit", "from": ["x", "x"], "join": False},
+            "b": {"type": "Unit", "from": ["a", "x"], "join": True},
+        },
+        {"x": ["N", 3]},
+        blocks={"Unit": block},
+    )
+    assert verify(program) == []
 
 
 def test_a_bool_times_one_is_a_number() -> None:
@@ -140,6 +184,9 @@ def test_swin_takes_other_images(size: tuple[int, int]) -> None:
         reference = models.swin_t().eval()
         written = emitted_class(netspec.compile(SWIN))().eval()
     written.load_state_dict(reference.state_dict())
+    live = netspec.compile(SWIN).module().eval()
+    live.load_state_dict(reference.state_dict())
     image = torch.randn(1, 3, *size)
     with torch.no_grad():
         assert torch.equal(written(image), reference(image))
+        assert torch.equal(live(image), reference(image))

@@ -56,6 +56,7 @@ STAIRCASE = (
         "references",
         "several",
         "ties",
+        "unused",
         "values",
     ),
     ("graph", "graph_layout", "graph_draw", "graph_page", "table", "costs"),

@@ -45,7 +45,11 @@ class Flow(ABC):
 
     def passes(self, node: Node) -> bool:
         """Whether a node leaves no trace: left out in every use, and no module."""
-        return all(isinstance(n.op, Skip) and n.key is None for n in self.twins.get(id(node), [node]))
+        rows = self.twins.get(id(node), [node])
+        if not all(isinstance(n.op, Skip) and n.key is None for n in rows):
+            return False
+        condition = node.layer.condition
+        return condition is None or self.made(node) is node or not self.is_dynamic(condition.names)
 
     def is_whole(self, node: Node) -> bool:
         """Whether a node is a group without modules that some uses leave out: an `if` with its statements below."""
@@ -54,7 +58,8 @@ class Flow(ABC):
     def made(self, node: Node) -> Node:
         """The node in a use that has it, where there is one."""
         rows = self.twins.get(id(node), [node])
-        return next((row for row in rows if not isinstance(row.op, Skip)), node)
+        made = (row if not isinstance(row.op, Skip) else row.other for row in rows)
+        return next((row for row in made if row is not None), node)
 
     def reads(self, node: Node) -> list[Ref]:
         """What the text of a node names; where this use leaves it out, also what one that keeps it names."""

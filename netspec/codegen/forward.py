@@ -109,7 +109,7 @@ class Forward(Loops):
         made = self.made(node)
         body: list[str] = []
         if isinstance(made.op, Apply):
-            rows = [row for row in self.twins[id(node)] if isinstance(row.op, Apply)]
+            rows = [row for row in self.twins[id(node)] if isinstance(row.op, Apply)] or [made]
             inner = Branch(self, rows, self.alive(at, last_use, inputs))
             body, text = inner.lines, inner.output
             self.pieces[id(node)] = Piece(text, self.mark(node))

@@ -16,7 +16,7 @@ from netspec.codegen.steps import Read, rename
 from netspec.codegen.tensors import entry_of, is_simple, written_arguments, written_tensors
 from netspec.expressions import Expr, ListExpr, Name, evaluate, free_names, to_python
 from netspec.origins import origin_of
-from netspec.program import Arithmetic, Call, Instance, Node, Ref, Reuse
+from netspec.program import Arithmetic, Call, Instance, Node, Ref, Reuse, Skip
 from netspec.shapes import Dim, ListType, TensorType, symbols
 from netspec.spec import Value
 
@@ -111,6 +111,11 @@ class Operations(Flow):
         made = self.made(node)
         op = made.op
         inputs = self.steps.inputs[id(node)]
+        if made is not node and isinstance(op, Call) and isinstance(node.op, Skip) and made.key is None:
+            inputs = {
+                port: tuple(map(self.counterpart, ref)) if isinstance(ref, tuple) else self.counterpart(ref)
+                for port, ref in op.inputs.items()
+            }
         if isinstance(op, Call) and made.key is None:
             return self.function(made, op, rename(inputs, op)), 1
         if isinstance(op, Arithmetic):

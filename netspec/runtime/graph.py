@@ -89,9 +89,11 @@ def run(
             f"{instance.block.name}.forward() takes {len(instance.inputs)} ({names}), and got {len(inputs)}"
         )
     values = Values(instance, inputs, around)
-    for node in instance.order:
-        values.sizes.check(node)
-        if node.layer.when and (node.layer.when == "training") != owner.training:
+    for written in instance.order:
+        node = values.sizes.now(written)
+        if node is None:
+            result = values.get(written.each or next(iter(written.inputs)))
+        elif node.layer.when and (node.layer.when == "training") != owner.training:
             result = None
         elif node.each is not None:
             result = [_applied(owner, node, values.of_one(tensor, node), inputs) for tensor in values.get(node.each)]
@@ -101,12 +103,12 @@ def run(
             modules = owner if node.key is None else getattr_child(owner, node.key)
             given = tuple(values.get(ref) for ref in node.op.inputs.values())
             result = run(modules, node.op.instance, given, inner, values.sizes)
-            values.found.update({(id(node), name): value for name, value in inner.items()})
+            values.found.update({(id(written), name): value for name, value in inner.items()})
         else:
             result = _applied(owner, node, values, inputs)
-        values.found[id(node)] = result
+        values.found[id(written)] = result
         if members is not None:
-            members[node.name] = result[0] if len(node.types) > 1 and result is not None else result
+            members[written.name] = result[0] if len(written.types) > 1 and result is not None else result
     outputs = {name: values.get(ref) for name, ref in instance.outputs.items()}
     if instance.parallel:
         listed = instance.block.body.kind == "list"

@@ -52,7 +52,7 @@ class Sizes:
             if isinstance(size, Dim) and size.symbols & own:
                 continue
             if isinstance(size, Dim):
-                self.exact[size] = actual
+                self.exact.setdefault(size, actual)  # what the body around a group knows is right at any size
                 for symbol in size.symbols:
                     found = solve(size, symbol, actual)
                     if isinstance(found, int):
@@ -87,17 +87,23 @@ class Sizes:
         """What the names of a scope are in this call."""
         return {**{name: self.value(value) for name, value in env.items()}, **self.changed}
 
-    def check(self, node: Node) -> None:
-        """Raise RuntimeError where a function that was left out when the model was compiled would run at these sizes,
-        or the other way round.
+    def now(self, node: Node) -> Node | None:
+        """The node as it is at the sizes of this call: another where one was left out, None where it is left out.
+
+        Raises RuntimeError where it would run and could not be worked out at the sizes that the spec states.
         """
         condition = node.layer.condition
         if not self.changed or condition is None or node.key is not None or not condition.names & self.changed.keys():
-            return
-        if bool(evaluate(condition.expr, self.scope(node.env))) == isinstance(node.op, Skip):
+            return node
+        runs = bool(evaluate(condition.expr, self.scope(node.env)))
+        if runs != isinstance(node.op, Skip):
+            return node
+        if not runs:
+            return None
+        if node.other is None:
             sizes = ", ".join(f"{name} = {value}" for name, value in self.changed.items())
             raise RuntimeError(
-                f"`{node.name}` {'would run' if isinstance(node.op, Skip) else 'would be left out'} at {sizes}, unlike "
-                "at the size that the model was compiled for: compile it for this one, or take the module that "
-                "`netspec build` writes"
+                f"`{node.name}` would run at {sizes}, and does not fit the sizes that the model was compiled for: "
+                "compile it for these"
             )
+        return node.other
