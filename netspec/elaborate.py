@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from netspec import catalog
+from netspec.absent import Absent
 from netspec.call_parts import untraced_type
 from netspec.calls import Caller
 from netspec.catalog.entry import Entry, TypeLike
@@ -24,12 +24,11 @@ from netspec.expressions import (
 )
 from netspec.frame import Frame, Poisoned, TooLarge
 from netspec.instances import layers_in
-from netspec.joins import Joins
 from netspec.members import branch_outputs
 from netspec.mistakes import got
 from netspec.order import default_before, definition_order, names_are_written
-from netspec.patterns import bound_names, pattern_text, unlike
-from netspec.program import Apply, Argument, Arithmetic, Call, Factory, Instance, Node, Ref, Reuse, Skip, walk
+from netspec.patterns import pattern_text, unlike
+from netspec.program import Apply, Argument, Arithmetic, Call, Factory, Instance, Node, Ref, Reuse, walk
 from netspec.schema.layer_rules import module_for
 from netspec.schema.names import check_layer_name
 from netspec.shapes import Dim, TensorType
@@ -61,7 +60,7 @@ def elaborate(
     return model
 
 
-class Elaborator(Joins):
+class Elaborator(Absent):
     """Works out bodies, layers, blocks and groups."""
 
     def __init__(self, spec: Spec, diagnostics: Diagnostics, broken: tuple[Span, ...] = ()) -> None:
@@ -334,71 +333,6 @@ class Elaborator(Joins):
             raise Poisoned
         return str(name)
 
-    def leave_out(
-        self,
-        layer: Layer,
-        written: Layer,
-        frame: Frame,
-        env: Mapping[str, Any],
-        incoming: Ref | None,
-        loops: tuple[tuple[Layer, int], ...],
-    ) -> tuple[list[Node], Ref | None]:
-        """A layer whose condition does not hold: its first input passes; a named module leaves an `nn.Identity`."""
-        if layer.compute is not None:
-            passed = self.caller.first_tensor(layer, frame, env)
-        else:
-            refs = self.references(layer, frame, env, incoming)
-            passed = self.first(refs)
-        if layer.name is None or layer.inline:
-            return [], passed
-        name = self.node_name(layer, frame, env)
-        key = name if self.would_make_module(layer) else None
-        node = Node(written, name, key, env, Skip({"input": passed}), {"": passed.type}, loops)
-        if key is None and layer.condition is not None:
-            node.other = self.otherwise(layer, written, frame, env, incoming, loops)
-        return [node], self.register(node, frame)
-
-    def otherwise(
-        self,
-        layer: Layer,
-        written: Layer,
-        frame: Frame,
-        env: Mapping[str, Any],
-        incoming: Ref | None,
-        loops: tuple[tuple[Layer, int], ...],
-    ) -> Node | None:
-        """What a function or a group that is left out is where the sizes of an input are others; None where they do not
-        decide, or where it can't be said at the sizes that the spec states.
-        """
-        outer = frame
-        while outer.instance.group and outer.parent is not None:
-            outer = outer.parent
-        if layer.condition is None or not layer.condition.names & bound_names(outer.instance.block) or _reuses(layer):
-            return None
-        failed, here, silent = frame.instance.failed, self.frame, self.diagnostics.silent
-        self.diagnostics.silent = True
-        try:
-            target = self.target(layer.type, env) if layer.type is not None else None
-            found = self.node(layer, written, target, frame, env, incoming, loops)
-        except Poisoned:
-            return None
-        finally:
-            self.diagnostics.silent, self.frame, frame.instance.failed = silent, here, failed
-        return found if found.key is None else None
-
-    def would_make_module(self, layer: Layer) -> bool:
-        """Whether a layer that is left out would have been a module."""
-        if layer.body is not None:
-            return any(self.would_make_module(inner) for inner in layer.body.layers)
-        if layer.type is None or layer.use is not None:
-            return False
-        if not layer.type.literal:
-            return True
-        assert isinstance(layer.type.expr, Literal)
-        name = str(layer.type.expr.value)
-        entry = catalog.lookup(name)
-        return name in self.spec.blocks or (entry is not None and entry.category not in ("function", "weight"))
-
     def group(
         self, layer: Layer, frame: Frame, env: Mapping[str, Any], refs: Any, name: str
     ) -> tuple[Apply, dict[str, TypeLike]]:
@@ -527,11 +461,6 @@ def within(inner: Span, outer: Span | None) -> bool:
         and (outer.line, outer.column) <= (inner.line, inner.column)
         and (inner.end_line, inner.end_column) <= (outer.end_line, outer.end_column)
     )
-
-
-def _reuses(layer: Layer) -> bool:
-    """Whether a layer applies a module that exists already, in whatever depth."""
-    return layer.use is not None or any(_reuses(inner) for inner in (layer.body.layers if layer.body else ()))
 
 
 def _makes_module(op: Any) -> bool:

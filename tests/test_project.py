@@ -34,6 +34,7 @@ STAIRCASE = (
     ("recipe",),
     (
         "elaborate",
+        "absent",
         "arithmetic",
         "block_calls",
         "call_parts",
