@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,125 @@ class Resnet20(nn.Module):
         return self.linear(self.layer3(self.layer2(self.layer1(x))).mean((2, 3)))
 
 
+class DoubleConv(nn.Sequential):
+    def __init__(self, in_channels: int, width: int) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+        )
+
+
+class Down(nn.Module):
+    def __init__(self, in_channels: int, width: int, first: bool) -> None:
+        super().__init__()
+        self.pool = nn.Identity() if first else nn.MaxPool2d(2)
+        self.conv = DoubleConv(in_channels, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.pool(x))
+
+
+class Up(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(2 * width, width, 2, stride=2)
+        self.conv = DoubleConv(2 * width, width)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        return self.conv(torch.cat([skip, self.up(x)], dim=1))
+
+
+class UNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        widths = [3, 64, 128, 256, 512, 1024]
+        self.downs = nn.ModuleList(Down(a, b, a == 3) for a, b in pairwise(widths))
+        self.ups = nn.ModuleList(Up(width) for width in (512, 256, 128, 64))
+        self.head = nn.Conv2d(64, 2, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        found, x = [], image
+        for down in self.downs:
+            x = down(x)
+            found.append(x)
+        for up, skip in zip(self.ups, found[-2::-1], strict=True):
+            x = up(x, skip)
+        return self.head(x)
+
+
+class CausalAttention(nn.Module):
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.c_attn = nn.Linear(width, 3 * width, bias=False)
+        self.c_proj = nn.Linear(width, width, bias=False)
+        self.resid_dropout = nn.Dropout(dropout)
+        self.heads, self.dropout = heads, dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        parts = self.c_attn(x).split(width, dim=2)
+        q, k, v = (p.view(batch, length, self.heads, width // self.heads).transpose(1, 2) for p in parts)
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        return self.resid_dropout(self.c_proj(y.transpose(1, 2).contiguous().view(batch, length, width)))
+
+
+class GPTBlock(nn.Module):
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(width, bias=False)
+        self.attn = CausalAttention(width, heads, dropout)
+        self.ln_2 = nn.LayerNorm(width, bias=False)
+        self.mlp = nn.ModuleDict(
+            {
+                "c_fc": nn.Linear(width, 4 * width, bias=False),
+                "gelu": nn.GELU(),
+                "c_proj": nn.Linear(4 * width, width, bias=False),
+                "dropout": nn.Dropout(dropout),
+            }
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.ln_1(x))
+        hidden = self.ln_2(x)
+        for layer in self.mlp.values():
+            hidden = layer(hidden)
+        return x + hidden
+
+
+class GPT(nn.Module):
+    """As karpathy/nanoGPT's, but that the weight which is the embedding's and the head's is drawn once."""
+
+    def __init__(self, depth: int = 6, width: int = 384) -> None:
+        super().__init__()
+        self.transformer = nn.ModuleDict(
+            {
+                "wte": nn.Embedding(65, width),
+                "wpe": nn.Embedding(256, width),
+                "drop": nn.Dropout(0.2),
+                "h": nn.ModuleList(GPTBlock(width, 6, 0.2) for _ in range(depth)),
+                "ln_f": nn.LayerNorm(width, bias=False),
+            }
+        )
+        self.lm_head = nn.Linear(width, 65, bias=False)
+        self.lm_head.weight = self.transformer.wte.weight
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear | nn.Embedding) and module is not self.lm_head:
+                std = 0.02 / (2 * depth) ** 0.5 if name.endswith("c_proj") else 0.02
+                nn.init.normal_(module.weight, std=std)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        parts = self.transformer
+        x = parts.drop(parts.wte(tokens) + parts.wpe(torch.arange(tokens.shape[1])))
+        for block in parts.h:
+            x = block(x)
+        return self.lm_head(parts.ln_f(x))
+
+
 def digits(random: torch.Generator) -> Tensor:
     return torch.rand(4, 1, 8, 8, generator=random)
 
@@ -120,6 +240,8 @@ REFERENCES: dict[str, tuple[Callable[[], nn.Module], Callable[[torch.Generator],
     "gru": (lambda: Recurrent(nn.GRU), digits),
     "transformer": (Transformer, digits),
     "cifar10": (Resnet20, lambda random: torch.randn(4, 3, 32, 32, generator=random)),
+    "unet": (UNet, lambda random: torch.randn(2, 3, 32, 48, generator=random)),
+    "gpt": (GPT, lambda random: torch.randint(0, 65, (2, 16), generator=random)),
 }
 
 
