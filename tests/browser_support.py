@@ -112,7 +112,7 @@ class Browser:
             self.problems.append(f"console: {params['args']}")
         elif method == "Log.entryAdded":
             self.problems.append(f"log: {params['entry']}")
-        elif method == "Network.requestWillBeSent" and not params["request"]["url"].startswith("file:"):
+        elif method == "Network.requestWillBeSent" and not params["request"]["url"].startswith(("file:", "data:")):
             self.problems.append(f"request: {params['request']['url']}")
 
 

@@ -93,10 +93,13 @@ def test_what_a_run_directory_holds(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert sorted(path.name for path in folder.iterdir()) == [
         "checkpoints",
+        "classes.csv",
+        "confusion.png",
         "curves.png",
         "environment.json",
         "metrics.csv",
         "model.py",
+        "report.html",
         "resolved.yaml",
         "summary.json",
         "tensorboard",

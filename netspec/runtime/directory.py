@@ -17,6 +17,9 @@ SUMMARY: Final = "summary.json"
 ENVIRONMENT: Final = "environment.json"
 CHECKPOINTS: Final = "checkpoints"
 CURVES: Final = "curves.png"
+CONFUSION: Final = "confusion.png"
+CLASSES: Final = "classes.csv"
+REPORT: Final = "report.html"
 
 
 def make_directory(name: str, wanted: str | Path | None) -> Path:

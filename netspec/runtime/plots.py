@@ -45,6 +45,16 @@ def draw_curves(history: Sequence[Mapping[str, float]], path: Path, title: str) 
         axes.grid(alpha=0.3)
         if len(splits) > 1:
             axes.legend()
+    save(canvas, path)
+
+
+def draw_confusion(matrix: Sequence[Sequence[int]], names: Sequence[str], path: Path, title: str) -> None:
+    """Draw a confusion matrix, as `confusion_figure` does, into a file."""
+    save(confusion_figure(matrix, names, title), path)
+
+
+def save(canvas: Figure, path: Path) -> None:
+    """Replace a PNG as a whole."""
     temporary = path.with_name(f".{path.name}")
     canvas.savefig(temporary, format="png")
     temporary.replace(path)

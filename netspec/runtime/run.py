@@ -23,13 +23,15 @@ from netspec.runtime.journal import figure
 from netspec.runtime.library import weights_told, without_weights
 from netspec.runtime.load import check_source, import_source, model_class
 from netspec.runtime.loop import Job, evaluate, finished, fit
-from netspec.runtime.monitors.answers import Answers
+from netspec.runtime.monitors.answers import Answers, write_classes
 from netspec.runtime.monitors.graph_def import graph_def
 from netspec.runtime.notes import noted
-from netspec.runtime.plots import draw_curves
+from netspec.runtime.plots import draw_confusion, draw_curves
 from netspec.runtime.prepare import Telling, prepare, used_fields
+from netspec.runtime.report import Contents, write_report
 from netspec.runtime.resolved import resolved_text
 from netspec.runtime.state import random_state, restore_random_state, seed_everything
+from netspec.table import short
 
 Style = Literal["auto", "bar", "plain", "none"]
 
@@ -114,7 +116,7 @@ def train(
                 say(title)
                 if loaded is not None:
                     say(f"going on after {count(job.progress.step, 'step')}, from {loaded.stored.path.name}")
-            done = conduct(job, folder, opened.splits, start, program.name)
+            done = conduct(job, folder, opened.splits, start, program)
         finally:
             if data is None:
                 opened.close()
@@ -123,7 +125,7 @@ def train(
     return done
 
 
-def conduct(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[str, Any], name: str) -> Run:
+def conduct(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[str, Any], program: Program) -> Run:
     """Train to the end or to a signal, look at the results, and write down what there is to write.
 
     `start` is the state of the global generators with which training begins or goes on.
@@ -147,7 +149,7 @@ def conduct(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[st
     finally:
         job.journal.close()
         job.saver.wait()
-    draw_curves(progress.history, folder / directory.CURVES, name)
+    draw_curves(progress.history, folder / directory.CURVES, program.name)
     done = Run(
         directory=folder,
         status="interrupted" if stop.signal else "finished",
@@ -160,6 +162,7 @@ def conduct(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[st
         checkpoint=chosen,
     )
     directory.write_json(path, directory.read_json(path) | summary(done))
+    leave_report(job, folder, program, done, answers)
     return done
 
 
@@ -295,6 +298,27 @@ def show(job: Job, answers: Mapping[str, Answers]) -> None:
         job.watcher.finish(job.progress.step)
 
 
+def leave_report(job: Job, folder: Path, program: Program, done: Run, answers: Mapping[str, Answers]) -> None:
+    """The files that people look at: of a classifier its classes and their confusion, and one page of it all."""
+    if answers:
+        write_classes(folder / directory.CLASSES, answers)
+        split = next(one for one in ("test", "val") if one in answers)
+        if (matrix := answers[split].matrix) is not None:
+            draw_confusion(matrix.tolist(), answers[split].names, folder / directory.CONFUSION, split)
+    facts = {
+        "weights": short(sum(p.numel() for p in job.objective.model.parameters())),
+        "training samples": f"{job.train.size:,}",
+        "epochs": str(done.epochs),
+        "samples a second": f"{job.rate:,.0f}",
+    }
+    write_report(
+        folder,
+        program.name,
+        program if isinstance(program, Program) else None,
+        Contents(history=done.history, results=done.results, answers=answers, facts=facts),
+    )
+
+
 def draw_graph(job: Job, program: Program) -> None:
     """Have the watcher draw the program's layers, where there is a program and the run has just begun."""
     watcher, wanted = job.watcher, job.recipe.tensorboard
@@ -334,7 +358,7 @@ def report(done: Run, say: Callable[[str], None]) -> None:
     if done.exit_code:
         say(f"saved; go on with: netspec train --resume {done.directory}")
     named = f", {directory.CHECKPOINTS}/{done.checkpoint.name}" if done.checkpoint else ""
-    say(f"results in {done.directory}: {directory.CURVES}, metrics.csv, {directory.MODEL}{named}")
+    say(f"results in {done.directory}: {directory.REPORT}, metrics.csv, {directory.MODEL}{named}")
 
 
 def count(number: int, unit: str) -> str:

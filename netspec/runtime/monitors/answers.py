@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -80,7 +82,10 @@ class Answers:
 
     def update(self, outputs: Outputs, batch: Batch) -> None:
         """Take a batch; nothing is read from the device."""
-        scores, target = self.prediction(outputs, batch).detach(), self.target(outputs, batch).detach()
+        scores, target = self.prediction(outputs, batch), self.target(outputs, batch).detach()
+        if not isinstance(scores, Tensor):  # an output of training alone
+            return
+        scores = scores.detach()
         if self.kind in OF_TWO:
             if scores.numel() != len(scores):
                 return  # several answers a sample
@@ -200,6 +205,16 @@ def image_field(fields: Mapping[str, Any], inputs: Mapping[str, str]) -> str | N
         if shape is not None and len(shape) == 3 and shape[0] in (1, 3, None):
             return field
     return None
+
+
+def write_classes(path: Path, answers: Mapping[str, Answers]) -> None:
+    """A row for each split and class, as CSV."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["split", "class", "samples", "precision", "recall", "f1_score"])
+        for split, looked in answers.items():
+            for one in looked.by_class():
+                writer.writerow([split, one.name, one.support, one.precision, one.recall, one.f1_score])
 
 
 def markdown(matrix: Tensor, names: Sequence[str]) -> str:
