@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_resume import assert_same, in_child
 from training_support import MLP, StubProgram, digits, recipe
@@ -57,6 +57,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 @given(TREES)
+@settings(suppress_health_check=[HealthCheck.too_slow])
 def test_any_state_comes_back_as_it_was(tree: Any) -> None:
     value, tensors = pack(tree)
     assert same(unpack(json.loads(json.dumps(value)), tensors), tree)
@@ -100,22 +101,15 @@ def test_every_flipped_bit_is_noticed(tmp_path: Path, name: str) -> None:
     for place in {draw.randrange(len(content)) for _ in range(30)}:
         damaged = bytearray(content)
         damaged[place] ^= 1 << draw.randrange(8)
-        if json_equal(content, bytes(damaged)):
-            continue  # a blank of the manifest became another blank
         (path / name).write_bytes(bytes(damaged))
         with pytest.raises(RunError, match="NS903"):
             checkpoint.load(path)
     said: list[str] = []
     found = checkpoint.newest(tmp_path, said.append)
     assert found is not None and found.stored.step == 1
-    assert len(said) == 1 and "step-2" in said[0] and "trying the one before" in said[0]
-
-
-def json_equal(a: bytes, b: bytes) -> bool:
-    try:
-        return bool(json.loads(a) == json.loads(b))
-    except (ValueError, UnicodeDecodeError):
-        return False
+    assert len(said) == 1 and name in said[0]
+    assert "step-2 is damaged" in said[0] and said[0].endswith("kept as step-2.damaged; going on from step-1")
+    assert names(tmp_path) == ["step-1", "step-2.damaged"]
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "state.json", "manifest.json"])
@@ -196,7 +190,7 @@ def test_killed_at_every_step_of_the_protocol(tmp_path: Path, function: str, mon
         found = checkpoint.newest(folder, lambda text: pytest.fail(text))
         assert found is not None and found.stored.step in (2, 3)
         assert torch.equal(found.model["w"], torch.full((3,), float(found.stored.step)))
-        checkpoint.clear_temporary(folder)
+        checkpoint.recover(folder)
         checkpoint.write(folder, taken(3), "")
         checkpoint.rotate(folder, keep=2, mode="min")
         assert names(folder) == ["step-2", "step-3"]
@@ -218,19 +212,31 @@ def test_a_run_goes_on_from_the_one_before_a_damaged_checkpoint(tmp_path: Path) 
     said: list[str] = []
     train(program, resume=tmp_path / "run", data=digits(), progress="none", say=said.append)
     assert said == [
-        "the checkpoint step-40 is damaged: model.safetensors is not what was written; trying the one before"
+        "the checkpoint step-40 is damaged: model.safetensors is not what was written; "
+        "kept as step-40.damaged; going on from step-20"
     ]
     assert_same(tmp_path / "whole", tmp_path / "run")
 
 
-def test_a_full_disk_stops_the_run_with_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
+def test_killed_while_the_only_checkpoint_is_replaced(tmp_path: Path) -> None:
+    """The end of an epoch writes the step anew, with its figures: in between neither may be lost."""
+    calls = 0
+    while True:
+        folder = tmp_path / str(calls)
+        checkpoint.write(folder, taken(1), "")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
-    program = StubProgram(MLP, recipe())
-    with pytest.raises(RunError, match="NS907 the checkpoint could not be written: No space left on device"):
-        train(program, run_dir=tmp_path / "run", data=digits(), progress="none")
+        def save(folder: Path = folder, at: int = calls) -> None:
+            os.rename = Killer(os.rename, at)
+            checkpoint.write(folder, taken(1, figure=0.5), "")
+
+        status = in_child(save)
+        checkpoint.recover(folder)
+        found = checkpoint.newest(folder, lambda text: pytest.fail(text))
+        assert found is not None and found.stored.figure in (None, 0.5) and names(folder) == ["step-1"]
+        if status == 0:
+            break
+        calls += 1
+    assert calls == 2
 
 
 def test_the_best_is_what_is_reported_and_kept(tmp_path: Path) -> None:

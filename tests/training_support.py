@@ -64,6 +64,9 @@ class TensorStream:
             chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
             yield {name: value.index_select(0, chosen) for name, value in self.fields.items()}
 
+    def close(self) -> None:
+        """There are no workers to stop."""
+
 
 @dataclass
 class TensorData:

@@ -89,6 +89,7 @@ class _Reader(ObjectiveReader, OptimizerReader, SeeingReader):
             threads=self.count(self.node, "threads", 1),
             clip_grad=self.clip_grad(),
             accumulate=self.whole("accumulate", 1, 1),
+            withheld_limit=self.whole("withheld_limit", 10, 1),
             log_every=log_every,
             tensorboard=self.tensorboard(),
             monitor=self.monitoring(log_every),

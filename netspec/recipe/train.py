@@ -161,6 +161,8 @@ class TrainRecipe:
     """None: one for a small model on the CPU, else as many as the machine lends."""
     clip_grad: ClipGrad | None = None
     accumulate: int = 1
+    withheld_limit: int = 10
+    """At how many updates withheld, as loss or gradients were not finite, a run stops."""
     log_every: int = 50
     objective: Instance | None = None
     """The graph of `train.layers`. What it applies to fields and outputs directly stands in `losses` as well."""

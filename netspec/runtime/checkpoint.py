@@ -2,8 +2,8 @@
 
 A checkpoint is a folder `step-N` of safetensors and JSON with a manifest of SHA-256 sums. It is written as `step-N.tmp`
 beside its place, every file is flushed to the disk, then the folder is renamed, so that what bears the name is whole.
-A thread does it from a copy of the state while training goes on. Loading checks the sums, and falls back to the
-checkpoint before.
+`netspec.runtime.saver` does it from a copy of the state while training goes on. Loading checks the sums, and falls back
+to the checkpoint before.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +22,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from netspec.runtime.directory import RESOLVED
 from netspec.runtime.errors import RunError
 from netspec.runtime.state import copied, pack, unpack
 
 FORMAT: Final = 1
 MODEL, TENSORS, STATE, MANIFEST = "model.safetensors", "state.safetensors", "state.json", "manifest.json"
+FILES: Final = (MODEL, STATE, TENSORS, RESOLVED)
+"""What the manifest holds the sums of."""
+REPLACED: Final = ".replaced.tmp"
+DAMAGED: Final = ".damaged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,85 +72,62 @@ def snapshot(
     return Snapshot(step=step, epoch=epoch, model=copied(model.state_dict()), state=copied(state), figure=figure)
 
 
-class Saver:
-    """Writes snapshots in the background, one at a time, and removes what need not be kept.
-
-    keep: how many of the newest stay (two at least); the best by `mode` of the monitored figure stays as well.
-    """
-
-    def __init__(self, folder: Path, resolved: str, *, keep: int, mode: Literal["min", "max"]) -> None:
-        self.folder = folder
-        self.resolved = resolved
-        self.keep = max(2, keep)
-        self.mode: Literal["min", "max"] = mode
-        self.thread: threading.Thread | None = None
-        self.failure: BaseException | None = None
-
-    def save(self, *snapshots: Snapshot) -> None:
-        """Start writing, after what is being written. Raises RunError NS907 where an earlier write has failed."""
-        self.wait()
-        self.thread = threading.Thread(target=self._run, args=(snapshots,), name="netspec-checkpoint")
-        self.thread.start()
-
-    def wait(self) -> None:
-        """Return when nothing is being written. Raises RunError NS907 where it failed."""
-        if self.thread is not None:
-            self.thread.join()
-            self.thread = None
-        if self.failure is not None:
-            failure, self.failure = self.failure, None
-            if isinstance(failure, OSError):
-                raise RunError(
-                    "NS907",
-                    f"the checkpoint could not be written: {failure.strerror or failure}",
-                    help="make room or give another --run-dir, then go on with --resume",
-                ) from failure
-            raise failure
-
-    def _run(self, snapshots: tuple[Snapshot, ...]) -> None:
-        try:
-            for taken in snapshots:
-                write(self.folder, taken, self.resolved)
-                rotate(self.folder, keep=self.keep, mode=self.mode)
-        except BaseException as error:  # raised again where training waits for it
-            self.failure = error
-
-
 def write(folder: Path, taken: Snapshot, resolved: str) -> Path:
-    """Write a snapshot as `folder/step-N`, whole or not at all, and return that path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    final = folder / f"step-{taken.step}"
-    temporary = folder / f"step-{taken.step}.tmp"
+    """Write a snapshot as `folder/step-N`, whole or not at all, and return that path.
+
+    Raises OSError or SafetensorError where that fails; then nothing is left of it, so that it takes no room.
+    """
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        _flush(folder.parent)
+    final, temporary = folder / f"step-{taken.step}", folder / f"step-{taken.step}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    try:
+        temporary.mkdir()
+        _fill(temporary, taken, resolved)
+        if final.exists():  # the same step, with its evaluation done in between
+            _exchange(temporary, final)
+        else:
+            temporary.rename(final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _flush(folder)
+    return final
+
+
+def _fill(folder: Path, taken: Snapshot, resolved: str) -> None:
+    """Write the files of a checkpoint, the manifest last, and have the disk hold them."""
     tree, tensors = pack(taken.state)
-    save_file({name: value.contiguous() for name, value in taken.model.items()}, temporary / MODEL)
-    save_file({name: value.contiguous() for name, value in tensors.items()}, temporary / TENSORS)
-    (temporary / STATE).write_text(json.dumps(tree), encoding="utf-8")
-    (temporary / "resolved.yaml").write_text(resolved, encoding="utf-8")
+    save_file({name: value.contiguous() for name, value in taken.model.items()}, folder / MODEL)
+    save_file({name: value.contiguous() for name, value in tensors.items()}, folder / TENSORS)
+    (folder / STATE).write_text(json.dumps(tree), encoding="utf-8")
+    (folder / RESOLVED).write_text(resolved, encoding="utf-8")
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "step": taken.step,
         "epoch": taken.epoch,
         "figure": taken.figure,
         "finite": all(bool(value.isfinite().all()) for value in taken.model.values() if value.is_floating_point()),
-        "files": {path.name: {"sha256": _digest(path)} for path in sorted(temporary.iterdir())},
+        "files": {name: {"sha256": _digest(folder / name)} for name in FILES},
     }
-    manifest["sha256"] = _seal(manifest)
-    (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    for path in temporary.iterdir():
+    (folder / MANIFEST).write_text(_sealed(manifest), encoding="utf-8")
+    for path in folder.iterdir():
         _flush(path)
-    _flush(temporary)
-    if final.exists():  # the same step, with its evaluation done in between
-        replaced = folder / f"step-{taken.step}.replaced.tmp"
-        shutil.rmtree(replaced, ignore_errors=True)
-        final.rename(replaced)
-        temporary.rename(final)
-        shutil.rmtree(replaced, ignore_errors=True)
-    else:
-        temporary.rename(final)
     _flush(folder)
-    return final
+
+
+def _exchange(temporary: Path, final: Path) -> None:
+    """Put a folder in the place of another. `recover` undoes it where the process is killed between the two renames."""
+    replaced = final.with_name(final.name + REPLACED)
+    shutil.rmtree(replaced, ignore_errors=True)
+    final.rename(replaced)
+    try:
+        temporary.rename(final)
+    except OSError:
+        replaced.rename(final)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def rotate(folder: Path, *, keep: int, mode: Literal["min", "max"]) -> None:
@@ -217,8 +198,8 @@ def load(path: Path) -> Loaded:
             raise RunError(
                 "NS903", f"the checkpoint {name} has format {manifest['format']}; this netspec reads {FORMAT}"
             )
-        for file, record in manifest["files"].items():
-            if Path(file).name != file or _digest(path / file) != record["sha256"]:
+        for file in FILES:
+            if _digest(path / file) != manifest["files"][file]["sha256"]:
                 raise RunError("NS903", f"the checkpoint {name} is damaged: {file} is not what was written")
         tree = json.loads((path / STATE).read_text(encoding="utf-8"))
         found = Stored(
@@ -229,32 +210,49 @@ def load(path: Path) -> Loaded:
             finite=manifest["finite"],
         )
         return Loaded(stored=found, model=load_file(path / MODEL), state=unpack(tree, load_file(path / TENSORS)))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise RunError("NS903", f"the checkpoint {name} can't be read: {error}") from error
+    except OSError as error:
+        missing = f"{Path(error.filename).name if error.filename else 'a file'}: {error.strerror}"
+        raise RunError("NS903", f"the checkpoint {name} can't be read: {missing}") from error
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise RunError("NS903", f"the checkpoint {name} is damaged: {error}") from error
 
 
 def newest(folder: Path, say: Callable[[str], None]) -> Loaded | None:
-    """The newest whole checkpoint, or None where there is none yet. A damaged one is told about and passed over.
+    """The newest whole checkpoint, or None where there is none yet. A damaged one is told about and put aside.
 
-    Raises RunError NS903 where there are checkpoints and none of them is whole.
+    It becomes `step-N.damaged`, so that it does not count as one of those that are kept. Raises RunError NS903 where
+    there are checkpoints and none of them is whole; then all stay where they are.
     """
     candidates = sorted(_named(folder), key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
-    problem: RunError | None = None
+    damaged: list[tuple[Path, RunError]] = []
     for path in candidates:
         try:
             loaded = load(path)
         except RunError as error:
-            problem = problem or error
-            say(f"{error.message}; trying the one before")
+            damaged.append((path, error))
             continue
+        for bad, problem in damaged:
+            aside = bad.with_name(bad.name + DAMAGED)
+            try:
+                shutil.rmtree(aside, ignore_errors=True)
+                bad.rename(aside)
+                kept = f"kept as {aside.name}"
+            except OSError:
+                kept = "left where it is"
+            say(f"{problem.message}; {kept}; going on from {path.name}")
         return loaded
-    if problem is not None:
-        raise RunError("NS903", "no checkpoint of this run is whole", help=problem.message)
+    if damaged:
+        told = "; ".join(problem.message for _, problem in damaged)
+        raise RunError("NS903", f"no checkpoint of this run is whole: {told}", help="start it anew from its spec")
     return None
 
 
-def clear_temporary(folder: Path) -> None:
-    """Remove what a killed run was writing or removing."""
+def recover(folder: Path) -> None:
+    """Finish or undo what a killed run was writing, replacing or removing."""
+    for path in folder.glob(f"step-*{REPLACED}"):
+        final = path.with_name(path.name.removesuffix(REPLACED))
+        if not final.exists():
+            path.rename(final)
     for path in folder.glob("step-*.tmp"):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -264,15 +262,22 @@ def _named(folder: Path) -> Iterator[Path]:
 
 
 def _manifest(path: Path) -> dict[str, Any]:
-    found = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    if not isinstance(found, dict) or found.pop("sha256", None) != _seal(found):
-        raise ValueError("its manifest is not what was written")
-    return found
+    """The manifest of a checkpoint. Raises ValueError where a single character of it is not what was written."""
+    written = (path / MANIFEST).read_bytes()
+    try:
+        text = written.decode()
+        found = json.loads(text)
+        if isinstance(found, dict) and _sealed({k: v for k, v in found.items() if k != "sha256"}) == text:
+            return found
+    except (ValueError, RecursionError):
+        pass
+    raise ValueError(f"{MANIFEST} is not what was written")
 
 
-def _seal(manifest: Mapping[str, Any]) -> str:
-    """The sum of the manifest's own content."""
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+def _sealed(manifest: Mapping[str, Any]) -> str:
+    """The text of a manifest, which ends with the sum of its own content."""
+    seal = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**manifest, "sha256": seal}, indent=1)
 
 
 def _digest(path: Path) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,6 +62,19 @@ def _make_directory(name: str, wanted: str | Path | None) -> Path:
         return folder
 
 
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """What can't be written into a run's folder before training begins is RunError NS901: nothing is lost yet."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            "NS901",
+            f"{folder} cannot be written to: {error.strerror}",
+            help="choose a --run-dir with room where you may write; a run goes on in a copy of its folder too",
+        ) from error
+
+
 def open_directory(folder: str | Path) -> Path:
     """The folder of an earlier run. Raises RunError NS901 where it is none."""
     found = Path(folder)
@@ -73,8 +87,13 @@ def open_directory(folder: str | Path) -> Path:
 def write_text(path: Path, text: str) -> None:
     """Replace a file as a whole: a reader sees the old text or the new one."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -16,7 +16,6 @@ from netspec.runtime.device import autocast, choose_device, set_precision, set_t
 from netspec.runtime.errors import RunError
 from netspec.runtime.library import without_weights
 from netspec.runtime.load import check_source, import_source, model_class
-from netspec.runtime.loop import Stop
 from netspec.runtime.loop import evaluate as evaluate_stream
 from netspec.runtime.metrics import Metrics
 from netspec.runtime.notes import noted
@@ -24,6 +23,7 @@ from netspec.runtime.objective import make_objective
 from netspec.runtime.prepare import check_fields, used_fields
 from netspec.runtime.resolved import load_program
 from netspec.runtime.run import spec_name, train_recipe
+from netspec.runtime.signals import Stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

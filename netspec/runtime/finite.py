@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,33 @@ from netspec.runtime.errors import RunError
 from netspec.runtime.objective import Batch, Objective
 from netspec.runtime.objective_graph import Found
 
-LIMIT: Final = 10
-"""How many updates of a run may be withheld before it stops."""
+
+class Buffers:
+    """The buffers of a model as they were before an update: a batch that is not finite spoils running means as well.
+
+    Withholding the update leaves the weights alone; `restore` does the same for what the forward pass has written.
+    """
+
+    def __init__(self, model: nn.Module, withheld: int) -> None:
+        self.withheld = withheld
+        self.live = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        self.kept = [buffer.clone() for buffer in self.live]
+
+    def keep(self) -> None:
+        if self.live:
+            torch._foreach_copy_(self.kept, self.live)
+
+    def restore(self) -> None:
+        if self.live:
+            torch._foreach_copy_(self.live, self.kept)
+
+    def look(self, withheld: int) -> None:
+        """Where the guard's answer stays on the device: go back if more updates were withheld since the last look."""
+        if withheld > self.withheld:
+            self.restore()
+        else:
+            self.keep()
+        self.withheld = withheld
 
 
 class Guard:
@@ -71,7 +96,7 @@ class Guard:
         return self.withheld
 
 
-def explain(objective: Objective, batch: Batch, place: str) -> RunError:
+def explain(objective: Objective, batch: Batch, withheld: int, place: str) -> RunError:
     """The error that names the batch, and the first layer whose output or weight whose gradient is not finite.
 
     The batch is run once more. What a dropout draws differs this time, so nothing may be found; then that is said.
@@ -80,7 +105,8 @@ def explain(objective: Objective, batch: Batch, place: str) -> RunError:
     where = f": {found[0]}" if found else ", and with other random numbers the same batch is finite"
     return RunError(
         "NS902",
-        f"{LIMIT} updates were withheld: the loss or a gradient was not finite, the last time at {place}{where}",
+        f"{withheld} update{'s were' if withheld != 1 else ' was'} withheld: "
+        f"the loss or a gradient was not finite, the last time at {place}{where}",
         help="a smaller learning rate or a warm-up often mends it; where a batch itself is named, look at the data",
         path=found[1] if found else None,
     )

@@ -25,6 +25,7 @@ class Journal:
     """Takes rows by column (`val.accuracy`) and passes them on to whoever wants them.
 
     folder: the run's, or None where nothing is to be written. columns: of `metrics.csv`, in order.
+    say: takes the lines of a run. warn: takes what must be said in a silent one as well.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Journal:
         epochs: int | None,
         events: Events | None,
         say: Callable[[str], None],
+        warn: Callable[[str], None],
         bar: Bar | None,
     ) -> None:
         self.path = folder / "metrics.csv" if folder is not None else None
@@ -44,28 +46,27 @@ class Journal:
         self.columns = tuple(columns)
         self.epochs = epochs
         self.say = say
+        self.warn = warn
         self.bar = bar
         self.tick: Callable[[Progress], None] = bar.tick if bar is not None else _nothing
+        self._rows: list[Mapping[str, float]] = []
+        self._whole = True
         self._before = (0.0, 0, 0)
         self._paced = (0.0, 0)
 
     def open(self, history: Sequence[Mapping[str, float]], step: int) -> None:
         """Begin, or go on after `step` updates: rows that a killed run wrote after its last checkpoint are dropped."""
+        self._rows = list(history)
         if self.path is not None:
-            temporary = self.path.with_suffix(".csv.tmp")
-            with temporary.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(self.columns)
-                writer.writerows(self._cells(row) for row in history)
-            temporary.replace(self.path)
+            self._write(self.path)
         if self.events is not None and step:
             self.events.purge = step + 1
 
     def row(self, row: Mapping[str, float]) -> None:
         """Note an epoch."""
+        self._rows.append(row)
         if self.path is not None:
-            with self.path.open("a", newline="", encoding="utf-8") as file:
-                csv.writer(file, lineterminator="\n").writerow(self._cells(row))
+            self._append(self.path, row)
         step = int(row["step"])
         if self.events is not None:
             together: dict[str, dict[str, float]] = {}
@@ -121,6 +122,32 @@ class Journal:
             self.events.close()
         if self.bar is not None:
             self.bar.close()
+
+    def _write(self, path: Path) -> None:
+        temporary = path.with_suffix(".csv.tmp")
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(self.columns)
+            writer.writerows(self._cells(row) for row in self._rows)
+        temporary.replace(path)
+
+    def _append(self, path: Path, row: Mapping[str, float]) -> None:
+        """Add a row; the whole file where it has gone, or where the row before could not be written.
+
+        A full disk is told once, and nothing is lost by it: the checkpoints hold all rows, and so does this.
+        """
+        try:
+            if self._whole and path.exists():
+                with path.open("a", newline="", encoding="utf-8") as file:
+                    csv.writer(file, lineterminator="\n").writerow(self._cells(row))
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._write(path)
+                self._whole = True
+        except OSError as error:
+            if self._whole:
+                self.warn(f"{path.name} could not be written: {error.strerror}; it is tried again with each epoch")
+            self._whole = False
 
     def _cells(self, row: Mapping[str, float]) -> list[str]:
         return ["" if name not in row else repr(row[name]) for name in self.columns]

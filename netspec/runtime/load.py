@@ -54,17 +54,20 @@ def check_source(path: Path, expected: str, *, trust: bool) -> None:
         found = path.read_text(encoding="utf-8")
     except OSError as error:
         raise RunError("NS904", f"the run has no readable {path.name}: {error.strerror}") from error
-    if trust or body(found) == body(expected):
+    shown = "" if trust else changed_lines(expected, found, "spec", path.name)
+    if not shown:
         return
-    lines = difflib.unified_diff(
-        body(expected).splitlines(), body(found).splitlines(), "spec", path.name, lineterm="", n=0
-    )
-    shown = "\n".join(list(lines)[:12])
     raise RunError(
         "NS904",
         f"{path.name} of this run is not what its spec says:\n{shown}",
         help="if the file is yours and you mean it, run it with --trust",
     )
+
+
+def changed_lines(one: str, other: str, name: str, other_name: str) -> str:
+    """The first lines in which two sources differ, as a diff; empty where they don't."""
+    lines = difflib.unified_diff(body(one).splitlines(), body(other).splitlines(), name, other_name, lineterm="", n=0)
+    return "\n".join(list(lines)[:12])
 
 
 def body(source: str) -> str:

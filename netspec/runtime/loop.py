@@ -7,28 +7,27 @@ from __future__ import annotations
 
 import functools
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 import torch
 from torch import Tensor
 
 from netspec.recipe.train import Checkpoint, ClipGrad, TrainRecipe
-from netspec.runtime.checkpoint import Saver, Snapshot, snapshot
+from netspec.runtime.checkpoint import Snapshot, snapshot
 from netspec.runtime.device import Context
-from netspec.runtime.finite import LIMIT, Guard, explain
+from netspec.runtime.finite import Buffers, Guard, explain
 from netspec.runtime.metrics import Metrics
 from netspec.runtime.monitors.answers import Answers
 from netspec.runtime.objective import Batch, Objective
 from netspec.runtime.optimizers import optimizer_state
+from netspec.runtime.saver import Saver
 from netspec.runtime.schedulers import Schedule
-from netspec.runtime.state import random_state
+from netspec.runtime.signals import Stop
+from netspec.runtime.state import LooseBuffers, random_state
 
 if TYPE_CHECKING:
     from netspec.runtime.journal import Journal
@@ -48,30 +47,7 @@ class Stream(Protocol):
     @property
     def batches_per_epoch(self) -> int: ...
     def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]: ...
-
-
-@dataclass(slots=True)
-class Stop:
-    """Set by a signal, read between two steps and two batches of an evaluation."""
-
-    signal: int = 0
-
-    @contextmanager
-    def listening(self) -> Iterator[Stop]:
-        """Ctrl-C and SIGTERM set the flag and nothing else, for as long as the context is open."""
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
-
-        def note(number: int, _: FrameType | None) -> None:
-            self.signal = number
-
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def close(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -109,6 +85,7 @@ class Job:
     saver: Saver
     journal: Journal
     stop: Stop
+    loose: LooseBuffers
     describe: Callable[[], Mapping[str, Any]]
     """What else a checkpoint holds: the state of the data, the settings of which the state depends."""
     answers: Callable[[bool], Answers | None] = lambda embed: None
@@ -151,7 +128,7 @@ class Pace:
 def fit(job: Job) -> None:
     """Train until the recipe's end, an early stop, or a signal. The last checkpoint is on the disk when it returns.
 
-    Raises RunError NS902 where too many updates were not finite, NS907 where a checkpoint can't be written.
+    Raises RunError NS902 where too many updates were not finite, NS907 where the last checkpoint can't be written.
     """
     recipe, objective, optimizer, schedule = job.recipe, job.objective, job.optimizer, job.schedule
     progress, scaler, guard, stop, journal = job.progress, job.scaler, job.guard, job.stop, job.journal
@@ -160,6 +137,8 @@ def fit(job: Job) -> None:
     lbfgs = isinstance(optimizer, torch.optim.LBFGS)
     watcher, pace = job.watcher, Pace()
     train_metrics = job.metrics if job.metrics and job.val is None else None
+    buffers, limit = Buffers(model, guard.read()), recipe.withheld_limit
+    at_once = scaler is None and not guard.deferred  # whether each update is known to be finite before the next
     save_every = recipe.checkpoint.every.steps if recipe.checkpoint.every else None
     job.saved_at = time.monotonic()
     job.began = job.saved_at - progress.seconds
@@ -169,6 +148,8 @@ def fit(job: Job) -> None:
         skipped = guard.read()
         pace.begin(progress)
         for batch in () if reached(job) else job.train.batches(progress.epoch, start=progress.batch):
+            if at_once and progress.batch % recipe.accumulate == 0:
+                buffers.keep()
             # Batches that share an update weigh alike; fewer may be left for the last update of an epoch.
             done = progress.batch % recipe.accumulate
             share = min(recipe.accumulate, total - progress.batch + done)
@@ -198,8 +179,10 @@ def fit(job: Job) -> None:
                         optimizer.step(functools.partial(loss_again, job, batch))  # type: ignore[arg-type]
                     else:
                         optimizer.step()
-                elif guard.withheld >= LIMIT:
-                    give_up(job)
+                else:
+                    buffers.restore()
+                    if guard.withheld >= limit:
+                        give_up(job)
             if look:
                 assert watcher is not None
                 watcher.close(progress.step + 1, batch, job.scale_of_gradients)
@@ -210,8 +193,10 @@ def fit(job: Job) -> None:
                 schedule.after_step(progress.step)
 
             if progress.step % recipe.log_every == 0:
-                if guard.read() >= LIMIT:
+                if guard.read() >= limit:
                     give_up(job)
+                if guard.deferred:
+                    buffers.look(guard.withheld)
                 journal.log(progress, schedule.rate)  # a synchronisation
             journal.tick(progress)
             if stop.signal or reached(job):
@@ -219,12 +204,18 @@ def fit(job: Job) -> None:
             if save_every and progress.step % save_every == 0 and progress.batch < total:
                 save(job)
 
-        if guard.read() >= LIMIT:
+        if guard.read() >= limit:
             give_up(job)
+        if guard.deferred:
+            buffers.look(guard.withheld)
         job.rate = pace.rate(progress)
         if stop.signal or not close_epoch(job, withheld=guard.withheld - skipped):
             break
-    if job.saved != mark(progress):
+    if stop.signal:  # before workers that got the same signal give up waiting for work
+        for stream in (job.train, job.val):
+            if stream is not None:
+                stream.close()
+    if job.saved != mark(progress) or job.saver.failed():
         save(job)
     job.saver.wait()
     progress.seconds = time.monotonic() - job.began
@@ -298,7 +289,7 @@ def give_up(job: Job) -> NoReturn:
     epoch, index = divmod(max(place, 0), total)
     batch = next(iter(job.train.batches(epoch, start=index)))
     with job.context():
-        raise explain(job.objective, batch, f"epoch {epoch + 1}, batch {index + 1} of {total}")
+        raise explain(job.objective, batch, job.guard.withheld, f"epoch {epoch + 1}, batch {index + 1} of {total}")
 
 
 def evaluate(
@@ -433,6 +424,7 @@ def take(job: Job) -> Snapshot:
             "metrics": job.metrics.state(),
             "withheld": job.guard.read(),
             "random": random_state(job.device),
+            "buffers": job.loose.state(),
             **job.describe(),
         },
     )

@@ -12,13 +12,13 @@ from torch import nn
 
 from netspec.recipe.fit_train import OF_SCORES
 from netspec.recipe.train import TrainRecipe
-from netspec.runtime.checkpoint import Loaded, Saver
+from netspec.runtime.checkpoint import Loaded
 from netspec.runtime.device import autocast, make_scaler, set_threads, step_flops
-from netspec.runtime.directory import CHECKPOINTS, RESOLVED
+from netspec.runtime.directory import CHECKPOINTS, MODEL, RESOLVED
 from netspec.runtime.errors import RunError
 from netspec.runtime.finite import Guard
 from netspec.runtime.journal import Journal
-from netspec.runtime.loop import Job, Progress, Stop, mark, sum_type
+from netspec.runtime.loop import Job, Progress, mark, reached, sum_type
 from netspec.runtime.metrics import Metrics
 from netspec.runtime.monitors.answers import image_field
 from netspec.runtime.monitors.events import Events
@@ -26,7 +26,10 @@ from netspec.runtime.monitors.watcher import Watcher, make_answers
 from netspec.runtime.objective import make_objective
 from netspec.runtime.optimizers import make_optimizer, restore_optimizer
 from netspec.runtime.progress import Bar
+from netspec.runtime.saver import Saver
 from netspec.runtime.schedulers import Schedule, in_steps
+from netspec.runtime.signals import Stop
+from netspec.runtime.state import LooseBuffers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +59,7 @@ def prepare(
     Raises RunError where a part does not fit the others.
     """
     stream, val = data.splits["train"], data.splits.get("val")
-    outputs = tuple(types)
+    outputs, loose = tuple(types), LooseBuffers(model)
     check_fields(recipe, stream)
     check_classes(recipe, types, stream)
     saved: Mapping[str, Any] = loaded.state if loaded is not None else {}
@@ -70,13 +73,14 @@ def prepare(
     steps_per_epoch = -(-stream.batches_per_epoch // recipe.accumulate)
     total_steps = in_steps(recipe.length, steps_per_epoch)
     schedule = Schedule(optimizer, recipe.scheduler, steps_per_epoch, total_steps)
-    settings = {"optimizer": repr(recipe.optimizer), "schedule": repr((recipe.scheduler, recipe.length))}
+    settings = {"optimizer": repr(recipe.optimizer), "schedule": schedule.settings, "length": str(recipe.length)}
     scaler = make_scaler(recipe.precision, device)
     metrics = Metrics(recipe.metrics, outputs, device)
     progress = Progress(loss=torch.zeros((), dtype=sum_type(device), device=device))
     bar = Bar(total_steps, stream.batch_size * recipe.accumulate, name) if telling.bar else None
+    warn = bar.say if bar is not None else telling.say
     image = image_field(stream.fields, recipe.inputs)
-    events = Events(folder) if telling.files and (recipe.tensorboard or recipe.monitor) else None
+    events = Events(folder, warn=warn) if telling.files and (recipe.tensorboard or recipe.monitor) else None
     job = Job(
         recipe=recipe,
         objective=objective,
@@ -92,23 +96,26 @@ def prepare(
         progress=progress,
         saver=Saver(
             folder / CHECKPOINTS,
-            (folder / RESOLVED).read_text(encoding="utf-8"),
+            {name: (folder / name).read_text(encoding="utf-8") for name in (RESOLVED, MODEL)},
             keep=recipe.checkpoint.keep,
             mode=recipe.checkpoint.mode,
+            say=warn,
         ),
         journal=Journal(
             folder if telling.files else None,
             columns(recipe, has_val=val is not None),
             epochs=recipe.length.epochs,
             events=events if recipe.tensorboard is not None else None,
-            say=bar.say if bar is not None else telling.say if telling.lines else _silent,
+            say=warn if telling.lines else _silent,
+            warn=warn,
             bar=bar,
         ),
         stop=Stop(),
+        loose=loose,
         describe=lambda: {"data": data.state(), "settings": settings, "threads": threads},
     )
     if loaded is not None:
-        restore(job, loaded, settings)
+        restore(job, loaded, settings, telling.say)
     if telling.files:
         job.answers = lambda embed: make_answers(recipe, outputs, model, stream.classes, image, embed=embed)
     if events is not None:
@@ -116,8 +123,10 @@ def prepare(
     return job, threads
 
 
-def restore(job: Job, loaded: Loaded, settings: Mapping[str, str]) -> None:
+def restore(job: Job, loaded: Loaded, settings: Mapping[str, str], say: Callable[[str], None]) -> None:
     """Put a checkpoint's state into a job built as for a new run, all but the random states, which come last.
+
+    `settings` are what the rates depend on; where they are not those of the checkpoint, `say` is told what that means.
 
     Raises RunError NS905 where the weights are not those of the model.
     """
@@ -130,15 +139,25 @@ def restore(job: Job, loaded: Loaded, settings: Mapping[str, str]) -> None:
     progress.loss.copy_(done["loss"])
     progress.epoch, progress.batch, progress.step = done["epoch"], done["batch"], loaded.stored.step
     progress.samples, progress.seconds, progress.history = done["samples"], done["seconds"], list(done["history"])
+    if progress.batch and progress.history and progress.history[-1]["step"] == progress.step and not reached(job):
+        progress.history.pop()  # the row of an epoch that its last session ended within; now the epoch goes on
     job.metrics.restore(saved["metrics"])
+    job.loose.restore(saved.get("buffers", {}))
     if job.scaler is not None and saved["scaler"] is not None:
         job.scaler.load_state_dict(saved["scaler"])
-    same = saved["settings"] == settings
+    before = saved["settings"]
+    same = all(before[name] == settings[name] for name in ("optimizer", "schedule"))
     restore_optimizer(job.optimizer, model, saved["optimizer"], settings=same)
     if same:
         job.schedule.restore(saved["schedule"], progress.step)
     else:  # another length, rate or schedule: the rates are those that it would have had here
         job.schedule.replay(progress.step, progress.epoch, progress.history)
+        if before.get("length") != settings["length"] and before["schedule"] != settings["schedule"]:
+            say(
+                f"the schedule depends on the length of the run: from here on the rates are those of "
+                f"{settings['length']}, while up to here they were those of {before.get('length', 'another')}; "
+                f"a run of {settings['length']} at once would give other weights"
+            )
     job.guard = make_guard(job.optimizer, job.device, job.scaler, withheld=saved["withheld"], step=progress.step)
     job.saved = mark(progress)
 

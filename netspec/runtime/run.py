@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from netspec.runtime.device import choose_device, environment, set_precision
 from netspec.runtime.errors import RunError
 from netspec.runtime.journal import figure
 from netspec.runtime.library import weights_told, without_weights
-from netspec.runtime.load import check_source, import_source, model_class
+from netspec.runtime.load import changed_lines, check_source, import_source, model_class
 from netspec.runtime.loop import Job, evaluate, finished, fit
 from netspec.runtime.monitors.answers import Answers, write_classes
 from netspec.runtime.monitors.graph_def import graph_def
@@ -29,7 +29,8 @@ from netspec.runtime.notes import noted
 from netspec.runtime.plots import draw_confusion, draw_curves
 from netspec.runtime.prepare import Telling, prepare, used_fields
 from netspec.runtime.report import Contents, write_report
-from netspec.runtime.resolved import resolved_text
+from netspec.runtime.resolved import load_program, resolved_text
+from netspec.runtime.signals import leaving
 from netspec.runtime.state import random_state, restore_random_state, seed_everything
 from netspec.table import short
 
@@ -92,10 +93,15 @@ def train(
     bar = not dry_run and (progress == "bar" or (progress == "auto" and sys.stdout.isatty()))
     telling = Telling(say=say, lines=progress != "none", bar=bar, files=not dry_run)
     with (
+        leaving(),
         ready_folder(program, run_dir, resume, dry_run=dry_run, trust=trust) as folder,
         noted(program, folder=None if dry_run else folder) as known,
     ):
-        loaded = checkpoint.newest(folder / directory.CHECKPOINTS, say) if resume is not None else None
+        loaded = None
+        if resume is not None:
+            with directory.writing(folder):
+                checkpoint.recover(folder / directory.CHECKPOINTS)
+            loaded = checkpoint.newest(folder / directory.CHECKPOINTS, say)
         # The weights are the first that is drawn, so that they are those of `program.module(seed)`.
         with weights_told() if loaded is None else without_weights(program):
             source = import_source(folder / directory.MODEL)
@@ -110,7 +116,9 @@ def train(
             title = f"{program.name}: {contents(job)}, on {place(job, threads)}"
             if dry_run:
                 return rehearse(job, title, say)
-            note_start(folder, program, job, threads, overrides, resumed=resume is not None)
+            with directory.writing(folder):
+                note_start(folder, program, job, threads, overrides, resumed=resume is not None)
+                job.journal.open(job.progress.history, job.progress.step)
             draw_graph(job, program)
             if telling.lines:
                 say(title)
@@ -130,9 +138,7 @@ def conduct(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[st
 
     `start` is the state of the global generators with which training begins or goes on.
     """
-    checkpoint.clear_temporary(folder / directory.CHECKPOINTS)
     progress, stop, path = job.progress, job.stop, folder / directory.SUMMARY
-    job.journal.open(progress.history, progress.step)
     chosen: Path | None = None
     results: dict[str, dict[str, float]] = {}
     answers: dict[str, Answers] = {}
@@ -143,12 +149,16 @@ def conduct(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[st
             if finished(job):
                 chosen, results, answers = judge(job, folder, splits)
                 show(job, answers)
+        job.saver.wait()
     except BaseException as error:
-        directory.write_json(path, directory.read_json(path) | {"status": "failed", "error": str(error)})
+        with suppress(OSError):  # a full disk must not hide what happened
+            directory.write_json(path, directory.read_json(path) | {"status": "failed", "error": str(error)})
+        if isinstance(error, Exception):  # a second Ctrl-C does not wait for what is being written
+            with suppress(Exception):
+                job.saver.failed()
         raise
     finally:
         job.journal.close()
-        job.saver.wait()
     draw_curves(progress.history, folder / directory.CURVES, program.name)
     done = Run(
         directory=folder,
@@ -198,16 +208,19 @@ def ready_folder(
     """The folder of the run with the spec and the source in it; for a dry run one that vanishes."""
     if resume is not None:
         folder = directory.open_directory(resume)
+        check_overrides(folder, program)
         check_source(folder / directory.MODEL, program.source(spec_name(folder)), trust=trust)
         if not dry_run:
-            update_resolved(folder, program)
+            with directory.writing(folder):
+                update_resolved(folder, program)
         yield folder
         return
     source, resolved = program.source(), resolved_text(program)
     with tempfile.TemporaryDirectory(prefix="netspec-") if dry_run else _kept(program, run_dir) as place:
         folder = Path(place)
-        directory.write_text(folder / directory.RESOLVED, resolved)
-        directory.write_text(folder / directory.MODEL, source)
+        with directory.writing(folder):
+            directory.write_text(folder / directory.RESOLVED, resolved)
+            directory.write_text(folder / directory.MODEL, source)
         yield folder
 
 
@@ -220,6 +233,28 @@ def spec_name(folder: Path) -> str | None:
     """The path of the spec that a run was made from, as the first line of its source names it."""
     name = directory.read_json(folder / directory.SUMMARY).get("spec")
     return name if isinstance(name, str) else None
+
+
+def check_overrides(folder: Path, program: Program) -> None:
+    """Refuse a model that is not the run's: its weights would not fit, or would mean something else.
+
+    Raises RunError NS905. What else an override changes, the length say, or the rate, a run can go on with.
+    """
+    from netspec.diagnostics import SpecError
+
+    if (folder / directory.RESOLVED).read_text(encoding="utf-8") == resolved_text(program):
+        return
+    try:
+        own = load_program(folder)
+    except SpecError:  # written by another netspec, say: `check_source` compares what it left
+        return
+    lines = changed_lines(own.source(), program.source(), "run", "now")
+    if lines:
+        raise RunError(
+            "NS905",
+            f"the model is not that of the run:\n{lines}",
+            help="what changes the model makes a new run: leave out --resume",
+        )
 
 
 def update_resolved(folder: Path, program: Program) -> None:
@@ -276,7 +311,9 @@ def judge(
     rule, model = job.recipe.checkpoint, job.objective.model
     chosen = checkpoint.choose(folder / directory.CHECKPOINTS, rule.mode if rule.monitor is not None else None)
     if chosen.step != job.progress.step:
-        model.load_state_dict(checkpoint.load(chosen.path).model)
+        loaded = checkpoint.load(chosen.path)
+        model.load_state_dict(loaded.model)
+        job.loose.restore(loaded.state.get("buffers", {}))
     results, answers = {}, {}
     board = job.recipe.tensorboard
     for split in ("val", "test"):

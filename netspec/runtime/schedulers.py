@@ -39,6 +39,8 @@ class Schedule:
             self.scheduler = _make(optimizer, recipe, total_steps)
             # torch warns where the first step of an optimizer was withheld, as it is when its gradient is not finite.
             optimizer._opt_called = True  # type: ignore[attr-defined]
+        self.settings = repr((recipe, self.warm_steps, total_steps if _of_length(recipe) else None))
+        """All that the rates depend on: two schedules with equal settings are one."""
         self.by_step = self.scheduler is not None and recipe is not None and recipe.interval == "step"
         self.plateau = isinstance(self.scheduler, ReduceLROnPlateau)
         self.rates: list[float] = [group["lr"] for group in optimizer.param_groups]
@@ -121,14 +123,19 @@ def in_steps(duration: Duration, steps_per_epoch: int) -> int:
     return duration.steps if duration.steps is not None else (duration.epochs or 0) * steps_per_epoch
 
 
+def _of_length(recipe: Scheduler | None) -> bool:
+    """Whether the scheduler takes the length of the run, as the spec gives it none."""
+    if recipe is None or recipe.type != "OneCycleLR":
+        return False
+    return all(recipe.arguments.get(name) is None for name in ("total_steps", "epochs"))
+
+
 def _make(optimizer: torch.optim.Optimizer, recipe: Scheduler, total_steps: int) -> LRScheduler:
     arguments = {
         name: _function(value, FUNCTIONS[name]) if name in FUNCTIONS and value is not None else value
         for name, value in recipe.arguments.items()
     }
-    if recipe.type == "OneCycleLR" and not {"total_steps", "epochs"} & {
-        k for k, v in arguments.items() if v is not None
-    }:
+    if _of_length(recipe):
         arguments["total_steps"] = total_steps
     made = construct(recipe.type, recipe.target, optimizer, **arguments)
     assert isinstance(made, LRScheduler)

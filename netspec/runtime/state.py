@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def pack(tree: Any) -> tuple[Any, dict[str, Tensor]]:
@@ -64,6 +64,43 @@ def copied(tree: Any) -> Any:
     if isinstance(tree, list | tuple):
         return type(tree)(copied(value) for value in tree)
     return tree
+
+
+class LooseBuffers:
+    """The buffers that are not in the `state_dict` but change while the model is trained.
+
+    Make it before anything is loaded or run: those that are as they were built then are built again by the next
+    process. A counter or a cache that `forward` writes into is what remains.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.built = {name: (buffer, buffer._version) for name, buffer in self._all().items()}
+
+    def _all(self) -> dict[str, Tensor]:
+        kept = self.model.state_dict().keys()
+        return {name: buffer for name, buffer in self.model.named_buffers() if name not in kept}
+
+    def state(self) -> dict[str, Tensor]:
+        """Those that have changed, by name."""
+        found = {}
+        for name, buffer in self._all().items():
+            built, version = self.built.get(name, (None, 0))
+            if buffer is not built or buffer._version != version:
+                found[name] = buffer
+        return found
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Put saved ones back; a size may have changed since the model was built."""
+        for name, value in state.items():
+            path, _, last = name.rpartition(".")
+            owner = self.model.get_submodule(path)
+            buffer = getattr(owner, last)
+            if isinstance(buffer, Tensor) and buffer.shape == value.shape and buffer.dtype == value.dtype:
+                with torch.no_grad():
+                    buffer.copy_(value)
+            else:
+                setattr(owner, last, value.to(buffer.device if isinstance(buffer, Tensor) else "cpu"))
 
 
 def random_state(device: torch.device) -> dict[str, Any]:

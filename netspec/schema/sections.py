@@ -142,6 +142,7 @@ _TRAIN: Final[dict[str, Schema]] = {
             "threads": _count("How many threads torch uses on the CPU."),
             "clip_grad": ref("clip_grad", "Limits gradients before each update."),
             "accumulate": _count("Batches whose gradients add up to one update."),
+            "withheld_limit": _count("How many updates withheld, as they were not finite, stop the run."),
             "log_every": _count("Steps between two points of the curves."),
             "tensorboard": ref("tensorboard", "Whether TensorBoard's event files are written, and what they hold."),
             "monitor": ref("monitor", "Hooks on layers, by glob: what they give, and the gradients that come back."),

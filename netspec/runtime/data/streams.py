@@ -7,7 +7,6 @@ remain, or the data do not fit, each batch is made from its samples: in this pro
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from netspec.runtime.data.samples import Sample, Samples, class_column
 from netspec.runtime.data.seeds import mix, preserved
 from netspec.runtime.data.storage import Columns, store
 from netspec.runtime.errors import RunError
+from netspec.runtime.signals import in_worker
 
 _GATHER_BYTES = 1 << 20
 """Batches are gathered several at a time, up to this size, and handed out as views: a gather costs its call."""
@@ -258,19 +258,13 @@ def make_loader(maker: BatchMaker, workers: int, device: torch.device) -> Any:
         collate_fn=_unchanged,  # type: ignore[arg-type]
         persistent_workers=True,
         pin_memory=device.type == "cuda",
-        worker_init_fn=_forget_signals,
+        worker_init_fn=in_worker,
         generator=torch.Generator(),  # else each epoch would draw a number from the global one
     )
 
 
 def _unchanged(made: Batch) -> Batch:
     return made
-
-
-def _forget_signals(worker: int) -> None:
-    # Ctrl-C goes to the whole group of processes: only the parent answers it, and ends the workers in order.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def auto_workers(maker: BatchMaker, batch_size: int, device: torch.device) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec
 
 import torch
 from torch import Tensor
@@ -17,15 +17,39 @@ BINS: Final = 64
 COUNTED: Final = 1_000_000
 """Of a tensor with more numbers every k-th counts in a histogram."""
 THRESHOLDS: Final = 127
+P = ParamSpec("P")
+
+
+def _spared(write: Callable[Concatenate[Events, P], None]) -> Callable[Concatenate[Events, P], None]:
+    """A method of `Events` that a disk's failure does not end the run through."""
+
+    def spared(self: Events, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        if self.broken:
+            return
+        try:
+            write(self, *args, **kwargs)
+        except OSError as error:
+            self.broken = True
+            if self.warn is None:
+                raise
+            self.warn(f"TensorBoard's events could not be written: {error.strerror}; the run goes on without them")
+
+    spared.__doc__ = write.__doc__
+    return spared
 
 
 class Events:
-    """Writes below `folder/tensorboard`. step: where a resumed run stands; later events of a killed run are dropped."""
+    """Writes below `folder/tensorboard`. step: where a resumed run stands; later events of a killed run are dropped.
 
-    def __init__(self, folder: Path, step: int = 0) -> None:
+    The files are for looking at: where they can't be written, on a full disk say, `warn` is told once, and no more are.
+    """
+
+    def __init__(self, folder: Path, step: int = 0, warn: Callable[[str], None] | None = None) -> None:
         self.folder = folder / FOLDER
         self.purge = step + 1 if step else None
         self._writers: dict[str, Any] = {}
+        self.warn = warn
+        self.broken = False
 
     def writer(self, split: str = "") -> Any:
         """torch's `SummaryWriter`; that of a split shows its figures beside those of the others, in one chart."""
@@ -35,44 +59,54 @@ class Events:
             self._writers[split] = SummaryWriter(str(self.folder / split), purge_step=self.purge)
         return self._writers[split]
 
+    @_spared
     def scalar(self, name: str, value: float, step: int) -> None:
         self.writer().add_scalar(name, value, step)
 
+    @_spared
     def together(self, name: str, values: Mapping[str, float], step: int) -> None:
         """Figures of several splits under one name: one chart, a line for each."""
         for split, value in values.items():
             self.writer(split).add_scalar(name, value, step)
 
+    @_spared
     def histograms(self, tensors: Mapping[str, Tensor], step: int) -> None:
         """One histogram each; they are counted where the tensors are, and read at once."""
         for name, counted in read_histograms(tensors).items():
             self.writer().add_histogram_raw(name, global_step=step, **counted)
 
+    @_spared
     def picture(self, name: str, image: Tensor, step: int) -> None:
         """An image [3, H, W] of uint8."""
         self.writer().add_image(name, image.numpy(), step)
 
+    @_spared
     def text(self, name: str, text: str, step: int) -> None:
         """Markdown."""
         self.writer().add_text(name, text, step)
 
+    @_spared
     def graph(self, graph: GraphDef) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
 
         self.writer()._get_file_writer().add_event(Event(graph_def=graph.SerializeToString()))
 
+    @_spared
     def pr_curve(self, name: str, true: Tensor, scores: Tensor, step: int) -> None:
         """true: whether each sample is of the class, [N]; scores: how probable the model finds it, [N], 0 to 1."""
         self.writer().add_pr_curve(name, true.int().numpy(), scores.numpy(), step, num_thresholds=THRESHOLDS)
 
+    @_spared
     def embedding(self, name: str, rows: Tensor, labels: Sequence[str], images: Tensor | None, step: int) -> None:
         """rows [N, features] with a label each, and small images [N, 3, H, W] of floats from 0 to 1."""
         self.writer().add_embedding(rows, list(labels), images, step, name)
 
+    @_spared
     def flush(self) -> None:
         for writer in self._writers.values():
             writer.flush()
 
+    @_spared
     def close(self) -> None:
         for writer in self._writers.values():
             writer.close()
