@@ -120,12 +120,32 @@ PLATEAU = Scheduler(
     arguments={"patience": 0, "threshold": 0.5},
     monitor="val.loss",
 )
+TORCH = "torch.optim.lr_scheduler"
+FALLING = Scheduler(type="ExponentialLR", target=f"{TORCH}.ExponentialLR", arguments={"gamma": 0.99})
+SEQUENTIAL = Scheduler(
+    type="SequentialLR",
+    target=f"{TORCH}.SequentialLR",
+    arguments={
+        "schedulers": (
+            Scheduler(type="LinearLR", target=f"{TORCH}.LinearLR", arguments={"total_iters": 20}),
+            Scheduler(type="CosineAnnealingLR", target=f"{TORCH}.CosineAnnealingLR", arguments={"T_max": 40}),
+        ),
+        "milestones": (20,),
+    },
+)
+CHAINED = Scheduler(
+    type="ChainedScheduler",
+    target=f"{TORCH}.ChainedScheduler",
+    arguments={"schedulers": (SEQUENTIAL, FALLING)},
+    interval="step",
+)
 RECIPES = {
     "adamw": recipe(checkpoint=STEPPED),
     "sgd-cosine-warmup": recipe(checkpoint=STEPPED, optimizer=SGD, scheduler=COSINE, clip_grad=ClipGrad(norm=1.0)),
     "onecycle-accumulate": recipe(checkpoint=STEPPED, optimizer=SGD, scheduler=ONE_CYCLE, accumulate=3),
     "plateau-steps": recipe(checkpoint=STEPPED, scheduler=PLATEAU, length=Duration(steps=50)),
     "best-only-in-memory": recipe(checkpoint=Checkpoint(monitor="val.accuracy", mode="max")),
+    "chained": recipe(checkpoint=STEPPED, optimizer=SGD, scheduler=CHAINED),
     "lbfgs": recipe(
         checkpoint=STEPPED,
         length=Duration(steps=12),

@@ -21,15 +21,14 @@ SCHEDULERS = [
     for name, value in vars(torch.optim.lr_scheduler).items()
     if isinstance(value, type) and issubclass(value, SCHEDULER) and not name.startswith("_") and value is not SCHEDULER
 ]
-COMBINING = {"ChainedScheduler", "SequentialLR"}
 
 
 def test_every_optimizer_and_scheduler_of_torch_is_there() -> None:
     assert set(catalog.names("optimizer")) == set(OPTIMIZERS)
-    assert set(catalog.names("scheduler")) == set(SCHEDULERS) - COMBINING
+    assert set(catalog.names("scheduler")) == set(SCHEDULERS)
 
 
-@pytest.mark.parametrize("name", [*OPTIMIZERS, *sorted(set(SCHEDULERS) - COMBINING)])
+@pytest.mark.parametrize("name", [*OPTIMIZERS, *SCHEDULERS])
 def test_arguments_and_defaults_are_those_of_torch(name: str) -> None:
     entry = catalog.lookup(name, "optimizer") or catalog.lookup(name, "scheduler")
     assert entry is not None

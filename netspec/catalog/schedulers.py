@@ -1,7 +1,7 @@
 """The learning rate schedules of torch.optim.lr_scheduler, with torch's arguments and defaults.
 
-The optimizer is the run's own. `last_epoch` is left out, since a run that is resumed restores it; so are the two that
-combine schedules (`ChainedScheduler`, `SequentialLR`), whose arguments are schedules that know an optimizer already.
+The optimizer is the run's own. `last_epoch` is left out, since a run that is resumed restores it. The two that combine
+schedules (`ChainedScheduler`, `SequentialLR`) take a list of schedules, written as any other.
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ from netspec.catalog.entry import REQUIRED, Argument, Entry
 
 _LAMBDA: Final = Argument(
     name="lr_lambda", kind="any", doc="An expression of `epoch` that gives the factor: `$(0.95 ** epoch)`."
+)
+
+_SCHEDULES: Final = Argument(
+    name="schedulers", kind="any", doc="A list of schedulers: `[{type: LinearLR, total_iters: 3}, …]`."
 )
 
 
@@ -123,6 +127,13 @@ ENTRIES: Final = (
         _number("base_momentum", 0.8, "The lowest momentum."),
         _number("max_momentum", 0.9, "The highest momentum."),
     ),
+    _scheduler(
+        "SequentialLR",
+        "Schedules one after the other.",
+        _SCHEDULES,
+        _count("milestones", REQUIRED, "When the second begins, the third, and so on.", "ints", 0),
+    ),
+    _scheduler("ChainedScheduler", "Schedules all at once: the rate of each is what the next one changes.", _SCHEDULES),
     _scheduler("LambdaLR", "The rate times an expression of the epoch.", _LAMBDA),
     _scheduler("MultiplicativeLR", "Each rate is the one before times an expression of the epoch.", _LAMBDA),
     _scheduler(

@@ -8,14 +8,21 @@ from typing import Any, cast, get_args
 
 from netspec.catalog.entry import Argument, Entry
 from netspec.catalog.kinds import accepts
+from netspec.diagnostics import Label
 from netspec.document import Mapping, Node, Scalar, Sequence
 from netspec.recipe.reading import WRONG, show
 from netspec.recipe.train import FUNCTIONS, Duration, Group, Interval, Optimizer, Scheduler, WarmUp
-from netspec.recipe.train_values import TrainReader, listed, settled, without
+from netspec.recipe.train_values import TrainReader, Weight, listed, settled, without
 from netspec.suggest import suggest
 
 BY_STEP = ("OneCycleLR", "CyclicLR")
 """Schedulers whose authors meant them to step with every update."""
+
+
+COMBINING = ("SequentialLR", "ChainedScheduler")
+"""Schedulers that hold others."""
+TAKE_SPARSE = ("SGD", "Adagrad", "SparseAdam")
+"""Optimizers that take sparse gradients."""
 
 
 class OptimizerReader(TrainReader):
@@ -45,12 +52,38 @@ class OptimizerReader(TrainReader):
                 self.error(
                     "NS560", "LBFGS can't scale its gradients for fp16", self.node.items["precision"].span, "use bf16"
                 )
+        self.check_weights(entry, node)
         return Optimizer(
             type=entry.name,
             target=entry.target,
             arguments=settled(arguments),
             groups=tuple(group for group in found if group is not None),
         )
+
+    def check_weights(self, entry: Entry, node: Node) -> None:
+        """Optimizers that do not take the weights of every layer."""
+        span = node.items["type"].span if isinstance(node, Mapping) else node.span
+        trained = {name: weight for name, weight in self.model.weights.items() if not weight.frozen}
+        wrong = ((name, weight) for name, weight in trained.items() if not _suits(entry.name, weight))
+        found = next(wrong, None)
+        if found is None:
+            return
+        name, weight = found
+        others = sum(not _suits(entry.name, one) for one in trained.values()) - 1
+        more = f", and {others} more like it" if others else ""
+        if entry.name == "Muon":
+            message = (
+                f"Muon takes matrices, and `{name}` has {len(weight.shape)} dimension{'s' * (len(weight.shape) != 1)}"
+            )
+            mend = "take AdamW, or freeze the layers whose weights are no matrices"
+        elif weight.sparse:
+            message = f"{entry.name} takes no sparse gradients, and those of `{name}` are"
+            mend = "leave `sparse` out of the embedding, or take SparseAdam, SGD or Adagrad"
+        else:
+            message = f"SparseAdam takes sparse gradients alone, and those of `{name}` are not"
+            mend = "let every layer with weights be an Embedding with `sparse: true`, or take Adam"
+        label = Label(weight.span, f"`{name}` is here")
+        self.diagnostics.error("NS560", message + more, span, labels=[label], help=mend)
 
     def group(self, node: Node, entry: Entry) -> Group | None:
         assert isinstance(node, Mapping), "the schema has seen it"
@@ -109,14 +142,7 @@ class OptimizerReader(TrainReader):
         monitor_node = node.items.get("monitor") if isinstance(node, Mapping) else None
         if isinstance(node, Mapping) and "type" not in node.items and warmup is not None:
             return Scheduler(type="", target="", warmup=warmup)
-        functions: dict[str, Any] = {}
-        plain = without(node, "warmup", "interval", "monitor")
-        if isinstance(plain, Mapping):
-            for name, variable in FUNCTIONS.items():
-                if name in plain.items:
-                    functions[name] = self.function(plain.items[name], variable)
-                    plain.items[name] = Scalar("a function", plain.items[name].span, quoted=True)
-        given = self.entry(plain, "scheduler")
+        given = self.schedule(without(node, "warmup", "interval", "monitor"))
         if given is None or (warmup is None and isinstance(node, Mapping) and "warmup" in node.items):
             return None
         entry, arguments = given
@@ -143,11 +169,45 @@ class OptimizerReader(TrainReader):
         return Scheduler(
             type=entry.name,
             target=entry.target,
-            arguments=settled({**arguments, **functions}),
+            arguments=arguments,
             interval=cast(Interval, interval),
             monitor=monitor,
             warmup=warmup,
         )
+
+    def schedule(self, node: Node) -> tuple[Entry, dict[str, Any]] | None:
+        """A scheduler's entry and arguments, with the expressions of its functions and the schedules that it holds."""
+        read: dict[str, Any] = {}
+        if isinstance(node, Mapping):
+            for name, item in node.items.items():
+                if name in FUNCTIONS:
+                    read[name] = self.function(item, FUNCTIONS[name])
+                elif name == "schedulers":
+                    read[name] = self.schedules(item, self.value(node.items.get("type", node)) == "SequentialLR")
+            held = {name: Scalar("read already", node.items[name].span, quoted=True) for name in read}
+            node = Mapping({**node.items, **held}, node.key_spans, node.span)
+        given = self.entry(node, "scheduler")
+        if given is None or None in read.values():
+            return None
+        return given[0], {**settled(given[1]), **read}
+
+    def schedules(self, node: Node, sequence: bool) -> tuple[Scheduler, ...] | None:
+        """The schedules of a list; None where one of them is wrong.
+
+        A `sequence` starts each of them at its milestone, which torch can't do with one that holds others.
+        """
+        found: list[Scheduler] = []
+        items = node.items if isinstance(node, Sequence) else ()
+        for item in items:
+            given = self.schedule(item)
+            name = given[0].name if given is not None else ""
+            if name == "ReduceLROnPlateau":
+                self.error("NS557", "ReduceLROnPlateau watches a figure, and cannot stand in a list", item.span)
+            elif sequence and name in COMBINING:
+                self.error("NS557", f"{name} cannot stand in a SequentialLR: torch does not start it there", item.span)
+            elif given is not None:
+                found.append(Scheduler(type=name, target=given[0].target, arguments=given[1]))
+        return tuple(found) if found and len(found) == len(items) else None
 
     def warmup(self, node: Node) -> WarmUp | None:
         found = node.items.get("warmup") if isinstance(node, Mapping) else None
@@ -176,6 +236,13 @@ class OptimizerReader(TrainReader):
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.error("NS503", f"an expression of `{variable}` gives a number, and this one {show(value)}", node.span)
         return expr
+
+
+def _suits(optimizer: str, weight: Weight) -> bool:
+    """Whether torch's optimizer of that name takes such a weight."""
+    if optimizer == "Muon":
+        return len(weight.shape) == 2
+    return weight.sparse == (optimizer == "SparseAdam") or (weight.sparse and optimizer in TAKE_SPARSE)
 
 
 def _bound(expr: Any, scope: MappingABC[str, object], keep: str) -> Any:

@@ -15,7 +15,7 @@ from netspec.recipe.read_data import read_data
 from netspec.recipe.read_layers import MODEL
 from netspec.recipe.read_train import read_train
 from netspec.recipe.train import TrainRecipe
-from netspec.recipe.train_values import DataInfo, Head, ModelInfo
+from netspec.recipe.train_values import DataInfo, Head, ModelInfo, Weight
 from netspec.shapes import TensorType
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ def model_info(model: Instance) -> ModelInfo:
         parameters=tuple(parameter_names(model)),
         layers=tuple(module_paths(model)),
         spans={stated.name: stated.span for stated in model.block.inputs},
+        weights=_weights(model),
     )
 
 
@@ -170,6 +171,24 @@ def module_paths(model: Instance) -> Iterator[str]:
     from netspec.program import walk
 
     return (path for path, node in walk(model) if node.key is not None and not node.is_weight)
+
+
+def _weights(model: Instance) -> dict[str, Weight]:
+    """What an optimizer may ask of each weight."""
+    from netspec.program import Call, parameters, walk
+
+    frozen = [f"{path}." for path, node in walk(model) if node.layer.freeze]
+    found = {}
+    for name, (node, shape) in parameters(model).items():
+        sparse = node.op.arguments.get("sparse") if isinstance(node.op, Call) else None
+        found[name] = Weight(
+            shape=shape,
+            layer=node.op.entry.name if isinstance(node.op, Call) else node.name,
+            span=node.layer.span,
+            sparse=sparse is not None and sparse.value is True,
+            frozen=f"{name}.".startswith(tuple(frozen)),
+        )
+    return found
 
 
 def _head(ref: Ref) -> Head:

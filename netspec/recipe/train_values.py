@@ -26,6 +26,17 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Weight:
+    """A parameter: its shape, the layer that has it, whether its gradient is sparse, whether it is trained at all."""
+
+    shape: tuple[int, ...]
+    layer: str
+    span: Span
+    sparse: bool = False
+    frozen: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
     """What the model tells about itself: its inputs and outputs by name, and the names of its parameters."""
 
@@ -36,6 +47,8 @@ class ModelInfo:
     """The paths of all modules below the model, as `named_modules` gives them."""
     spans: MappingABC[str, Span] = field(default_factory=dict)
     """Where each input is stated."""
+    weights: MappingABC[str, Weight] = field(default_factory=dict)
+    """What is known of the parameters, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,15 +46,24 @@ class Guard:
 
     `check` answers at once, or with `deferred` always yes: then a fused optimizer reads the answer on the device and
     leaves the weights alone, and the count is read when the log is written. withheld, step: where a resumed run stands.
+    sparse: some gradients hold the rows alone that are not zero.
     """
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, device: torch.device, *, deferred: bool, withheld: int, step: int
+        self,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        *,
+        deferred: bool,
+        withheld: int,
+        step: int,
+        sparse: bool = False,
     ) -> None:
         self.deferred = deferred
         self.found = torch.zeros((), device=device)
         self.one = torch.ones((), device=device)
         self.kernel = device.type in ("cpu", "cuda")
+        self.sparse = sparse
         self.withheld = withheld
         """How many updates were withheld, as of the last `read`."""
         self.step = step
@@ -73,6 +82,8 @@ class Guard:
         """Whether the update may be made; on a GPU with a fused optimizer always, as that one looks for itself."""
         found = self.found.zero_()
         self.step += 1
+        if self.sparse:
+            gradients = [gradient._values() if gradient.is_sparse else gradient for gradient in gradients]
         if self.kernel:
             # One kernel looks at all gradients and multiplies them with one, some ten times faster than their norm.
             torch._amp_foreach_non_finite_check_and_unscale_([*gradients, loss.detach()], found, self.one)

@@ -176,7 +176,7 @@ def fit(job: Job) -> None:
                     clip(parameters, recipe.clip_grad)
                 if guard.check(loss, [p.grad for p in parameters if p.grad is not None]):
                     if lbfgs:
-                        optimizer.step(functools.partial(loss_again, job, batch))  # type: ignore[arg-type]
+                        optimizer.step(Again(job, batch, loss))  # type: ignore[arg-type]
                     else:
                         optimizer.step()
                 else:
@@ -272,13 +272,26 @@ def step_scaled(job: Job, parameters: list[torch.nn.Parameter]) -> None:
         give_up(job)
 
 
-def loss_again(job: Job, batch: Batch) -> Tensor:
-    """The closure that LBFGS calls as often as it likes: the loss and its gradient at the present weights."""
-    job.optimizer.zero_grad()
-    with job.context():
-        loss = job.objective.loss(job.objective.forward(batch), batch)
-    loss.backward()  # type: ignore[no-untyped-call]
-    return loss
+class Again:
+    """The closure that LBFGS calls as often as it likes: the loss and its gradient at the present weights.
+
+    The first call is answered with what the loop has computed for these weights already.
+    """
+
+    def __init__(self, job: Job, batch: Batch, loss: Tensor) -> None:
+        self.job = job
+        self.batch = batch
+        self.known: Tensor | None = loss
+
+    def __call__(self) -> Tensor:
+        if self.known is not None:
+            loss, self.known = self.known, None
+            return loss
+        self.job.optimizer.zero_grad()
+        with self.job.context():
+            loss = self.job.objective.loss(self.job.objective.forward(self.batch), self.batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
 
 
 def give_up(job: Job) -> NoReturn:

@@ -26,7 +26,7 @@ def make_optimizer(model: nn.Module, recipe: Optimizer) -> torch.optim.Optimizer
     if not named:
         raise RunError("NS908", "the model has no weights to train", help="every layer is frozen, or none has weights")
     arguments = dict(recipe.arguments)
-    if can_fuse(recipe, (parameter for _, parameter in named)):
+    if not has_sparse_gradients(model) and can_fuse(recipe, (parameter for _, parameter in named)):
         arguments["fused"] = True
     groups = [
         {"params": [parameter for _, parameter in members], **settings} for settings, members in grouped(named, recipe)
@@ -34,6 +34,11 @@ def make_optimizer(model: nn.Module, recipe: Optimizer) -> torch.optim.Optimizer
     made = construct(recipe.type, recipe.target, groups, **arguments)
     assert isinstance(made, torch.optim.Optimizer)
     return made
+
+
+def has_sparse_gradients(model: nn.Module) -> bool:
+    """Whether an embedding gives the gradients of the rows alone that it has read."""
+    return any(getattr(module, "sparse", False) is True for module in model.modules())
 
 
 def grouped(

@@ -24,7 +24,7 @@ from netspec.runtime.monitors.answers import image_field
 from netspec.runtime.monitors.events import Events
 from netspec.runtime.monitors.watcher import Watcher, make_answers
 from netspec.runtime.objective import make_objective
-from netspec.runtime.optimizers import make_optimizer, restore_optimizer
+from netspec.runtime.optimizers import has_sparse_gradients, make_optimizer, restore_optimizer
 from netspec.runtime.progress import Bar
 from netspec.runtime.saver import Saver
 from netspec.runtime.schedulers import Schedule, in_steps
@@ -92,7 +92,7 @@ def prepare(
         device=device,
         context=autocast(recipe.precision, device),
         scaler=scaler,
-        guard=make_guard(optimizer, device, scaler),
+        guard=make_guard(optimizer, device, scaler, sparse=has_sparse_gradients(model)),
         progress=progress,
         saver=Saver(
             folder / CHECKPOINTS,
@@ -158,7 +158,14 @@ def restore(job: Job, loaded: Loaded, settings: Mapping[str, str], say: Callable
                 f"{settings['length']}, while up to here they were those of {before.get('length', 'another')}; "
                 f"a run of {settings['length']} at once would give other weights"
             )
-    job.guard = make_guard(job.optimizer, job.device, job.scaler, withheld=saved["withheld"], step=progress.step)
+    job.guard = make_guard(
+        job.optimizer,
+        job.device,
+        job.scaler,
+        sparse=job.guard.sparse,
+        withheld=saved["withheld"],
+        step=progress.step,
+    )
     job.saved = mark(progress)
 
 
@@ -166,13 +173,15 @@ def make_guard(
     optimizer: torch.optim.Optimizer,
     device: torch.device,
     scaler: torch.amp.GradScaler | None,
+    *,
+    sparse: bool,
     withheld: int = 0,
     step: int = 0,
 ) -> Guard:
     """On a GPU with a fused optimizer the answer stays there; a scaler looks for itself."""
     fused = all(group.get("fused") for group in optimizer.param_groups)
     deferred = device.type == "cuda" and fused and scaler is None
-    return Guard(optimizer, device, deferred=deferred, withheld=withheld, step=step)
+    return Guard(optimizer, device, deferred=deferred, withheld=withheld, step=step, sparse=sparse)
 
 
 def used_fields(recipe: TrainRecipe) -> dict[str, str]:

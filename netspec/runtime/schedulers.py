@@ -100,7 +100,7 @@ class Schedule:
         """Go on after `step` updates of the same schedule; the optimizer's groups hold their saved rates already."""
         self.rates = list(state["rates"])
         if self.scheduler is not None:
-            vars(self.scheduler).update(state["scheduler"])
+            _remind(self.scheduler, state["scheduler"])
         if self.warm_steps and step >= self.warm_steps:
             self.warm_steps = 0
             self.active = self.by_step
@@ -135,9 +135,13 @@ def _make(optimizer: torch.optim.Optimizer, recipe: Scheduler, total_steps: int)
         name: _function(value, FUNCTIONS[name]) if name in FUNCTIONS and value is not None else value
         for name, value in recipe.arguments.items()
     }
+    if "schedulers" in arguments:
+        arguments["schedulers"] = [_make(optimizer, part, total_steps) for part in arguments["schedulers"]]
     if _of_length(recipe):
         arguments["total_steps"] = total_steps
-    made = construct(recipe.type, recipe.target, optimizer, **arguments)
+    # A chain alone takes its schedules first.
+    first = [optimizer] if recipe.type != "ChainedScheduler" else [arguments.pop("schedulers"), optimizer]
+    made = construct(recipe.type, recipe.target, *first, **arguments)
     assert isinstance(made, LRScheduler)
     return made
 
@@ -152,10 +156,26 @@ def _function(value: Any, variable: str) -> Any:
 
 
 def _memory(scheduler: LRScheduler) -> dict[str, Any]:
-    """The attributes that are numbers, words, or lists of numbers: the counters, and settings that are equal anyway."""
-    return {
+    """The attributes that are numbers, words, or lists of numbers: the counters, and settings that are equal anyway.
+
+    Those of the schedules that it holds stand under `schedulers`.
+    """
+    own = {
         name: value
         for name, value in vars(scheduler).items()
         if isinstance(value, int | float | str)
         or (isinstance(value, list) and all(isinstance(item, int | float) for item in value))
     }
+    held = _held(scheduler)
+    return {**own, "schedulers": [_memory(one) for one in held]} if held else own
+
+
+def _remind(scheduler: LRScheduler, memory: Mapping[str, Any]) -> None:
+    """Give a scheduler what `_memory` took of it."""
+    vars(scheduler).update({name: value for name, value in memory.items() if name != "schedulers"})
+    for one, its in zip(_held(scheduler), memory.get("schedulers", ()), strict=True):
+        _remind(one, its)
+
+
+def _held(scheduler: LRScheduler) -> list[LRScheduler]:
+    return list(getattr(scheduler, "_schedulers", ()))

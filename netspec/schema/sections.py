@@ -267,6 +267,7 @@ _TRAIN: Final[dict[str, Schema]] = {
     "loss_term": _named("a loss", "CrossEntropyLoss"),
     "optimizer": _named("an optimizer", "{type: AdamW, lr: 0.001}"),
     "scheduler": _named("a scheduler", "{type: StepLR, step_size: 30}"),
+    "schedulers": array(ref("scheduler"), "a list of schedulers", "[{type: StepLR, step_size: 30}]"),
     "warmup": record(
         {
             "epochs": _count("Its length in epochs."),

@@ -77,6 +77,8 @@ def entry_schema(kind: str, name: str) -> Schema:
         match = fixed(NAMES, "a pattern of parameter names, or a list of them", "Which parameters: `*.bias`, `head.*`.")
         group = record({**settings, "match": match}, ["match"], "{match: '*.bias', weight_decay: 0}")
         beside["groups"] = array(group, "a list of groups", "[{match: '*.bias', weight_decay: 0}]")
+    elif kind == "scheduler" and entry.argument("schedulers") is not None:
+        beside["schedulers"] = ref("schedulers", "The schedules that it holds.")
     elif kind == "transform":
         from netspec.catalog.transforms import TransformEntry
 
