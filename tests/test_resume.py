@@ -22,6 +22,7 @@ from netspec.recipe.train import (
     Checkpoint,
     ClipGrad,
     Duration,
+    Ema,
     Optimizer,
     Scheduler,
     TrainRecipe,
@@ -146,6 +147,7 @@ RECIPES = {
     "plateau-steps": recipe(checkpoint=STEPPED, scheduler=PLATEAU, length=Duration(steps=50)),
     "best-only-in-memory": recipe(checkpoint=Checkpoint(monitor="val.accuracy", mode="max")),
     "chained": recipe(checkpoint=STEPPED, optimizer=SGD, scheduler=CHAINED),
+    "ema-accumulate": recipe(checkpoint=STEPPED, ema=Ema(decay=0.9), accumulate=3, optimizer=SGD, scheduler=COSINE),
     "lbfgs": recipe(
         checkpoint=STEPPED,
         length=Duration(steps=12),

@@ -328,7 +328,6 @@ UNSUPPORTED_CASES = {
     "type.Buffer": spec("a: {type: Buffer, layers: {n: ReLU}}"),
     "type.library": spec("a: {type: torchvision.resnet18, replace: {fc: Identity}}"),
     "train.phases": spec("a: ReLU") + "train: {phases: {a: {}}}\n",
-    "train.ema": spec("a: ReLU") + "train: {ema: 0.999}\n",
     "train.compile": spec("a: ReLU") + "train: {compile: true}\n",
     "train.monitor": spec("a: ReLU") + "train: {monitor: {}}\n",
     "train.distribute": spec("a: ReLU") + "train: {distribute: ddp}\n",

@@ -22,6 +22,7 @@ from netspec.recipe.train import (
     ClipGrad,
     Duration,
     EarlyStopping,
+    Ema,
     Metric,
     Mode,
     Optimizer,
@@ -90,6 +91,7 @@ class _Reader(ObjectiveReader, OptimizerReader, SeeingReader):
             clip_grad=self.clip_grad(),
             accumulate=self.whole("accumulate", 1, 1),
             withheld_limit=self.whole("withheld_limit", 10, 1),
+            ema=self.ema(),
             log_every=log_every,
             tensorboard=self.tensorboard(),
             monitor=self.monitoring(log_every),
@@ -125,6 +127,17 @@ class _Reader(ObjectiveReader, OptimizerReader, SeeingReader):
             return None
         (key,) = node.items
         return ClipGrad(**{key: self.number(node, key, 1.0, 0.0)})
+
+    def ema(self) -> Ema | None:
+        node = self.node.items.get("ema")
+        if node is None:
+            return None
+        mapping = node if isinstance(node, Mapping) else Mapping({"decay": node}, {"decay": node.span}, node.span)
+        decay = self.number(mapping, "decay", 0.999, 0.0)
+        if not decay < 1:
+            place = mapping.items["decay"].span
+            self.error("NS508", f"`decay` is the share that stays, below 1, and got {decay:g}", place)
+        return Ema(decay=decay, use_buffers=self.flag("use_buffers", False, mapping))
 
     def figures(self, metrics: tuple[Metric, ...]) -> tuple[str, ...] | None:
         """The figures of an epoch; None where a metric is wrong, so that they are not all known.

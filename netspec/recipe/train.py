@@ -143,6 +143,17 @@ class ClipGrad:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ema:
+    """An exponential average of the weights: after each update `decay` of it stays, and the rest is the new weights.
+
+    With `use_buffers` the buffers are averaged too; else they are those of the model.
+    """
+
+    decay: float = 0.999
+    use_buffers: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRecipe:
     """The whole section. `length` is where training ends; `inputs` gives the batch field of each input of the model."""
 
@@ -163,6 +174,7 @@ class TrainRecipe:
     accumulate: int = 1
     withheld_limit: int = 10
     """At how many updates withheld, as loss or gradients were not finite, a run stops."""
+    ema: Ema | None = None
     log_every: int = 50
     objective: Instance | None = None
     """The graph of `train.layers`. What it applies to fields and outputs directly stands in `losses` as well."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from netspec.recipe.train import Checkpoint, ClipGrad, TrainRecipe
+from netspec.runtime.averaging import Average, averaged
 from netspec.runtime.checkpoint import Snapshot, snapshot
 from netspec.runtime.device import Context
 from netspec.runtime.finite import Buffers, Guard, explain
@@ -92,6 +93,7 @@ class Job:
     """Makes what looks at an evaluation of a classifier; `embed` keeps what its last layer gets, too."""
     watcher: Watcher | None = None
     """Looks at some of the updates and evaluations, where the recipe says so."""
+    average: Average | None = None
     held: Snapshot | None = None
     """The best so far, where it was not yet time to write it."""
     saved: tuple[int, ...] = ()
@@ -136,6 +138,7 @@ def fit(job: Job) -> None:
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     lbfgs = isinstance(optimizer, torch.optim.LBFGS)
     watcher, pace = job.watcher, Pace()
+    average = job.average
     train_metrics = job.metrics if job.metrics and job.val is None else None
     buffers, limit = Buffers(model, guard.read()), recipe.withheld_limit
     at_once = scaler is None and not guard.deferred  # whether each update is known to be finite before the next
@@ -189,6 +192,8 @@ def fit(job: Job) -> None:
             for p in parameters:
                 p.grad = None
             progress.step += 1
+            if average is not None:
+                average.update()
             if schedule.active:
                 schedule.after_step(progress.step)
 
@@ -349,7 +354,8 @@ def close_epoch(job: Job, *, withheld: int) -> bool:
         row |= {f"train.{name}": value for name, value in job.metrics.compute().items()}
     else:
         answers = job.watcher.looks(progress.epoch + 1, last=reached_after(job)) if job.watcher is not None else None
-        figures = evaluate(job.objective, job.val, job.metrics, job.context, job.stop, answers)
+        with averaged(job.average):
+            figures = evaluate(job.objective, job.val, job.metrics, job.context, job.stop, answers)
         if figures is None:
             return False
         if answers is not None and job.watcher is not None:
@@ -417,30 +423,32 @@ def take(job: Job) -> Snapshot:
     progress.seconds = time.monotonic() - job.began
     row = progress.history[-1] if progress.history else {}
     monitor = job.recipe.checkpoint.monitor
-    return snapshot(
-        step=progress.step,
-        epoch=progress.epoch,
-        model=job.objective.model,
-        figure=row[monitor] if monitor is not None and row.get("step") == progress.step else None,
-        state={
-            "progress": {
-                "loss": progress.loss,
-                "epoch": progress.epoch,
-                "batch": progress.batch,
-                "samples": progress.samples,
-                "seconds": progress.seconds,
-                "history": progress.history,
+    with averaged(job.average):
+        return snapshot(
+            step=progress.step,
+            epoch=progress.epoch,
+            model=job.objective.model,
+            figure=row[monitor] if monitor is not None and row.get("step") == progress.step else None,
+            state={
+                "progress": {
+                    "loss": progress.loss,
+                    "epoch": progress.epoch,
+                    "batch": progress.batch,
+                    "samples": progress.samples,
+                    "seconds": progress.seconds,
+                    "history": progress.history,
+                },
+                "optimizer": optimizer_state(job.optimizer, job.objective.model),
+                "schedule": job.schedule.state(),
+                "scaler": job.scaler.state_dict() if job.scaler is not None else None,
+                "metrics": job.metrics.state(),
+                "withheld": job.guard.read(),
+                "random": random_state(job.device),
+                "buffers": job.loose.state(),
+                **({"average": job.average.state()} if job.average is not None else {}),
+                **job.describe(),
             },
-            "optimizer": optimizer_state(job.optimizer, job.objective.model),
-            "schedule": job.schedule.state(),
-            "scaler": job.scaler.state_dict() if job.scaler is not None else None,
-            "metrics": job.metrics.state(),
-            "withheld": job.guard.read(),
-            "random": random_state(job.device),
-            "buffers": job.loose.state(),
-            **job.describe(),
-        },
-    )
+        )
 
 
 def mark(progress: Progress) -> tuple[int, ...]:

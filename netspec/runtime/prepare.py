@@ -12,6 +12,7 @@ from torch import nn
 
 from netspec.recipe.fit_train import OF_SCORES
 from netspec.recipe.train import TrainRecipe
+from netspec.runtime.averaging import Average
 from netspec.runtime.checkpoint import Loaded
 from netspec.runtime.device import autocast, make_scaler, set_threads, step_flops
 from netspec.runtime.directory import CHECKPOINTS, MODEL, RESOLVED
@@ -94,6 +95,7 @@ def prepare(
         scaler=scaler,
         guard=make_guard(optimizer, device, scaler, sparse=has_sparse_gradients(model)),
         progress=progress,
+        average=Average(model, recipe.ema) if recipe.ema is not None else None,
         saver=Saver(
             folder / CHECKPOINTS,
             {name: (folder / name).read_text(encoding="utf-8") for name in (RESOLVED, MODEL)},
@@ -139,6 +141,10 @@ def restore(job: Job, loaded: Loaded, settings: Mapping[str, str], say: Callable
     progress.loss.copy_(done["loss"])
     progress.epoch, progress.batch, progress.step = done["epoch"], done["batch"], loaded.stored.step
     progress.samples, progress.seconds, progress.history = done["samples"], done["seconds"], list(done["history"])
+    if job.average is not None and "average" in saved:
+        job.average.restore(saved["average"])
+    elif "average" in saved:  # the spec has left the average out since
+        model.load_state_dict(saved["average"]["weights"])
     if progress.batch and progress.history and progress.history[-1]["step"] == progress.step and not reached(job):
         progress.history.pop()  # the row of an epoch that its last session ended within; now the epoch goes on
     job.metrics.restore(saved["metrics"])

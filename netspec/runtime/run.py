@@ -16,6 +16,7 @@ import torch
 from netspec.program import Program
 from netspec.recipe.train import Duration, TrainRecipe
 from netspec.runtime import checkpoint, directory
+from netspec.runtime.averaging import averaged
 from netspec.runtime.checkpoint import Loaded
 from netspec.runtime.device import choose_device, environment, set_precision
 from netspec.runtime.errors import RunError
@@ -319,7 +320,8 @@ def judge(
     for split in ("val", "test"):
         if split in splits:
             looked = job.answers(board is not None and board.embeddings is not None)
-            figures = evaluate(job.objective, splits[split], job.metrics, job.context, job.stop, looked)
+            with averaged(job.average if chosen.step == job.progress.step else None):
+                figures = evaluate(job.objective, splits[split], job.metrics, job.context, job.stop, looked)
             if figures is not None:
                 results[split] = figures
                 if looked is not None and looked:

@@ -143,6 +143,7 @@ _TRAIN: Final[dict[str, Schema]] = {
             "clip_grad": ref("clip_grad", "Limits gradients before each update."),
             "accumulate": _count("Batches whose gradients add up to one update."),
             "withheld_limit": _count("How many updates withheld, as they were not finite, stop the run."),
+            "ema": ref("ema", "An exponential average of the weights, which is what is evaluated and kept."),
             "log_every": _count("Steps between two points of the curves."),
             "tensorboard": ref("tensorboard", "Whether TensorBoard's event files are written, and what they hold."),
             "monitor": ref("monitor", "Hooks on layers, by glob: what they give, and the gradients that come back."),
@@ -256,6 +257,19 @@ _TRAIN: Final[dict[str, Schema]] = {
         ],
         "expects": "a norm, or a mapping with `norm` or `value`",
         "example": "1.0",
+    },
+    "ema": {
+        "anyOf": [
+            _FRACTION,
+            record(
+                {
+                    "decay": _share("How much of the average stays at each update."),
+                    "use_buffers": _flag("Whether buffers are averaged too; else they are the model's."),
+                }
+            ),
+        ],
+        "expects": "a fraction, or a mapping with `decay`",
+        "example": "{decay: 0.999}",
     },
     "loss": fixed(
         {"anyOf": [TEXT, {"type": "object"}]},

@@ -32,7 +32,6 @@ VERSION: Final = 1
 
 UNSUPPORTED: Final = (
     "train.phases",
-    "train.ema",
     "train.compile",
     "train.distribute",
     "loss.mask",
