@@ -24,6 +24,7 @@ VERBS: Final = {
     "train": "train what a spec describes",
     "eval": "measure a trained run on its data",
     "predict": "apply a trained run to files",
+    "cam": "show where in an image a trained run saw its answer",
     "explain": "explain a code, a layer, an argument, or where a value comes from",
     "schema": "print the JSON Schema for editors",
 }

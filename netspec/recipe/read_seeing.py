@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Literal, cast
 
-from netspec.catalog.seeing import METHODS, WATCHED
+from netspec.catalog.seeing import METHODS, TRACKERS, WATCHED
 from netspec.document import Mapping, Node, Sequence
 from netspec.recipe.reading import WRONG, show
 from netspec.recipe.seeing import CamImages, Method, Monitor, TensorBoard, Tracker
@@ -117,7 +117,10 @@ class SeeingReader(TrainReader):
         if node is None:
             return ()
         if not isinstance(node, Mapping):
-            names = node.items if isinstance(node, Sequence) else [node]
-            return tuple(Tracker(type=str(self.value(name))) for name in names)
+            items = node.items if isinstance(node, Sequence) else [node]
+            for item in items:
+                if self.value(item) not in TRACKERS:
+                    self.unknown("tracker", self.value(item), item.span, TRACKERS)
+            return tuple(Tracker(type=str(self.value(item))) for item in items)
         given = {name: self.value(item) for name, item in node.items.items()}
         return tuple(Tracker(type=name, arguments=settled(a)) for name, a in given.items() if a is not WRONG)

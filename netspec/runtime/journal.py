@@ -6,6 +6,7 @@ import csv
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -78,8 +79,7 @@ class Journal:
             for figure, values in together.items():
                 self.events.together(figure, values, step)
             self.events.flush()
-        for tracker in self.trackers:
-            tracker.log({name: value for name, value in row.items() if name not in ("step", "seconds")}, step)
+        self._tell({name: value for name, value in row.items() if name not in ("step", "seconds")}, step)
         self._before = (0.0, 0, int(row["epoch"]))
         number = int(row["epoch"])
         if self.epochs is None or number % max(1, self.epochs // MOST_LINES) == 0 or number == self.epochs:
@@ -101,10 +101,28 @@ class Journal:
             self.events.scalar("lr", rate, progress.step)
             if then and samples > last:
                 self.events.scalar("samples_per_second", (samples - last) / (now - then), progress.step)
-        for tracker in self.trackers:
-            tracker.log({"train.loss_step": mean, "lr": rate}, progress.step)
+        self._tell({"train.loss_step": mean, "lr": rate}, progress.step)
         if self.bar is not None:
             self.bar.loss = mean
+
+    def _tell(self, figures: Mapping[str, float], step: int) -> None:
+        for tracker in tuple(self.trackers):
+            self._guarded(tracker, partial(tracker.log, figures, step))
+
+    def _guarded(self, tracker: Tracker, work: Callable[[], None]) -> None:
+        """A tracker that fails is told of nothing more; the run goes on."""
+        try:
+            work()
+        except Exception as error:  # each client has exceptions of its own
+            self.trackers.remove(tracker)
+            said = str(error).strip().partition("\n")[0]
+            self.warn(f"{type(tracker).__name__} fails and is left out from here on: {type(error).__name__}: {said}")
+
+    def end_trackers(self, results: Mapping[str, float], files: Sequence[Path], *, failed: bool) -> None:
+        """Tell the trackers how it ended."""
+        for tracker in tuple(self.trackers):
+            self._guarded(tracker, partial(tracker.close, results, list(files), failed=failed))
+        self.trackers.clear()
 
     def line(self, row: Mapping[str, float]) -> str:
         """An epoch in words: `epoch  3/30  train loss 0.1234  val loss 0.1021  val accuracy 0.9722  lr 0.001`."""

@@ -367,7 +367,9 @@ def close_epoch(job: Job, *, withheld: int) -> bool:
     progress.history.append(row)
     job.journal.row(row)
     if job.watcher is not None:
-        job.watcher.epoch_ended(progress.epoch + 1, progress.step, functools.partial(first_batch, job.val), job.context)
+        batches = functools.partial(first_batch, job.val)
+        with averaged(job.average):
+            job.watcher.epoch_ended(progress.epoch + 1, progress.step, batches, job.context)
 
     complete = progress.batch >= job.train.batches_per_epoch
     if complete:

@@ -56,12 +56,12 @@ def predictions(
             with noted(run.program, run.model, run.directory), torch.no_grad(), context():
                 output = run.model(*batch)
             if not isinstance(output, Tensor):
-                output = getattr(output, _first(run).inputs[0].name)
+                output = getattr(output, first_loss(run).inputs[0].name)
             for (name, _), row in zip(group, output.float().cpu(), strict=True):
-                yield {"input": name, **_described(row, run)}
+                yield {"input": name, **described(row, run)}
 
 
-def _first(run: TrainedModel) -> Loss:
+def first_loss(run: TrainedModel) -> Loss:
     """The first loss of an output; where an objective has none, the first output as it is."""
     output = Reference(kind="output", name=next(iter(run.program.outputs)))
     stated = (loss for loss in run.recipe.losses if loss.inputs[0].kind == "output")
@@ -80,11 +80,11 @@ def _alike(chunk: list[tuple[str, Mapping[str, Tensor]]], fields: list[str]) -> 
         yield group
 
 
-def _described(output: Tensor, run: TrainedModel) -> dict[str, Any]:
+def described(output: Tensor, run: TrainedModel) -> dict[str, Any]:
     """One sample's output in words: a class with its probabilities, or numbers."""
-    kind = _first(run).type
+    kind = first_loss(run).type
     metric = next(iter(run.recipe.metrics), None)
-    classes = _classes(run)
+    classes = class_names(run)
     if kind in ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss") and output.dim() == 1:
         probabilities = output.exp() if kind == "NLLLoss" else output.softmax(0)
         return _chosen(probabilities.tolist(), classes)
@@ -94,9 +94,9 @@ def _described(output: Tensor, run: TrainedModel) -> dict[str, Any]:
     return {"prediction": output.item() if output.numel() == 1 else output.tolist()}
 
 
-def _classes(run: TrainedModel) -> Sequence[str] | None:
+def class_names(run: TrainedModel) -> Sequence[str] | None:
     """The class names of the field that the first loss compares with."""
-    targets = [ref.name for ref in _first(run).inputs if ref.kind == "field"]
+    targets = [ref.name for ref in first_loss(run).inputs if ref.kind == "field"]
     found = run.data_state.get("fields", {}).get(targets[0], {}).get("classes") if targets else None
     return tuple(found) if found else None
 

@@ -78,7 +78,8 @@ def prepare(
     scaler = make_scaler(recipe.precision, device)
     metrics = Metrics(recipe.metrics, outputs, device)
     progress = Progress(loss=torch.zeros((), dtype=sum_type(device), device=device))
-    bar = Bar(total_steps, stream.batch_size * recipe.accumulate, name) if telling.bar else None
+    per_step, epochs = stream.batch_size * recipe.accumulate, recipe.length.epochs
+    bar = Bar(total_steps, per_step, name, epochs=epochs) if telling.bar else None
     warn = bar.say if bar is not None else telling.say
     image = image_field(stream.fields, recipe.inputs)
     events = Events(folder, warn=warn) if telling.files and (recipe.tensorboard or recipe.monitor) else None

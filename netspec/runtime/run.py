@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import yaml
 
 from netspec.program import Program
 from netspec.recipe.train import Duration, TrainRecipe
@@ -26,6 +27,7 @@ from netspec.runtime.load import changed_lines, check_source, import_source, mod
 from netspec.runtime.loop import Job, evaluate, finished, fit
 from netspec.runtime.monitors.answers import Answers, write_classes
 from netspec.runtime.monitors.graph_def import graph_def
+from netspec.runtime.monitors.trackers import make_trackers
 from netspec.runtime.notes import noted
 from netspec.runtime.plots import draw_confusion, draw_curves
 from netspec.runtime.prepare import Telling, prepare, used_fields
@@ -144,6 +146,9 @@ def conduct(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[st
     results: dict[str, dict[str, float]] = {}
     answers: dict[str, Answers] = {}
     try:
+        if job.recipe.track:
+            config = yaml.safe_load((folder / directory.RESOLVED).read_text(encoding="utf-8"))
+            job.journal.trackers = make_trackers(job.recipe.track, program.name, folder, config)
         with stop.listening():
             restore_random_state(start, job.device)  # what was imported and built since then may have drawn from them
             fit(job)
@@ -157,6 +162,7 @@ def conduct(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[st
         if isinstance(error, Exception):  # a second Ctrl-C does not wait for what is being written
             with suppress(Exception):
                 job.saver.failed()
+        job.journal.end_trackers({}, (), failed=True)
         raise
     finally:
         job.journal.close()
@@ -173,7 +179,13 @@ def conduct(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[st
         checkpoint=chosen,
     )
     directory.write_json(path, directory.read_json(path) | summary(done))
-    leave_report(job, folder, program, done, answers)
+    try:
+        leave_report(job, folder, program, done, answers)
+    except OSError as error:  # a full disk: what counts has been written
+        job.journal.warn(f"{directory.REPORT} could not be written: {error.strerror}")
+    figures = {f"{split}.{name}": value for split, of in results.items() for name, value in of.items()}
+    left = (folder / name for name in (directory.CURVES, directory.CONFUSION, directory.REPORT))
+    job.journal.end_trackers(figures, [path for path in left if path.is_file()], failed=False)
     return done
 
 

@@ -208,16 +208,11 @@ _TRAIN: Final[dict[str, Schema]] = {
     },
     "trackers": {
         "anyOf": [
-            {"enum": list(TRACKERS)},
-            {"type": "array", "items": {"enum": list(TRACKERS)}},
-            {
-                "type": "object",
-                "properties": {
-                    name: fixed({"type": "object"}, "a mapping", f"Arguments of {name}'s own client.")
-                    for name in TRACKERS
-                },
-                "additionalProperties": False,
-            },
+            TEXT,
+            array(TEXT),
+            record(
+                {name: fixed({"type": "object"}, "a mapping", f"What {name}'s own client takes.") for name in TRACKERS}
+            ),
         ],
         "expects": f"{either([f'`{name}`' for name in TRACKERS])}, a list of them, or a mapping from them to arguments",
         "example": "[wandb]",

@@ -100,7 +100,8 @@ class Answers:
         if self.count <= LARGEST:
             valid = (target >= 0) & (target < self.count)
             places = torch.where(valid, target * self.count + scores.argmax(1), self.count**2)
-            counts = torch.bincount(places, minlength=self.count**2 + 1)[:-1]
+            # Not `bincount`, which waits for a GPU.
+            counts = places.new_zeros(self.count**2 + 1).index_add_(0, places, torch.ones_like(places))[:-1]
             self._matrix = counts if self._matrix is None else self._matrix.add_(counts)
         if self._numbers + scores.numel() > KEPT:
             return

@@ -51,8 +51,9 @@ class Watcher:
         started: int,
     ) -> None:
         self.events = events
-        self.objective = objective
         self.model = objective.model
+        self.fields = tuple(recipe.inputs.values())
+        """What the model takes of a batch, in the order of its inputs."""
         self.answers = answers
         self.image = images
         self.length = recipe.length
@@ -76,7 +77,7 @@ class Watcher:
 
     def due(self, step: int, *, ends: bool, epoch: int) -> bool:
         """Whether update number `step` is looked at. ends: it is the last of epoch number `epoch`, from 1."""
-        if not ends and all(step % every for _, every in self._at):
+        if not ends and (not self._at or all(step % every for _, every in self._at)):
             return False
         self._now = {kind for kind, every in self._at if step % every == 0}
         if (ends or step == self.length.steps) and self.settings is not None:
@@ -123,7 +124,7 @@ class Watcher:
         self.events.histograms(found, step)
 
     def _inputs(self, step: int, batch: Batch) -> None:
-        for field in self.objective.fields:
+        for field in self.fields:
             if is_image(batch[field]):
                 self.events.picture(f"batch/{field}", grid(batch[field]), step)
 
@@ -177,7 +178,7 @@ class Watcher:
         if epoch % (cam.every.epochs or 1) == 0 if cam.every.steps is None else step % cam.every.steps == 0:
             batch = batches()
             if batch is not None and is_image(batch[self.image]):
-                some = tuple(batch[field][: cam.images] for field in self.objective.fields)
+                some = tuple(batch[field][: cam.images] for field in self.fields)
                 self.events.picture("cam", self._maps(some, batch[self.image][: cam.images], context), step)
 
     def _maps(self, inputs: tuple[Tensor, ...], images: Tensor, context: Any) -> Tensor:
