@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
 from netspec import catalog
 from netspec.catalog.entry import Entry
-from netspec.program import Call, Instance, walk
+from netspec.origins import untraced
+from netspec.program import Apply, Call, Instance, walk
 
 
 def is_type(pattern: str) -> bool:
@@ -30,10 +31,29 @@ def matcher(pattern: str) -> Callable[[Entry, str], bool]:
 
 
 def leaves(instance: Instance) -> Iterator[tuple[str, Call]]:
-    """The catalog modules below an instance with their paths, in the order of registration."""
+    """The modules below an instance that have weights of their own, with their paths, in the order of registration:
+    those of the catalog, and blocks and groups with a `Parameter` among their layers.
+    """
     for path, node in walk(instance):
         if isinstance(node.op, Call) and node.key is not None:
             yield path, node.op
+        elif isinstance(node.op, Apply) and node.key is not None and (own := own_parameters(node.op.instance)):
+            yield path, Call(_holder(node.op.instance.block.name, own), {}, {})
+
+
+def own_parameters(instance: Instance) -> dict[str, tuple[int, ...]]:
+    """The shapes of the parameters that stand alone among the layers of an instance, by name."""
+    calls = {node.name: node.op for node in instance.nodes if node.is_weight and isinstance(node.op, Call)}
+    return {
+        name: tuple(int(size) for size in untraced(op.arguments["shape"].value))
+        for name, op in calls.items()
+        if op.entry.name == "Parameter"
+    }
+
+
+def _holder(name: str, shapes: Mapping[str, tuple[int, ...]]) -> Entry:
+    """A block or group as a module whose parameters rules may speak of."""
+    return Entry(name=name, category="layer", target="torch.nn.Module", parameters=lambda arguments: shapes)
 
 
 def initializer(value: Any) -> tuple[str | None, dict[str, Any]]:

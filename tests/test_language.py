@@ -327,6 +327,26 @@ def test_children_start_before_what_holds_them() -> None:
     }
 
 
+def test_a_glob_speaks_of_blocks_and_groups_that_have_parameters_of_their_own() -> None:
+    blocks = {
+        "Scale": {
+            "inputs": {"x": ["N", "C"]},
+            "layers": {"weight": {"type": "Parameter", "shape": ["$C"]}, "out": {"compute": "x * weight"}},
+        }
+    }
+    rules = [{"match": "*", "weight": {"type": "uniform", "a": 1, "b": 2}}, {"match": "group", "weight": 4}]
+    group = {"layers": {"weight": {"type": "Parameter", "shape": [6]}, "out": {"compute": "fc + weight"}}}
+    layers = {"scale": {"type": "Scale"}, "fc": LINEAR, "group": group}
+    found = weights(compiled(layers, blocks=blocks, model={"initialize": rules}))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        fc = nn.Linear(6, 6)
+        scale = nn.init.uniform_(torch.empty(6), 1, 2)
+        nn.init.uniform_(fc.weight, 1, 2)
+    assert torch.equal(found["scale.weight"], scale) and torch.equal(found["fc.weight"], fc.weight)
+    assert found["group.weight"].eq(4).all()
+
+
 def test_a_rule_on_an_absent_bias_is_skipped_and_a_match_of_nothing_is_an_error() -> None:
     layers = {"a": {**LINEAR, "bias": False}, "b": LINEAR}
     assert weights(compiled(layers, model={"initialize": [{"match": "Linear", "bias": 4}]}))["b.bias"].eq(4).all()

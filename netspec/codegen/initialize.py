@@ -11,7 +11,7 @@ from netspec.codegen.literals import for_argument, string
 from netspec.codegen.scope import is_constant
 from netspec.codegen.source_map import Mark, marked
 from netspec.expressions import Literal, Name, evaluate, fold, free_names, substitute, to_python
-from netspec.initialization import initializer, is_type, leaves, matcher
+from netspec.initialization import initializer, is_type, leaves, matcher, own_parameters
 from netspec.program import Apply, Call, Instance, Node, walk
 from netspec.spec import Layer, Rule, Value
 
@@ -197,7 +197,10 @@ def _tied(rule: Rule, name: str, instances: list[Instance]) -> list[tuple[str, .
 
 def _catches_groups(rule: Rule, instances: list[Instance]) -> bool:
     """Whether a glob fits the path of a module that holds others, the outermost too, and so has no weights itself."""
-    paths = ["", *(path for i in instances for path, node in walk(i) if isinstance(node.op, Apply) and node.key)]
+    groups = [
+        (path, node.op.instance) for i in instances for path, node in walk(i) if isinstance(node.op, Apply) and node.key
+    ]
+    paths = ["", *(path for path, inside in groups if not own_parameters(inside))]
     return any(fnmatchcase(path, pattern) for pattern in rule.match if not is_type(pattern) for path in paths)
 
 
