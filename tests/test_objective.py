@@ -11,6 +11,7 @@ from torch import Tensor
 
 import netspec
 from netspec.diagnostics import SpecError
+from netspec.runtime.metrics import Metrics
 from netspec.runtime.objective import make_objective
 from netspec.runtime.run import train
 
@@ -44,7 +45,8 @@ def document(objective: dict[str, Any], model: dict[str, Any] = NETWORK, **chang
 def run(document: dict[str, Any], folder: Path) -> list[dict[str, float]]:
     """The rows of a training, without what the clock says."""
     done = train(netspec.compile(document), run_dir=folder, progress="none")
-    return [{name: figure for name, figure in row.items() if name != "seconds"} for row in done.history]
+    clock = ("seconds", "samples_per_second")
+    return [{name: figure for name, figure in row.items() if name not in clock} for row in done.history]
 
 
 def loss_of(document: dict[str, Any], batch: dict[str, Tensor], mode: bool = True) -> Tensor:
@@ -147,6 +149,36 @@ def test_an_auxiliary_output_counts_in_training_alone(tmp_path: Path) -> None:
     assert loss_of(spec, BATCH, mode=False) == criterion(found.logits, BATCH["label"])
     rows = run(spec, tmp_path / "run")
     assert rows[-1]["val.loss"] < rows[-1]["train.loss"], "the sum of two losses against one"
+
+
+MASKED = {
+    "inputs": {"image": ["N", 1, 8, 8]},
+    "layers": {
+        "flat": {"type": "flatten", "start_dim": 1},
+        "fc": {"type": "Linear", "out_features": 10},
+        "mean": {"type": "mean", "dim": 1, "from": "flat"},
+        "bright": {"compute": "mean > 0.5"},
+    },
+    "outputs": {"logits": "fc", "bright": "bright", "mean": "mean"},
+}
+CHOSEN = {"type": "CrossEntropyLoss", "from": ["logits", "label"], "mask": "bright"}
+
+
+def test_a_mask_chooses_the_rows_that_count(tmp_path: Path) -> None:
+    accuracy = {"type": "Accuracy", "from": ["logits", "label"]}
+    spec = document({"loss": CHOSEN}, MASKED, metrics=[accuracy, {**accuracy, "mask": "bright"}])
+    model = netspec.compile(spec).module(seed=0)
+    found, criterion = model(BATCH["image"]), torch.nn.CrossEntropyLoss()
+    rows = BATCH["image"].flatten(1).mean(1) > 0.5
+    assert 0 < rows.sum() < len(rows)
+    assert loss_of(spec, BATCH) == criterion(found.logits[rows], BATCH["label"][rows])
+    dark = loss_of(spec, {**BATCH, "image": BATCH["image"] * 0})
+    dark.backward()
+    assert dark == 0, "of no row at all"
+    metrics = Metrics(netspec.compile(spec).recipe.train.metrics, ("logits", "bright", "mean"), torch.device("cpu"))
+    metrics.update(found, BATCH)
+    right = (found.logits.argmax(1) == BATCH["label"]).double()
+    assert metrics.compute() == {"accuracy": float(right.mean()), "accuracy_2": float(right[rows].mean())}
 
 
 @pytest.mark.parametrize(

@@ -331,8 +331,6 @@ UNSUPPORTED_CASES = {
     "train.compile": spec("a: ReLU") + "train: {compile: true}\n",
     "train.monitor": spec("a: ReLU") + "train: {monitor: {}}\n",
     "train.distribute": spec("a: ReLU") + "train: {distribute: ddp}\n",
-    "loss.mask": spec("a: ReLU") + "train: {loss: {type: CrossEntropyLoss, mask: m}}\n",
-    "metric.mask": spec("a: ReLU") + "train: {metrics: [{type: Accuracy, mask: m}]}\n",
 }
 
 

@@ -10,7 +10,7 @@ from netspec.catalog.metrics import OF_CLASSES
 from netspec.diagnostics import Diagnostics, Label, Span
 from netspec.document import Mapping
 from netspec.recipe.read_layers import layer_type
-from netspec.recipe.train import Loss, Reference, Scheduler, TrainRecipe
+from netspec.recipe.train import Loss, Metric, Reference, Scheduler, TrainRecipe
 from netspec.shapes import Problem, Size, TensorType
 
 if TYPE_CHECKING:
@@ -70,7 +70,10 @@ def check_fit(
         if recipe.objective is not None or _check_loss(loss, types, span, diagnostics, data):
             _check_classes(loss, types[0], span, diagnostics, model=model, data=data)
         _check_last_layer(loss, span, diagnostics, model)
+        _check_mask(loss, span, diagnostics, _type_of_mask(loss, batch, model, data, recipe))
     for metric in recipe.metrics:
+        place = spans[f"metric.{metric.name}"]
+        _check_mask(metric, place, diagnostics, _type_of_mask(metric, batch, model, data, recipe))
         prediction, target = (_type(reference, batch, model, data, recipe) for reference in metric.inputs)
         known = prediction is not None and target is not None and "." not in metric.type
         if known and metric.type not in OF_CLASSES and prediction.shape != target.shape:  # type: ignore[union-attr]
@@ -105,6 +108,23 @@ def _type(
         return None
     sizes = [size for size in info.shape if size is not None]
     return TensorType((batch, *sizes), info.dtype) if len(sizes) == len(info.shape) else None
+
+
+def _type_of_mask(
+    of: Loss | Metric, batch: Size, model: ModelInfo, data: DataInfo | None, recipe: TrainRecipe
+) -> TensorType | None:
+    return _type(of.mask, batch, model, data, recipe) if of.mask is not None else None
+
+
+def _check_mask(of: Loss | Metric, span: Span, diagnostics: Diagnostics, mask: TensorType | None) -> None:
+    """A mask is a truth value a row."""
+    if mask is not None and (mask.dtype != "bool" or len(mask.shape) != 1):
+        diagnostics.error(
+            "NS552",
+            f"the mask of {of.type} is a truth value a row, bool [N], and the {of.mask} is {mask.dtype} {mask}",
+            span,
+            help="give the data a field of truth values, or let the model give one by `compute`",
+        )
 
 
 def _check_inputs(recipe: TrainRecipe, diagnostics: Diagnostics, *, model: ModelInfo, data: DataInfo | None) -> None:

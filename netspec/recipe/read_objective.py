@@ -171,7 +171,7 @@ class ObjectiveReader(TrainReader):
 
     def loss(self, name: str, node: Node, inputs: MappingABC[str, str], *, several: bool) -> Loss | None:
         factor = 1.0
-        extra = ["from"]
+        extra = ["from", "mask"]
         if several and isinstance(node, Mapping) and isinstance(node.items.get("weight"), Scalar):
             factor = self.number(node, "weight", 1.0)  # a list is torch's own `weight`, one for each class
             extra.append("weight")
@@ -202,8 +202,19 @@ class ObjectiveReader(TrainReader):
         if refs is None:
             return None
         return Loss(
-            name=name, type=entry.name, target=entry.target, arguments=settled(arguments), inputs=refs, factor=factor
+            name=name,
+            type=entry.name,
+            target=entry.target,
+            arguments=settled(arguments),
+            inputs=refs,
+            factor=factor,
+            mask=self.mask(node),
         )
+
+    def mask(self, node: Node) -> Reference | None:
+        """What `mask` names."""
+        stated = node.items.get("mask") if isinstance(node, Mapping) else None
+        return self.reference(self.value(stated), stated.span) if stated is not None else None
 
     def metrics(self, losses: tuple[Loss, ...]) -> tuple[Metric, ...]:
         node = self.node.items.get("metrics")
@@ -226,9 +237,9 @@ class ObjectiveReader(TrainReader):
         kind = self.value(named) if named is not None else None
         if isinstance(kind, str) and kind.startswith("torchmetrics."):
             items = node.items if isinstance(node, Mapping) else {}
-            arguments = {key: self.value(item) for key, item in items.items() if key not in ("type", "from")}
+            arguments = {key: self.value(item) for key, item in items.items() if key not in ("type", "from", "mask")}
         else:
-            given = self.entry(without(node, "from"), "metric")
+            given = self.entry(without(node, "from", "mask"), "metric")
             if given is None:
                 return None
             kind, arguments = given[0].name, given[1]
@@ -253,6 +264,7 @@ class ObjectiveReader(TrainReader):
             type=str(kind),
             arguments=settled(arguments),
             inputs=(refs[0], refs[1]),
+            mask=self.mask(node),
             scores="probabilities" if sure else "raw",
         )
 

@@ -58,6 +58,8 @@ class Loss:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     inputs: tuple[Reference, ...]
     factor: float = 1.0
+    mask: Reference | None = None
+    """The rows that count: a tensor of truth values, one a row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,8 @@ class Metric:
     type: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     inputs: tuple[Reference, Reference]
+    mask: Reference | None = None
+    """The rows that count."""
     scores: Literal["raw", "probabilities"] = "raw"
     """What the model gives for two classes in one number: a logit (compared with 0) or a probability (with 0.5)."""
 

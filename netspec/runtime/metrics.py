@@ -231,13 +231,18 @@ class Metrics:
     def __init__(self, recipes: tuple[Recipe, ...], outputs: tuple[str, ...], device: torch.device) -> None:
         self.metrics = {recipe.name: make_metric(recipe, device) for recipe in recipes}
         self.readers = [tuple(reader(reference, outputs) for reference in recipe.inputs) for recipe in recipes]
+        self.masks = [reader(recipe.mask, outputs) if recipe.mask is not None else None for recipe in recipes]
 
     def __bool__(self) -> bool:
         return bool(self.metrics)
 
     def update(self, outputs: Outputs, batch: Batch) -> None:
-        for metric, (prediction, target) in zip(self.metrics.values(), self.readers, strict=True):
-            metric.update(prediction(outputs, batch).detach(), target(outputs, batch).detach())
+        for metric, (prediction, target), mask in zip(self.metrics.values(), self.readers, self.masks, strict=True):
+            pair = prediction(outputs, batch).detach(), target(outputs, batch).detach()
+            if mask is not None:
+                rows = mask(outputs, batch)
+                pair = pair[0][rows], pair[1][rows]
+            metric.update(*pair)
 
     def compute(self) -> dict[str, float]:
         return {name: metric.compute() for name, metric in self.metrics.items()}

@@ -27,6 +27,8 @@ class Term:
     loss: Callable[..., Tensor]
     readers: tuple[Reader, ...]
     factor: float
+    mask: Reader | None = None
+    """The rows that count."""
 
 
 class Objective(Protocol):
@@ -68,12 +70,19 @@ class Terms:
             inputs = [read(outputs, batch) for read in term.readers]
             if any(value is None for value in inputs):  # an output that the model gives in training alone
                 continue
-            value = term.loss(*inputs)
+            mask = term.mask
+            value = term.loss(*inputs) if mask is None else _of_rows(term.loss, inputs, mask(outputs, batch))
             if term.factor != 1.0:
                 value = value * term.factor
             total = value if total is None else total + value
         assert total is not None
         return total
+
+
+def _of_rows(loss: Callable[..., Tensor], inputs: list[Tensor], rows: Tensor) -> Tensor:
+    """The loss of some rows; of none it is zero, where torch's mean would be no number."""
+    chosen = [value[rows] for value in inputs]
+    return loss(*chosen) if len(chosen[0]) else chosen[0].sum()
 
 
 def make_objective(model: nn.Module, recipe: TrainRecipe, outputs: tuple[str, ...], device: torch.device) -> Objective:
@@ -86,6 +95,7 @@ def make_objective(model: nn.Module, recipe: TrainRecipe, outputs: tuple[str, ..
             make_loss(loss, device),
             tuple(reader(reference, outputs) for reference in loss.inputs),
             loss.factor,
+            reader(loss.mask, outputs) if loss.mask is not None else None,
         )
         for loss in recipe.losses
     )

@@ -34,8 +34,6 @@ UNSUPPORTED: Final = (
     "train.phases",
     "train.compile",
     "train.distribute",
-    "loss.mask",
-    "metric.mask",
 )
 """What the language has and this version of the compiler does not do yet, as `kind.key` or `type.name`."""
 
