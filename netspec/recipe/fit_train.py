@@ -64,6 +64,7 @@ def check_fit(
     """
     batch = _batch_size(model)
     _check_inputs(recipe, diagnostics, model=model, data=data)
+    _check_modes(recipe, spans, diagnostics, model)
     for loss in recipe.losses:
         span = spans[f"loss.{loss.name}"]
         types = [_type(reference, batch, model, data, recipe) for reference in loss.inputs]
@@ -108,6 +109,31 @@ def _type(
         return None
     sizes = [size for size in info.shape if size is not None]
     return TensorType((batch, *sizes), info.dtype) if len(sizes) == len(info.shape) else None
+
+
+def _check_modes(recipe: TrainRecipe, spans: MappingABC[str, Span], diagnostics: Diagnostics, model: ModelInfo) -> None:
+    """Outputs that the model gives in one mode alone: each mode has a loss, and metrics need theirs."""
+
+    def mode(of: Loss | Metric) -> str:
+        heads = (model.outputs.get(ref.name) for ref in of.inputs if ref.kind == "output")
+        return next((head.when for head in heads if head is not None and head.when), "")
+
+    modes = {mode(loss) for loss in recipe.losses} if recipe.objective is None else set()
+    if len(modes) == 1 and (only := modes.pop()):
+        diagnostics.error(
+            "NS324",
+            f"every loss reads an output that the model gives in {only} alone: in the other mode there is none",
+            spans[f"loss.{recipe.losses[0].name}"],
+            help="let one loss read an output that is always there",
+        )
+    for metric in recipe.metrics:
+        if mode(metric):
+            diagnostics.error(
+                "NS324",
+                f"{metric.type} reads an output that the model gives in {mode(metric)} alone",
+                spans[f"metric.{metric.name}"],
+                help="let it read an output that is always there",
+            )
 
 
 def _type_of_mask(

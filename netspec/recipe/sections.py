@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from collections.abc import Mapping as MappingABC
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from netspec.diagnostics import Diagnostics, Span
@@ -141,7 +141,10 @@ def model_info(model: Instance) -> ModelInfo:
     """What `train` needs to know of an elaborated model."""
     return ModelInfo(
         inputs={name: found if isinstance(found, TensorType) else None for name, found in model.inputs.items()},
-        outputs={name or output_name(ref): _head(ref) for name, ref in model.outputs.items()},
+        outputs={
+            name or output_name(ref): replace(_head(ref), when=ref.node.layer.when if ref.node is not None else "")
+            for name, ref in model.outputs.items()
+        },
         parameters=tuple(parameter_names(model)),
         layers=tuple(module_paths(model)),
         spans={stated.name: stated.span for stated in model.block.inputs},

@@ -23,6 +23,8 @@ class Head:
     layer: str | None = None
     span: Span | None = None
     width: Span | None = None
+    when: str = ""
+    """The mode in which the model gives it, where it is one alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
