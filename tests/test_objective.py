@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from training_support import TensorData, TensorStream
 
 import netspec
 from netspec.diagnostics import SpecError
@@ -197,3 +198,35 @@ def test_mistakes_are_found_when_it_is_compiled(layers: dict[str, Any], code: st
         netspec.compile(document({"layers": layers}))
     codes = [found.code for found in caught.value.diagnostics if found.severity == "error"]
     assert len(codes) == 1 and (code is None or codes == [code])
+
+
+NEXT_TOKEN = {
+    "seen": {"compute": "tokens[:, :-1]"},
+    "logits": {"use": "model"},
+    "scores": {"type": "transpose", "dim0": 1, "dim1": 2},
+    "next": {"compute": "tokens[:, 1:]"},
+    "loss": {"type": "CrossEntropyLoss", "from": ["scores", "next"]},
+}
+
+
+def test_a_language_model_learns_the_next_token(root: Path, tmp_path: Path) -> None:
+    """The small GPT over a line of text that repeats: each position is asked for the character after it."""
+    text = "the objective of a training is stated in the language of layers. " * 30
+    known = sorted(set(text))
+    codes = torch.tensor([known.index(letter) for letter in text])
+    tokens = torch.stack([codes[start : start + 17] for start in range(0, len(codes) - 17, 7)])
+    sizes = {"vocab_size": len(known), "context": 16, "depth": 1, "num_heads": 2, "width": 16, "dropout": 0.0}
+    program = netspec.compile(
+        root / "specs" / "gpt.yaml",
+        {
+            **{f"params.{name}": size for name, size in sizes.items()},
+            "train": {"steps": 60, "layers": NEXT_TOKEN, "optimizer": {"type": "AdamW", "lr": 0.02}, "device": "cpu"},
+        },
+    )
+    model = program.module(seed=0)
+    objective = make_objective(model, program.recipe.train, tuple(program.outputs), torch.device("cpu"))
+    by_hand = torch.nn.functional.cross_entropy(model(tokens[:8, :-1]).transpose(1, 2), tokens[:8, 1:])
+    assert objective.loss(objective.forward({"tokens": tokens[:8]}), {"tokens": tokens[:8]}) == by_hand
+    data = TensorData({"train": TensorStream({"tokens": tokens}, batch_size=32)})
+    done = train(program, run_dir=tmp_path / "run", data=data, progress="none")
+    assert done.history[0]["train.loss"] > 2 * done.history[-1]["train.loss"]
