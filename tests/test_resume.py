@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from training_support import MLP, StubProgram, TensorData, TensorStream, digits, recipe
 
+import netspec
 from netspec.recipe.train import (
     Checkpoint,
     ClipGrad,
@@ -29,6 +31,7 @@ from netspec.recipe.train import (
     WarmUp,
 )
 from netspec.runtime import checkpoint
+from netspec.runtime.errors import RunError
 from netspec.runtime.run import Run, train
 
 STEPPED = Checkpoint(every=Duration(steps=7))
@@ -269,6 +272,44 @@ def test_an_extended_schedule_goes_on_as_the_longer_one(tmp_path: Path) -> None:
     extended = train(StubProgram(MLP, scheduled(6)), resume=tmp_path / "extended", data=digits(), progress="none")
     whole = train(StubProgram(MLP, scheduled(6)), run_dir=tmp_path / "whole", data=digits(), progress="none")
     assert [row["lr"] for row in extended.history[3:]] == [row["lr"] for row in whole.history[3:]]
+
+
+def test_that_a_schedule_depends_on_the_length_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    train(StubProgram(MLP, scheduled(3)), run_dir=tmp_path / "run", data=digits(), progress="none")
+    train(StubProgram(MLP, scheduled(4)), resume=tmp_path / "run", data=digits(), progress="none", say=said.append)
+    assert len(said) == 1 and "a run of 4 epochs at once would give other weights" in said[0]
+    assert "rates are those of 4 epochs, while up to here they were those of 3 epochs" in said[0]
+
+
+@pytest.mark.parametrize("scheduler", [COSINE, PLATEAU, None], ids=["warm-up", "plateau", "none"])
+def test_a_run_that_ended_within_an_epoch_can_be_extended(tmp_path: Path, scheduler: Scheduler | None) -> None:
+    """Its last row was of a part of an epoch, and gives way to that of the whole one."""
+    settings: dict[str, Any] = {"scheduler": scheduler, "optimizer": SGD, "accumulate": 3}
+    said: list[str] = []
+    shorter, longer = (recipe(length=Duration(steps=steps), **settings) for steps in (11, 25))
+    train(StubProgram(MLP, shorter), run_dir=tmp_path / "run", data=digits(), progress="none")
+    train(StubProgram(MLP, longer), resume=tmp_path / "run", data=digits(), progress="none", say=said.append)
+    train(StubProgram(MLP, longer), run_dir=tmp_path / "whole", data=digits(), progress="none")
+    assert_same(tmp_path / "whole", tmp_path / "run")
+    assert said == []
+
+
+def test_what_changes_the_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not the weights would fit."""
+    monkeypatch.chdir(Path(__file__).resolve().parent.parent)
+    run, settings = tmp_path / "run", {"train.epochs": 1, "train.tensorboard": False, "train.device": "cpu"}
+    netspec.train("specs/logistic_regression.yaml", set=settings, run_dir=run, progress="none")
+    settings["train.epochs"] = 2
+    assert netspec.train("specs/logistic_regression.yaml", set=settings, resume=run, progress="none").epochs == 2
+    text = (run / "resolved.yaml").read_text()
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(re.sub(r"( +)type: Linear\n", r"\1type: Linear\n\1bias: false\n", text))
+    if changed.read_text() == text:
+        changed.write_text(text.replace("type: Linear,", "type: Linear, bias: false,"))
+    with pytest.raises(RunError, match=r"NS905 the model is not that of the run:\n(.|\n)*bias=False"):
+        netspec.train(changed, resume=run, progress="none")
+    assert (run / "resolved.yaml").read_text() == text
 
 
 def test_the_state_of_numpy_and_python_is_restored(tmp_path: Path) -> None:
