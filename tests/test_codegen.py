@@ -413,3 +413,17 @@ def test_a_loop_may_hand_on_its_own_name() -> None:
     assert verify(program) == []
     assert "for w in widths:" in program.source()
     assert "nn.Linear(4, width)" in program.source()
+
+
+def test_what_only_dead_arithmetic_reads_still_runs() -> None:
+    """A dropout draws, whether its value is used or not: both doors draw alike."""
+    layers = {
+        "group": [{"type": "Linear", "out_features": 4}, {"type": "Dropout", "p": 0.5}],
+        "sum": {"compute": "x + group"},
+        "again": {"compute": "sum * 2"},
+        "fc": {"type": "Linear", "out_features": 4, "from": "x"},
+        "drop": {"type": "Dropout", "p": 0.5},
+    }
+    program = compile_mapping({"inputs": {"x": ["N", 4]}, "layers": layers})
+    assert verify(program) == []
+    assert "        self.group(x)\n" in program.source()

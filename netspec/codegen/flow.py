@@ -38,6 +38,8 @@ class Flow(ABC):
         self.by_id = {id(node): node for node in all_nodes(self.instance, self.is_whole)}
         self.steps = Steps(self.passes, self.is_whole)
         self.outputs: dict[str, Read] = {}
+        self.unwritten: set[int] = set()
+        """Arithmetic that nothing reads, by `id`."""
 
     @abstractmethod
     def is_dynamic(self, names: Iterable[str]) -> bool:
@@ -88,11 +90,17 @@ class Flow(ABC):
         return [one for ref in self.outputs.values() for one in (ref if isinstance(ref, tuple) else (ref,))]
 
     def count_readers(self, plan: list[Node]) -> dict[int, int]:
-        readers: dict[int, int] = {}
-        read = [ref for node in plan for ref in self.reads(node) for _ in range(mentions(node))]
-        for ref in [*read, *self.results_read]:
-            if ref.node is not None:
-                readers[id(ref.node)] = readers.get(id(ref.node), 0) + 1
+        """How often each node's value is written, by `id`. Arithmetic that nothing reads is not written, and reads
+        nothing.
+        """
+        readers = Counter(id(ref.node) for ref in self.results_read if ref.node is not None)
+        for node in reversed(plan):
+            if isinstance(node.op, Arithmetic) and not readers[id(node)] and id(node) not in self.steps.rolls:
+                self.unwritten.add(id(node))
+                continue
+            for ref in self.reads(node):
+                if ref.node is not None:
+                    readers[id(ref.node)] += mentions(node)
         return readers
 
     def last_uses(self, plan: list[Node], statements: list[Node]) -> dict[Any, int]:

@@ -18,7 +18,7 @@ from netspec.codegen.rolls import Roll
 from netspec.codegen.source_map import Mark, Piece, indented, marked, rewritten
 from netspec.codegen.steps import flat
 from netspec.codegen.tensors import result_pattern
-from netspec.program import Apply, Arithmetic, Instance, Node, Ref
+from netspec.program import Apply, Instance, Node, Ref
 from netspec.shapes import ListType
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Forward(Loops):
         self.outputs = {name: self.steps.read(ref) for name, ref in self.instance.outputs.items()}
         plan = list(self.steps.nodes)
         readers = self.count_readers(plan)
+        plan = [node for node in plan if id(node) not in self.unwritten]
         deferred = {id(node) for i, node in enumerate(plan) if self.defers(node, i, plan, readers)}
         statements = [node for node in plan if id(node) not in deferred]
         last_use = self.last_uses(plan, statements)
@@ -85,8 +86,7 @@ class Forward(Loops):
                 self.result_comment = self.comment(node)
                 break
             if not readers.get(id(node)):
-                if not isinstance(node.op, Arithmetic):  # it may draw, or update what it keeps
-                    self.say(text, "", node)
+                self.say(text, "", node)  # it may draw, or update what it keeps
                 at += 1
                 continue
             name = self.variable(node, at, last_use, inputs) if not self.returns(node) or node.each is not None else ""
