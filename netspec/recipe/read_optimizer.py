@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as MappingABC
-from fnmatch import fnmatchcase
 from typing import Any, cast, get_args
 
 from netspec.catalog.entry import Argument, Entry
@@ -88,28 +87,9 @@ class OptimizerReader(TrainReader):
     def group(self, node: Node, entry: Entry) -> Group | None:
         assert isinstance(node, Mapping), "the schema has seen it"
         match = node.items["match"]
-        patterns = self.value(match)
-        patterns = [patterns] if isinstance(patterns, str) else patterns
-        if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
-            self.reject(
-                patterns,
-                "NS554",
-                f"`match` is a glob over parameter names, or a list of them, and got {show(patterns)}",
-                match.span,
-            )
+        patterns = self.parameter_globs(match, "match")
+        if patterns is None:
             return None
-        spans = [item.span for item in match.items] if isinstance(match, Sequence) else [match.span]
-        for pattern, span in zip(patterns, spans, strict=True):
-            if not any(fnmatchcase(name, pattern) for name in self.model.parameters):
-                near = suggest(pattern, [*self.model.parameters, *_families(self.model.parameters)])
-                self.error(
-                    "NS554",
-                    f"`{pattern}` matches no parameter of the model",
-                    span,
-                    help=f"did you mean `{near}`?"
-                    if near
-                    else f"names are such as {listed(self.model.parameters[:4])}; `*` crosses dots",
-                )
         arguments: dict[str, Any] = {}
         for key, item in node.items.items():
             if key == "match":
@@ -125,7 +105,7 @@ class OptimizerReader(TrainReader):
                 )
                 continue
             arguments[key] = self.accepted(argument, item)
-        return Group(match=tuple(patterns), arguments=settled(arguments))
+        return Group(match=patterns, arguments=settled(arguments))
 
     def accepted(self, argument: Argument, node: Node) -> Any:
         value = self.value(node)
@@ -252,9 +232,3 @@ def _bound(expr: Any, scope: MappingABC[str, object], keep: str) -> Any:
     if isinstance(expr, Path) or (isinstance(expr, Name) and expr.id != keep):
         return from_value(evaluate(expr, scope))
     return map_children(expr, lambda child: _bound(child, scope, keep))
-
-
-def _families(names: tuple[str, ...]) -> list[str]:
-    """Globs that a person may have meant: `conv1.*`, `*.bias`."""
-    parts = {f"{name.rpartition('.')[0]}.*" for name in names if "." in name}
-    return sorted(parts | {f"*.{name.rpartition('.')[2]}" for name in names if "." in name})

@@ -16,6 +16,7 @@ from netspec.recipe.read_layers import Elaborate
 from netspec.recipe.read_objective import ObjectiveReader
 from netspec.recipe.read_optimizer import OptimizerReader
 from netspec.recipe.read_seeing import SeeingReader
+from netspec.recipe.read_tuning import TuningReader
 from netspec.recipe.reading import show
 from netspec.recipe.train import (
     Checkpoint,
@@ -59,7 +60,7 @@ def read_train(
     return None if sum(d.severity == "error" for d in diagnostics.found) > before else recipe
 
 
-class _Reader(ObjectiveReader, OptimizerReader, SeeingReader):
+class _Reader(ObjectiveReader, OptimizerReader, SeeingReader, TuningReader):
     __slots__ = ()
 
     def read(self) -> TrainRecipe:
@@ -75,6 +76,7 @@ class _Reader(ObjectiveReader, OptimizerReader, SeeingReader):
         log_every = self.whole("log_every", 50, 1)
         if length is None or optimizer is None:  # said already; the rest is read for its own mistakes
             length, optimizer = Duration(epochs=1), Optimizer(type="", target="")
+        freeze = self.freeze()
         return TrainRecipe(
             length=length,
             inputs=inputs,
@@ -97,6 +99,10 @@ class _Reader(ObjectiveReader, OptimizerReader, SeeingReader):
             monitor=self.monitoring(log_every),
             track=self.trackers(),
             objective=graph.instance if graph is not None else None,
+            weights=self.weights(),
+            freeze=freeze,
+            unfreeze=self.unfreeze(freeze),
+            paths=self.paths,
         )
 
     def device(self) -> str:

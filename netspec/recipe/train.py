@@ -158,6 +158,28 @@ class Ema:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """Where the weights come from that training starts with, and how their names become the model's."""
+
+    source: str
+    """A file (of `package`, where that is given), the folder of a run or a checkpoint, or torchvision's name."""
+    package: str | None = None
+    renames: Mapping[str, str] = field(default_factory=dict)
+    """One after the other: a prefix and what takes its place, or two globs whose stars stand for the same."""
+    skip: tuple[str, ...] = ()
+    """Globs over the model's names: what starts anew."""
+    strict: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thaw:
+    """Parameters that a run freezes at its start are trained from here on."""
+
+    match: str
+    after: Duration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRecipe:
     """The whole section. `length` is where training ends; `inputs` gives the batch field of each input of the model."""
 
@@ -185,3 +207,10 @@ class TrainRecipe:
     tensorboard: TensorBoard | None = field(default_factory=TensorBoard)
     monitor: Monitor | None = None
     track: tuple[Tracker, ...] = ()
+    weights: Weights | None = None
+    freeze: tuple[str, ...] = ()
+    """Globs over the names of parameters that are not trained."""
+    unfreeze: tuple[Thaw, ...] = ()
+    """Until when they are not; the last that matches a parameter counts."""
+    paths: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The places of the document that name files, with the absolute paths."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping as MappingABC
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 from netspec.catalog.sources import FieldInfo
 from netspec.diagnostics import Span
-from netspec.document import Mapping, Node
+from netspec.document import Mapping, Node, Sequence
 from netspec.recipe.reading import SectionReader, show
 from netspec.recipe.train import Duration
 from netspec.shapes import TensorType
@@ -73,6 +74,8 @@ class TrainReader(SectionReader):
     data: DataInfo | None
     spans: dict[str, Span] = field(default_factory=dict)
     """Where each loss and metric stands, by `loss.NAME` and `metric.NAME`."""
+    paths: dict[str, str] = field(default_factory=dict)
+    """The places of the document that name files, with the absolute paths."""
 
     def error(self, code: str, message: str, span: Span | None, help: str | None = None) -> None:
         self.diagnostics.error(code, message, span, help=help)
@@ -123,6 +126,38 @@ class TrainReader(SectionReader):
         found = self.count(mapping, given[0], 1)
         return None if found is None else Duration(**{given[0]: found})
 
+    def parameter_globs(self, node: Node, key: str) -> tuple[str, ...] | None:
+        """A glob over the parameters' names, or a list of them; each has to match one."""
+        patterns = self.value(node)
+        patterns = [patterns] if isinstance(patterns, str) else patterns
+        if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
+            self.reject(
+                patterns,
+                "NS554",
+                f"`{key}` is a glob over parameter names, or a list of them, and got {show(patterns)}",
+                node.span,
+            )
+            return None
+        spans = [item.span for item in node.items] if isinstance(node, Sequence) else [node.span]
+        for pattern, span in zip(patterns, spans, strict=True):
+            self.names_a_parameter(pattern, span)
+        return tuple(patterns)
+
+    def names_a_parameter(self, pattern: str, span: Span) -> bool:
+        """Whether a glob matches a parameter of the model; a diagnostic where it does not."""
+        if any(fnmatchcase(name, pattern) for name in self.model.parameters):
+            return True
+        near = suggest(pattern, [*self.model.parameters, *_families(self.model.parameters)])
+        self.error(
+            "NS554",
+            f"`{pattern}` matches no parameter of the model",
+            span,
+            help=f"did you mean `{near}`?"
+            if near
+            else f"names are such as {listed(self.model.parameters[:4])}; `*` crosses dots",
+        )
+        return False
+
     def monitor(self, node: Node | None, figures: tuple[str, ...] | None) -> str | None:
         if node is None:
             return None
@@ -160,3 +195,9 @@ def _tuples(value: Any) -> Any:
 
 def listed(names: Any) -> str:
     return ", ".join(f"`{name}`" for name in names) or "none"
+
+
+def _families(names: tuple[str, ...]) -> list[str]:
+    """Globs that a person may have meant: `conv1.*`, `*.bias`."""
+    parts = {f"{name.rpartition('.')[0]}.*" for name in names if "." in name}
+    return sorted(parts | {f"*.{name.rpartition('.')[2]}" for name in names if "." in name})

@@ -21,6 +21,7 @@ from netspec.runtime.averaging import Average, averaged
 from netspec.runtime.checkpoint import Snapshot, snapshot
 from netspec.runtime.device import Context
 from netspec.runtime.finite import Buffers, Guard, explain
+from netspec.runtime.freezing import Freezing
 from netspec.runtime.metrics import Metrics
 from netspec.runtime.monitors.answers import Answers
 from netspec.runtime.objective import Batch, Objective
@@ -74,6 +75,7 @@ class Job:
     recipe: TrainRecipe
     objective: Objective
     optimizer: torch.optim.Optimizer
+    freezing: Freezing
     schedule: Schedule
     metrics: Metrics
     train: Stream
@@ -147,6 +149,7 @@ def fit(job: Job) -> None:
     job.began = job.saved_at - progress.seconds
 
     while not finished(job):
+        job.freezing.apply(epoch=progress.epoch, step=progress.step)
         model.train()
         skipped = guard.read()
         pace.begin(progress)
@@ -196,6 +199,8 @@ def fit(job: Job) -> None:
                 average.update()
             if schedule.active:
                 schedule.after_step(progress.step)
+            if job.freezing.by_steps:
+                job.freezing.apply(epoch=progress.epoch, step=progress.step)
 
             if progress.step % recipe.log_every == 0:
                 if guard.read() >= limit:

@@ -137,6 +137,12 @@ def freeze(module: nn.Module) -> None:
     module.train = lambda mode=True: module  # type: ignore[method-assign]
 
 
+def thaw(module: nn.Module, *, training: bool) -> None:
+    """Take `freeze` back but for the gradients, which are the parameters' own."""
+    del module.train
+    module.train(training)
+
+
 def _initialize(
     module: nn.Module, rules: tuple[Rule, ...], env: Mapping[str, Any], tied: Sequence[tuple[nn.Module, str]] = ()
 ) -> None:

@@ -18,6 +18,7 @@ from netspec.runtime.device import autocast, make_scaler, set_threads, step_flop
 from netspec.runtime.directory import CHECKPOINTS, MODEL, RESOLVED
 from netspec.runtime.errors import RunError
 from netspec.runtime.finite import Guard
+from netspec.runtime.freezing import Freezing
 from netspec.runtime.journal import Journal
 from netspec.runtime.loop import Job, Progress, mark, reached, sum_type
 from netspec.runtime.metrics import Metrics
@@ -70,11 +71,14 @@ def prepare(
         device,
         lambda: step_flops(model, lambda: objective.forward(next(iter(stream.batches(0))))),
     )
+    freezing = Freezing(model, recipe)
     optimizer = make_optimizer(model, recipe.optimizer)
     steps_per_epoch = -(-stream.batches_per_epoch // recipe.accumulate)
     total_steps = in_steps(recipe.length, steps_per_epoch)
     schedule = Schedule(optimizer, recipe.scheduler, steps_per_epoch, total_steps)
     settings = {"optimizer": repr(recipe.optimizer), "schedule": schedule.settings, "length": str(recipe.length)}
+    if recipe.freeze:
+        settings["optimizer"] += repr((recipe.freeze, recipe.unfreeze))
     scaler = make_scaler(recipe.precision, device)
     metrics = Metrics(recipe.metrics, outputs, device)
     progress = Progress(loss=torch.zeros((), dtype=sum_type(device), device=device))
@@ -87,6 +91,7 @@ def prepare(
         recipe=recipe,
         objective=objective,
         optimizer=optimizer,
+        freezing=freezing,
         schedule=schedule,
         metrics=metrics,
         train=stream,

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 def resolved_text(program: Program) -> str:
     """The program's document as YAML, with which the run can be repeated from any directory."""
-    data = getattr(program.recipe, "data", None)
-    document = _with_paths(program.document, "", data.paths if data is not None else {})
+    sections = [getattr(program.recipe, section, None) for section in ("data", "train")]
+    paths = {place: path for section in sections for place, path in getattr(section, "paths", {}).items()}
+    document = _with_paths(program.document, "", paths)
     assert isinstance(document, Mapping)
     return render(Composed(document=document, sources=(program.file,), history=History()))
 

@@ -35,6 +35,7 @@ from netspec.runtime.report import Contents, write_report
 from netspec.runtime.resolved import load_program, resolved_text
 from netspec.runtime.signals import leaving
 from netspec.runtime.state import random_state, restore_random_state, seed_everything
+from netspec.runtime.weights import Fit, digest, load_weights
 from netspec.table import short
 
 Style = Literal["auto", "bar", "plain", "none"]
@@ -109,7 +110,9 @@ def train(
         with weights_told() if loaded is None else without_weights(program):
             source = import_source(folder / directory.MODEL)
             seed_everything(recipe.seed)
-            model = known.model = model_class(source)().to(device)
+            model = model_class(source)()
+            fitted = load_weights(model, recipe.weights) if recipe.weights is not None and loaded is None else None
+            model = known.model = model.to(device)
         start = loaded.state["random"] if loaded is not None else random_state(device)
         opened = data if data is not None else open_recipe_data(program, device, loaded)
         try:
@@ -120,11 +123,13 @@ def train(
             if dry_run:
                 return rehearse(job, title, say)
             with directory.writing(folder):
-                note_start(folder, program, job, threads, overrides, resumed=resume is not None)
+                note_start(folder, program, job, threads, overrides, resumed=resume is not None, fitted=fitted)
                 job.journal.open(job.progress.history, job.progress.step)
             draw_graph(job, program)
             if telling.lines:
                 say(title)
+                if fitted is not None and recipe.weights is not None:
+                    say(f"weights of {recipe.weights.source}: {fitted}")
                 if loaded is not None:
                     say(f"going on after {count(job.progress.step, 'step')}, from {loaded.stored.path.name}")
             done = conduct(job, folder, opened.splits, start, program)
@@ -283,7 +288,14 @@ def update_resolved(folder: Path, program: Program) -> None:
 
 
 def note_start(
-    folder: Path, program: Program, job: Job, threads: int, overrides: Sequence[str], *, resumed: bool
+    folder: Path,
+    program: Program,
+    job: Job,
+    threads: int,
+    overrides: Sequence[str],
+    *,
+    resumed: bool,
+    fitted: Fit | None,
 ) -> None:
     """Write down that a run has begun, or goes on, and in which environment."""
     path = folder / directory.SUMMARY
@@ -295,6 +307,8 @@ def note_start(
         record = {"status": "running", "name": program.name, "spec": program.file, "overrides": list(overrides)}
         if plugins := directory.keep_plugins(folder, program.document):
             record["plugins"] = plugins
+        if fitted is not None and (weights := job.recipe.weights) is not None:
+            record["weights"] = {"from": weights.source, "sha256": digest(weights), **fitted.record()}
     directory.write_json(path, record)
     directory.write_json(folder / directory.ENVIRONMENT, environment(job.device, threads, job.recipe.precision))
 
@@ -304,6 +318,7 @@ def rehearse(job: Job, title: str, say: Callable[[str], None]) -> Run:
     say(title)
     objective = job.objective
     batch = next(iter(job.train.batches(0)))
+    job.freezing.apply(epoch=0, step=0)
     objective.model.train()
     with job.context():
         loss = objective.loss(objective.forward(batch), batch)
@@ -379,8 +394,11 @@ def draw_graph(job: Job, program: Program) -> None:
 
 def contents(job: Job) -> str:
     weights = sum(p.numel() for p in job.objective.model.parameters())
+    held = sum(held.parameter.numel() for held in job.freezing.held)
+    frozen = f" ({held:,} frozen at the start)" if held else ""
     steps = -(-job.train.batches_per_epoch // job.recipe.accumulate)
-    return f"{weights:,} weights, {job.train.size:,} training samples, {job.recipe.length} ({steps:,} steps an epoch)"
+    length = f"{job.recipe.length} ({steps:,} steps an epoch)"
+    return f"{weights:,} weights{frozen}, {job.train.size:,} training samples, {length}"
 
 
 def place(job: Job, threads: int) -> str:

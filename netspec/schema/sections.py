@@ -148,6 +148,16 @@ _TRAIN: Final[dict[str, Schema]] = {
             "tensorboard": ref("tensorboard", "Whether TensorBoard's event files are written, and what they hold."),
             "monitor": ref("monitor", "Hooks on layers, by glob: what they give, and the gradients that come back."),
             "track": ref("trackers", "Trackers that are told of the run by their own clients."),
+            "weights": ref("start_weights", "The weights that training starts with: a file, a run, torchvision's."),
+            "freeze": fixed(
+                NAMES, "a glob over parameter names, or a list of them", "What is not trained.", "features.*"
+            ),
+            "unfreeze": table(
+                ref("duration", "How long it stays frozen."),
+                "a mapping from globs over parameter names to durations",
+                '{"features.*": {epochs: 3}}',
+                names=".+",
+            ),
             "phases": fixed({"type": "object"}, "a mapping from names to phases", "Several objectives, by name."),
             "layers": ref("layers", "The objective in the layer language; its last layer is what is minimised."),
         },
@@ -216,6 +226,31 @@ _TRAIN: Final[dict[str, Schema]] = {
         ],
         "expects": f"{either([f'`{name}`' for name in TRACKERS])}, a list of them, or a mapping from them to arguments",
         "example": "[wandb]",
+    },
+    "start_weights": {
+        "anyOf": [
+            TEXT,
+            {"type": "null"},
+            record(
+                {
+                    "from": fixed(
+                        TEXT, "a path, or a name such as `ResNet18_Weights.DEFAULT`", "Where they come from."
+                    ),
+                    "package": fixed(TEXT, "the name of a package", "An installed package that ships the file `from`."),
+                    "renames": fixed(
+                        {"type": "object", "additionalProperties": TEXT},
+                        "a mapping from prefixes or globs to what takes their place",
+                        "How the file's names become the model's.",
+                        '{module.: ""}',
+                    ),
+                    "skip": fixed(NAMES, "a glob, or a list of them", "What of the model starts anew.", "head.*"),
+                    "strict": _flag("false: load what fits, whatever else there is."),
+                },
+                ["from"],
+            ),
+        ],
+        "expects": "a path, or a mapping with `from`",
+        "example": "runs/teacher/1",
     },
     "duration": record(
         {"epochs": _count("A length in epochs."), "steps": _count("A length in updates of the weights.")},
