@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from netspec.program import Program
     from netspec.runtime.notes import noted
     from netspec.runtime.run import Run, train
+    from netspec.runtime.trained import Trained, load
 
 __version__ = "0.1.0"
-__all__ = ["Diagnostic", "Program", "Run", "SpecError", "build", "compile", "noted", "train"]
+__all__ = ["Diagnostic", "Program", "Run", "SpecError", "Trained", "build", "compile", "load", "noted", "train"]
 
 _HOMES = {
     "build": "netspec.building",
@@ -32,6 +33,8 @@ _HOMES = {
     "SpecError": "netspec.diagnostics",
     "Program": "netspec.program",
     "Run": "netspec.runtime.run",
+    "Trained": "netspec.runtime.trained",
+    "load": "netspec.runtime.trained",
     "train": "netspec.runtime.run",
 }
 

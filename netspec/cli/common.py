@@ -71,13 +71,14 @@ def wrong_usage(args: argparse.Namespace, message: str) -> NoReturn:
     parser.error(message)
 
 
-def add_run(parser: argparse.ArgumentParser) -> None:
+def add_run(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
     """A run, and how its weights are loaded."""
     parser.add_argument("run_dir", metavar="RUN", help="the folder of a run")
     parser.add_argument(
         "--checkpoint", metavar="NAME", help="best, last or step-N (default: the best where the spec monitors a figure)"
     )
-    parser.add_argument("--device", metavar="DEVICE", help="such as cpu or cuda:1 (default: the spec's)")
+    if device:
+        parser.add_argument("--device", metavar="DEVICE", help="such as cpu or cuda:1 (default: the spec's)")
     add_trust(parser)
     add_traceback(parser)
 

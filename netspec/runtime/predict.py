@@ -27,16 +27,21 @@ def predict(
     trust: bool = False,
     program: Program | None = None,
     batch_size: int = 64,
+    unreadable: list[RunError] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """A prediction for each image in the files and folders, or for each row of the CSV files, in their order.
+    """A prediction for each image in the files and folders, row of the CSV files, entry of NumPy's, in their order.
 
     Yields `{"input": name, "prediction": …}`. A classifier adds `class` and, by class name, `probabilities`, and its
-    prediction is the class; a regression's is a number, or a list of them. The arguments are those of `load_run`.
+    prediction is the class; a regression's is a number, or a list of them. That is the output of the first loss; where
+    the model has others, `outputs` holds the same of each by name. unreadable: takes what is wrong with files that
+    can't be read; where it is None, the first of them is raised. The other arguments are those of `load_run`.
     """
     run = load_run(run_dir, checkpoint_name=checkpoint_name, device=device, trust=trust, program=program)
     from netspec.runtime.data import preprocess_files
 
-    samples = preprocess_files(run.program.recipe.data, [Path(path) for path in inputs], state=run.data_state)
+    samples = preprocess_files(
+        run.program.recipe.data, [Path(path) for path in inputs], state=run.data_state, unreadable=unreadable
+    )
     yield from predictions(run, samples, batch_size)
 
 
@@ -55,10 +60,23 @@ def predictions(
             batch = [torch.stack([sample[field] for _, sample in group]).to(run.device) for field in fields]
             with noted(run.program, run.model, run.directory), torch.no_grad(), context():
                 output = run.model(*batch)
-            if not isinstance(output, Tensor):
-                output = getattr(output, first_loss(run).inputs[0].name)
-            for (name, _), row in zip(group, output.float().cpu(), strict=True):
-                yield {"input": name, **described(row, run)}
+            rows = {name: value.float().cpu() for name, value in _by_name(output, run, len(group)).items()}
+            main = first_loss(run).inputs[0].name
+            for index, (name, _) in enumerate(group):
+                told = {output: described(value[index], run, output) for output, value in rows.items()}
+                found = {"input": name, **told.pop(main, {})}
+                yield found | ({"outputs": told} if told else {})
+
+
+def _by_name(output: Any, run: TrainedModel, count: int) -> dict[str, Tensor]:
+    """The outputs that have a row for each sample."""
+    names = list(run.program.outputs)
+    values = [output] if isinstance(output, Tensor) else [getattr(output, name) for name in names]
+    return {
+        name: value
+        for name, value in zip(names, values, strict=True)
+        if isinstance(value, Tensor) and value.dim() and len(value) == count
+    }
 
 
 def first_loss(run: TrainedModel) -> Loss:
@@ -80,11 +98,16 @@ def _alike(chunk: list[tuple[str, Mapping[str, Tensor]]], fields: list[str]) -> 
         yield group
 
 
-def described(output: Tensor, run: TrainedModel) -> dict[str, Any]:
-    """One sample's output in words: a class with its probabilities, or numbers."""
-    kind = first_loss(run).type
-    metric = next(iter(run.recipe.metrics), None)
-    classes = class_names(run)
+def described(output: Tensor, run: TrainedModel, name: str | None = None) -> dict[str, Any]:
+    """One sample's output in words: a class with its probabilities where its loss is one of classes, or numbers.
+
+    name: which output it is, by default that of the first loss.
+    """
+    name = name or first_loss(run).inputs[0].name
+    loss = _loss_of(run, name)
+    kind = loss.type if loss is not None else ""
+    metric = next((m for m in run.recipe.metrics if m.inputs[0].name == name), None)
+    classes = class_names(run, loss)
     if kind in ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss") and output.dim() == 1:
         probabilities = output.exp() if kind == "NLLLoss" else output.softmax(0)
         return _chosen(probabilities.tolist(), classes)
@@ -94,9 +117,16 @@ def described(output: Tensor, run: TrainedModel) -> dict[str, Any]:
     return {"prediction": output.item() if output.numel() == 1 else output.tolist()}
 
 
-def class_names(run: TrainedModel) -> Sequence[str] | None:
-    """The class names of the field that the first loss compares with."""
-    targets = [ref.name for ref in first_loss(run).inputs if ref.kind == "field"]
+def _loss_of(run: TrainedModel, output: str) -> Loss | None:
+    """The first loss of an output."""
+    return next(
+        (one for one in run.recipe.losses if one.inputs[0].kind == "output" and one.inputs[0].name == output), None
+    )
+
+
+def class_names(run: TrainedModel, loss: Loss | None = None) -> Sequence[str] | None:
+    """The class names of the field that a loss, by default the first, compares with."""
+    targets = [ref.name for ref in (loss or first_loss(run)).inputs if ref.kind == "field"]
     found = run.data_state.get("fields", {}).get(targets[0], {}).get("classes") if targets else None
     return tuple(found) if found else None
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +18,7 @@ from netspec.recipe.data import DataRecipe, Split
 from netspec.runtime.data.pipeline import Pipeline, collate, make_pipeline, run
 from netspec.runtime.data.samples import Sample, read_image
 from netspec.runtime.data.seeds import mix
-from netspec.runtime.data.sources import IMAGE_SUFFIXES, image_files
+from netspec.runtime.data.sources import IMAGE_SUFFIXES, array_to_tensor, image_files
 from netspec.runtime.data.tables import Standardize, read_table
 from netspec.runtime.errors import RunError
 
@@ -23,22 +26,100 @@ _CSV_DEFAULTS: dict[str, Any] = {"label": None, "target": None, "features": None
 
 
 def preprocess_files(
-    recipe: DataRecipe, paths: Sequence[Path], *, state: Mapping[str, Any], split: str | None = None
+    recipe: DataRecipe,
+    paths: Sequence[Path],
+    *,
+    state: Mapping[str, Any],
+    split: str | None = None,
+    unreadable: list[RunError] | None = None,
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """(name, fields) for each image in the files and folders, or for each row of the CSV files.
+    """(name, fields) for each image in the files and folders, each row of the CSV files, each entry of NumPy's arrays.
 
     A sample holds the input fields, without a batch dimension, on the CPU. The transforms are those of `split`, by
     default of `test`, else `val`, else `train`, without the random ones; `state` is `Data.state()` of the run. An
     image is made what the source gives: RGB, or grey and of the size that a source of one size has. A row is called
-    `path:number`, counted from 1 below the header. Raises RunError naming the file that can't be read.
+    `path:number`, counted from 1 below the header. Raises RunError naming the file that can't be read, unless
+    `unreadable` takes what is raised: then such a file is passed over.
     """
+    chosen, pipeline = _evaluation(recipe, state, split)
+    images = "image" in state["fields"]
+    for path in paths:
+        read = _arrays if path.suffix in (".npy", ".npz") else _images if images else _rows
+        for name, sample in read(Path(path), chosen, state):
+            try:
+                yield name, _through(sample(), pipeline, name)
+            except RunError as error:
+                if unreadable is None or error.code != "NS921":
+                    raise
+                unreadable.append(error)
+
+
+def preprocess_values(
+    recipe: DataRecipe, values: Iterable[Any], *, state: Mapping[str, Any], split: str | None = None
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """(its number from 1, fields) for PIL images and arrays, uint8 [H, W] or [H, W, C], or for rows of numbers."""
+    chosen, pipeline = _evaluation(recipe, state, split)
+    images = "image" in state["fields"]
+    for number, value in enumerate(values, 1):
+        sample = {"image": _as_source(_picture(value), chosen)} if images else {"features": _row(value)}
+        yield str(number), _through(sample, pipeline, str(number))
+
+
+def _evaluation(recipe: DataRecipe, state: Mapping[str, Any], split: str | None) -> tuple[Split, Pipeline]:
     chosen = recipe.splits[split or next(name for name in ("test", "val", "train") if name in recipe.splits)]
     fitted = {name: Standardize.from_state(name, kept) for name, kept in state["standardize"].items()}
-    pipeline = make_pipeline(chosen, fitted, state["num_classes"], deterministic=True)
-    read = _images if "image" in state["fields"] else _rows
-    for path in paths:
-        for name, sample in read(Path(path), chosen, state):
-            yield name, _through(sample, pipeline, name)
+    return chosen, make_pipeline(chosen, fitted, state["num_classes"], deterministic=True)
+
+
+def _picture(value: Any) -> Any:
+    """What a person has as a PIL image. Raises RunError NS921 for an array that is none."""
+    from PIL import Image
+
+    if isinstance(value, Image.Image):
+        return value
+    array = np.asarray(value)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise RunError(
+            "NS921",
+            f"an image is uint8 [height, width] or [height, width, channels], and this is {array.dtype} "
+            f"{list(array.shape)}",
+            help="tensors that are ready for the model go into the call: `netspec.load(run)(tensor)`",
+        )
+    return Image.fromarray(array)
+
+
+def _row(value: Any) -> Tensor:
+    return torch.as_tensor(np.asarray(value, dtype=np.float32))
+
+
+def _arrays(path: Path, split: Split, state: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Sample]]]:
+    """The entries of the array that the model's field is in: under its name, or the only one."""
+    try:
+        found = np.load(path, allow_pickle=False)
+        arrays = {"": found} if isinstance(found, np.ndarray) else dict(found)
+    except FileNotFoundError as error:
+        raise RunError("NS920", f"there is no file {path}") from error
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise RunError("NS921", f"{path} can't be read as arrays: {error}") from error
+    field = "image" if "image" in state["fields"] else "features"
+    names = split.source.arguments.get("fields") or {}
+    name = next((one for one in (names.get(field), field) if one in arrays), None)
+    if name is None and len(arrays) == 1:
+        name = next(iter(arrays))
+    if name is None:
+        raise RunError("NS924", f"{path} has no array `{field}`; it holds {', '.join(arrays)}")
+    array = arrays[name]
+    if split.source.type == "NumPy":
+        column = array_to_tensor(field, array, split.source.arguments["channels_last"], path)
+        for index in range(len(column)):
+            yield f"{path}:{index + 1}", partial(dict, {field: column[index]})
+        return
+    for index, value in enumerate(array):
+        yield f"{path}:{index + 1}", partial(_sample, field, value, split)
+
+
+def _sample(field: str, value: Any, split: Split) -> Sample:
+    return {"image": _as_source(_picture(value), split)} if field == "image" else {"features": _row(value)}
 
 
 def _through(sample: Sample, pipeline: Pipeline, name: str) -> dict[str, Tensor]:
@@ -46,23 +127,27 @@ def _through(sample: Sample, pipeline: Pipeline, name: str) -> dict[str, Tensor]
     return {field: value[0] for field, value in batch.items()}
 
 
-def _images(path: Path, split: Split, state: Mapping[str, Any]) -> Iterator[tuple[str, Sample]]:
+def _images(path: Path, split: Split, state: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Sample]]]:
     files = image_files(path) if path.is_dir() else [path]
     if not files:
         raise RunError("NS920", f"{path} holds no images", help=f"images end in {', '.join(sorted(IMAGE_SUFFIXES))}")
     for file in files:
-        yield str(file), {"image": _as_source(file, split)}
+        yield str(file), partial(_read, file, split)
 
 
-def _as_source(file: Path, split: Split) -> Any:
-    """The image as the source would have given it."""
+def _read(file: Path, split: Split) -> Sample:
+    return {"image": _as_source(read_image(file, None), split)}
+
+
+def _as_source(image: Any, split: Split) -> Any:
+    """A PIL image as the source would have given it."""
     from netspec.runtime.data.steps import image_to_tensor
 
     entry = lookup(split.source.type, "source")
     assert isinstance(entry, SourceEntry)
     info = (entry.fields(split.source.arguments) or {}).get("image")
     channels, height, width = info.shape if info is not None and info.shape else (3, None, None)
-    image = read_image(file, "L" if channels == 1 else "RGB")
+    image = image.convert("L" if channels == 1 else "RGB")
     if height is not None and width is not None and image.size != (width, height):
         from PIL import Image
 
@@ -77,7 +162,7 @@ def _as_source(file: Path, split: Split) -> Any:
     return tensor
 
 
-def _rows(path: Path, split: Split, state: Mapping[str, Any]) -> Iterator[tuple[str, Sample]]:
+def _rows(path: Path, split: Split, state: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Sample]]]:
     kept = state["source"]
     if "columns" not in kept:
         raise RunError(
@@ -87,4 +172,4 @@ def _rows(path: Path, split: Split, state: Mapping[str, Any]) -> Iterator[tuple[
     reference = {"categories": {}, "classes": None, **kept}
     columns, _ = read_table(path, arguments, reference, inputs_only=True)
     for row in range(len(columns["features"])):
-        yield f"{path}:{row + 1}", {"features": columns["features"][row]}
+        yield f"{path}:{row + 1}", partial(dict, {"features": columns["features"][row]})

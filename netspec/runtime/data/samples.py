@@ -127,13 +127,19 @@ def class_column(samples: Samples, name: str, purpose: str) -> Tensor:
     return labels
 
 
-def read_image(path: Path, mode: str = "RGB") -> Any:
-    """The file as a PIL image, decoded. Raises RunError NS921 naming the file where it is no readable image."""
+def read_image(path: Path, mode: str | None = "RGB") -> Any:
+    """The file as a PIL image, decoded, in this mode or in its own.
+
+    Raises RunError NS921 naming the file where it is no readable image.
+    """
     from PIL import Image
 
     try:
         with Image.open(path) as image:
-            return image.convert(mode)
+            if mode is not None:
+                return image.convert(mode)
+            image.load()
+            return image.copy()
     except FileNotFoundError as error:
         raise RunError("NS920", f"there is no file {path}") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -219,7 +219,7 @@ def numpy_arrays(source: Source, reference: State | None) -> Samples:
     for field, name in names.items():
         if name not in stored:
             raise RunError("NS924", f"{path} has no array {name!r}; it holds {', '.join(stored)}")
-        columns[field] = _to_tensor(field, stored[name], source.arguments["channels_last"], path)
+        columns[field] = array_to_tensor(field, stored[name], source.arguments["channels_last"], path)
     sizes = {field: len(column) if column.ndim else 0 for field, column in columns.items()}
     if len(set(sizes.values())) > 1:
         counts = ", ".join(f"{field} {size}" for field, size in sizes.items())
@@ -227,7 +227,7 @@ def numpy_arrays(source: Source, reference: State | None) -> Samples:
     return _arrays(source, columns)
 
 
-def _to_tensor(field: str, array: np.ndarray[Any, Any], channels_last: bool, path: Path) -> Tensor:
+def array_to_tensor(field: str, array: np.ndarray[Any, Any], channels_last: bool, path: Path) -> Tensor:
     if array.dtype.kind not in "biuf":
         raise RunError("NS924", f"the array for {field} in {path} holds {array.dtype}, no numbers")
     if field == "image":
