@@ -25,6 +25,7 @@ VERBS: Final = {
     "eval": "measure a trained run on its data",
     "predict": "apply a trained run to files",
     "cam": "show where in an image a trained run saw its answer",
+    "runs": "list runs, and compare them",
     "export": "write a trained run as ONNX, torch.export or weights",
     "explain": "explain a code, a layer, an argument, or where a value comes from",
     "schema": "print the JSON Schema for editors",
