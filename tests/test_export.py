@@ -194,3 +194,29 @@ def test_files_that_cannot_be_read_are_counted(run: Path, tmp_path: Path, capsys
     assert main(["predict", str(run), str(tmp_path), "--format", "csv"]) == 0
     row = next(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert {"input", "prediction", "class", "probability of 3", "extra: prediction 1"} <= row.keys()
+
+
+def test_an_evaluation_tells_of_each_class(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """scikit-learn counts the same."""
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    from netspec.runtime.data import open_data
+
+    assert main(["eval", str(run), "--split", "val", "--classes", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    trained = netspec.load(run)
+    data = open_data(
+        trained.program.recipe.data, seed=0, device=torch.device("cpu"), splits=["val"], state=trained.run.data_state
+    )
+    truth, answers = [], []
+    for batch in data.splits["val"].batches(0):
+        truth += batch["label"].tolist()
+        answers += trained(batch["image"])[0].argmax(1).tolist()
+    assert found["confusion"] == confusion_matrix(truth, answers, labels=range(10)).tolist()
+    precision, recall, f1, support = precision_recall_fscore_support(truth, answers, labels=range(10), zero_division=0)
+    for index, one in enumerate(found["classes"]):
+        expected = [precision[index], recall[index], f1[index]]
+        assert [one["precision"], one["recall"], one["f1_score"]] == pytest.approx(expected)
+        assert one["support"] == support[index]
+    assert main(["eval", str(run), "--split", "val", "--classes"]) == 0
+    assert "| true \\ answered |" in capsys.readouterr().out

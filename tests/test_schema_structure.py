@@ -81,7 +81,8 @@ def names(record: type, **spelled: set[str]) -> set[str]:
 
 
 def test_the_keys_of_train_are_the_fields_of_the_recipe() -> None:
-    assert keys("train") == names(TrainRecipe, length={"epochs", "steps"}, losses={"loss"}, objective={"layers"})
+    spelled = {"length": {"epochs", "steps"}, "losses": {"loss"}, "objective": {"layers"}, "paths": set[str]()}
+    assert keys("train") == names(TrainRecipe, **spelled)
     assert keys("checkpoint") == names(Checkpoint)
     assert keys("early_stopping") == names(EarlyStopping)
     assert keys("clip_grad") == names(ClipGrad)

@@ -18,6 +18,7 @@ from netspec.runtime.library import without_weights
 from netspec.runtime.load import check_source, import_source, model_class
 from netspec.runtime.loop import evaluate as evaluate_stream
 from netspec.runtime.metrics import Metrics
+from netspec.runtime.monitors.answers import Answers, of_classes
 from netspec.runtime.notes import noted
 from netspec.runtime.objective import make_objective
 from netspec.runtime.prepare import check_fields, used_fields
@@ -96,6 +97,31 @@ def evaluate(
 ) -> dict[str, float]:
     """The loss and the metrics of a run on `train`, `val` or `test`, by name; those that training itself reported.
 
+    The arguments, and what is raised, are those of `measure`.
+    """
+    return measure(
+        run_dir,
+        split,
+        checkpoint_name=checkpoint_name,
+        device=device,
+        trust=trust,
+        program=program,
+        data=data,
+    )[0]
+
+
+def measure(
+    run_dir: str | Path,
+    split: str = "test",
+    *,
+    checkpoint_name: str | None = None,
+    device: str | None = None,
+    trust: bool = False,
+    program: Program | None = None,
+    data: Any = None,
+) -> tuple[dict[str, float], Answers | None]:
+    """The figures of a run on a split, and what it answered, for a classifier: its classes one by one, the confusion.
+
     The other arguments are those of `load_run`; `data` is opened data to use in place of the spec's.
     Raises RunError NS909 where the data have no such split, and what `load_run` raises.
     """
@@ -106,24 +132,31 @@ def evaluate(
     with noted(run.program, run.model, run.directory):
         opened = data if data is not None else _open(run, split)
         try:
-            figures = _figures(run, opened.splits[split])
+            figures, answers = _figures(run, opened.splits[split])
         finally:
             if data is None:
                 opened.close()
     assert figures is not None
-    return figures
+    return figures, answers
 
 
-def _figures(run: TrainedModel, stream: Any) -> dict[str, float] | None:
+def _figures(run: TrainedModel, stream: Any) -> tuple[dict[str, float] | None, Answers | None]:
     check_fields(run.recipe, stream)
     outputs = tuple(run.program.outputs)
-    return evaluate_stream(
+    loss = of_classes(run.recipe)
+    answers = None
+    if loss is not None:
+        kept = run.data_state.get("fields", {}).get(loss.inputs[-1].name, {})
+        answers = Answers(loss, outputs, kept.get("classes"), image=None)
+    figures = evaluate_stream(
         make_objective(run.model, run.recipe, outputs, run.device),
         stream,
         Metrics(run.recipe.metrics, outputs, run.device),
         autocast(run.recipe.precision, run.device),
         Stop(),
+        answers,
     )
+    return figures, answers if answers else None
 
 
 def _open(run: TrainedModel, split: str) -> Any:
