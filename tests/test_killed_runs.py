@@ -1,6 +1,6 @@
 """Runs of whole specs that are killed and go on: the weights to the last bit, over six families of models.
 
-Each spec has dropout, gradients from several batches, random augmentation where it takes images, and whatever else
+Each spec has dropout, EMA, gradients of several batches, random augmentation where it takes images, and whatever else
 draws or remembers. The kill is a SIGKILL at a random batch of training or of an evaluation, or at the end of either.
 """
 
@@ -38,6 +38,7 @@ train:
   device: cpu
   tensorboard: false
   accumulate: 2
+  ema: {decay: 0.9}
   checkpoint: {every: {steps: 2}, monitor: val.loss}
 """
 NOISE = "{type: GaussianNoise, sigma: 0.1, clip: false}"
