@@ -22,6 +22,7 @@ from netspec.expressions import (
     parse_scalar,
     tensors,
 )
+from netspec.shapes import TEXT
 
 STEERING = frozenset(
     [
@@ -274,6 +275,13 @@ class Reader:
                 items = tuple(self.dims(item) for item in listed.items)
             elif listed is not None:
                 shape = listed
+            if isinstance(dtype, Scalar) and dtype.value == TEXT and (shape is not None or items is not None):
+                self.diagnostics.error(
+                    "NS331",
+                    f"`{name}` is a text, and a text has no shape",
+                    dtype.span,
+                    help="leave `shape` and `list` out, or give the tensor another dtype",
+                )
             return Input(
                 name=name,
                 span=span,
