@@ -101,13 +101,16 @@ class BlockCaller(CallParts):
         return Apply(instance, stated, ports), types
 
     def check_defaults(self, block: Block) -> None:
-        """Work out the defaults that depend on nothing, once: every use may state its own value."""
+        """Work out the defaults that depend on nothing, or on what is not there, once: every use may state its own."""
         if id(block) in self.checked:
             return
         self.checked[id(block)] = block
+        before: dict[str, Any] = {}
         for param in block.params.values():
-            if param.default is not None and param.default.layer is None and not param.default.names:
-                self.elaborator.argument(param.default, {})
+            default = param.default
+            if default is not None and default.layer is None and (not default.names or default.names - before.keys()):
+                self.elaborator.argument(default, before)
+            before[param.name] = 1
 
     def name_sizes(self, instance: Instance, given: Mapping[str, TypeLike], names: dict[str, Origin | Traced]) -> None:
         """What the sizes bound by the block's inputs are in the caller's scope."""

@@ -290,9 +290,7 @@ class Caller(ModelCaller):
             report(error, scalar, self.diagnostics)
             raise Poisoned from None
         if not isinstance(result, TensorType):
-            self.diagnostics.error(
-                "NS320", f"`{name}` computes no tensor", layer.compute.span, help="name a layer or an input in it"
-            )
+            self.no_tensor(name, layer)
             raise Poisoned
         return Arithmetic(layer.compute.expr, {text: ref for text, ref in found.values()}), {"": result}
 
@@ -308,7 +306,18 @@ class Caller(ModelCaller):
         """The tensor that passes where an arithmetic layer is left out: the first that it names."""
         assert layer.compute is not None
         named = tensors(layer.compute.expr)
+        if not named:
+            self.no_tensor(self.name_of(layer, ""), layer)
+            raise Poisoned
         return self.tensor(named[0], layer.compute, frame, env)[1]
+
+    def no_tensor(self, name: str, layer: Layer) -> None:
+        """Report arithmetic that computes no tensor."""
+        assert layer.compute is not None
+        called = f"`{name}`" if name else "this `compute`"
+        self.diagnostics.error(
+            "NS320", f"{called} computes no tensor", layer.compute.span, help="name a layer or an input in it"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -940,3 +940,22 @@ def test_a_size_that_no_name_explains_after_a_loop(tmp_path: Path, root: Path) -
     program = netspec.compile(spec)
     assert [str(kind) for kind in program.outputs.values()] == ["[N, 1000]"]
     assert "nn.Linear(37632, num_classes)" in program.source()
+
+
+@pytest.mark.parametrize(
+    ("layer", "code"),
+    [
+        ({"compute": "1 + 2", "if": False}, "NS320"),
+        ({"type": "Block", "width": 4}, "NS210"),
+    ],
+)
+def test_what_no_use_asks_for_is_looked_at_all_the_same(layer: dict[str, Any], code: str) -> None:
+    """A `compute` that is left out, and a default that every use overrides."""
+    block = {"params": {"width": "$missing"}, "layers": [{"type": "Linear", "out_features": "$width"}]}
+    model = {
+        "inputs": {"x": ["N", 4]},
+        "layers": {"first": "ReLU", "one": layer, "last": {"type": "ReLU", "from": "first"}},
+    }
+    with pytest.raises(SpecError) as caught:
+        netspec.compile({"netspec": 1, "name": "net", "blocks": {"Block": block}, "model": model})
+    assert code in {d.code for d in caught.value.diagnostics}
