@@ -16,7 +16,9 @@ from netspec.table import layer_table
 @dataclass(frozen=True, slots=True)
 class LayerGraph:
     """A directed acyclic graph of layers. `digraph` has the attributes `type`, `shape`, `dtype`, `parameters` and
-    `file`, `line` on its nodes (inputs are of type `input`), and `shape` on its edges.
+    `file`, `line` on its nodes (inputs are of type `input`), and `shape` on its edges. A node that has weights of
+    another's has `shares`, the path of that layer, and `tied`, the names of weights with those that they are. The
+    graph's attribute `blocks` has type, shape and parameters of each block and group by its path.
     """
 
     digraph: nx.DiGraph[str]
@@ -29,9 +31,19 @@ class LayerGraph:
         graph: nx.DiGraph[str] = nx.DiGraph()
         for name, type_ in program.model.inputs.items():
             graph.add_node(name, type="input", shape=str(type_), dtype=getattr(type_, "dtype", ""), parameters=0)
-        parameters = {row.path: row.parameters for row in layer_table(program)}
+        rows = {row.path: row for row in layer_table(program)}
+        parameters = {path: row.parameters for path, row in rows.items()}
         builder = _Builder(graph, parameters)
         results = builder.instance(program.model, "", {name: [name] for name in program.model.inputs})
+        for tie in program.model.ties:
+            owner, _, name = ".".join(tie.path).rpartition(".")
+            if owner in graph:
+                graph.nodes[owner].setdefault("tied", {})[name] = ".".join(tie.source)
+        graph.graph["blocks"] = {
+            path: {"type": row.type, "shape": str(row.shape), "parameters": row.parameters}
+            for path, row in rows.items()
+            if path not in graph
+        }
         return cls(graph, tuple(tuple(dict.fromkeys(paths)) for paths in results.values()))
 
     @property
@@ -67,10 +79,10 @@ class _Builder:
             if isinstance(node.op, Gather):
                 standing[id(node)] = {"": [one for ref in node.inputs for one in of(ref)]}
                 continue
-            self.add(node, path)
+            self.add(node, path, prefix)
             for ref in node.inputs:
                 for source in of(ref):
-                    self.graph.add_edge(source, path, shape=str(ref.type))
+                    self.edge(source, path, str(ref.type))
             standing[id(node)] = {"": [path]}
         given = {name: of(ref) for name, ref in instance.outputs.items()}
         if instance.members:  # of a chain each layer can be read
@@ -78,7 +90,13 @@ class _Builder:
             given |= {name: of(replace(one, node=instance.by_name[name], name="")) for name in sorted(instance.members)}
         return given
 
-    def add(self, node: Node, path: str) -> None:
+    def edge(self, source: str, path: str, shape: str) -> None:
+        """An edge for all that flows from one layer into another."""
+        if self.graph.has_edge(source, path):
+            shape = joined(self.graph.edges[source, path]["shape"], shape)
+        self.graph.add_edge(source, path, shape=shape)
+
+    def add(self, node: Node, path: str, prefix: str) -> None:
         op = node.op
         if isinstance(op, Call):
             kind = op.entry.name
@@ -97,3 +115,10 @@ class _Builder:
             file=node.layer.span.file,
             line=node.layer.span.line,
         )
+        if isinstance(op, Reuse) and self.parameters.get(prefix + op.target.name):
+            self.graph.nodes[path]["shares"] = prefix + op.target.name
+
+
+def joined(shapes: str, other: str) -> str:
+    """The shapes of an edge, each once."""
+    return "; ".join(dict.fromkeys([*filter(None, shapes.split("; ")), other]))

@@ -229,6 +229,11 @@ def short(count: int) -> str:
     return str(count)
 
 
+def flops_text(flops: int) -> str:
+    """FLOPs for people: 3.64 GFLOPs, 72 FLOPs."""
+    return f"{short(flops)}FLOPs" if flops >= 1000 else f"{flops} FLOPs"
+
+
 def size_text(size: int | None) -> str:
     """Bytes for people: 97.5 MiB."""
     if size is None:

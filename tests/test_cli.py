@@ -224,12 +224,12 @@ def test_graph_as_mermaid_and_dot_and_json(tiny: Path, capsys: pytest.CaptureFix
     assert mermaid.startswith("flowchart TD\n")
     assert main(["graph", str(tiny), "-o", "tiny.dot"]) == 0
     dot = Path("tiny.dot").read_text("utf-8")
-    assert '"conv" -> "norm";' in dot
+    assert '"conv" -> "norm" [label="[N, 4, 4, 4]"];' in dot
     assert main(["graph", str(tiny), "-o", "tiny.json"]) == 0
     drawn = json.loads(Path("tiny.json").read_text("utf-8"))
     edges = {(edge["from"], edge["to"]) for edge in drawn["edges"]}
     assert {("image", "conv"), ("conv", "norm"), ("norm", "body.0"), ("body.0", "body.1")} <= edges
-    assert mermaid.count(" --> ") == dot.count(" -> ") == len(edges)
+    assert mermaid.count(" -->|") == dot.count(" -> ") == len(edges)
 
 
 def test_graph_with_a_depth_draws_groups_as_one(tiny: Path) -> None:

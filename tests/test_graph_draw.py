@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from pathlib import Path
+from xml.etree import ElementTree
+
 import networkx as nx
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import netspec
 from netspec import graph_draw
 from netspec.graph_layout import GAP, lay_out
 
@@ -75,3 +82,83 @@ def test_names_that_mean_something_to_a_format_are_quoted() -> None:
     assert '["end  x &lt; #quot;y#quot; &amp; z<br>[N]"]' in graph_draw.to_mermaid(graph)
     assert '\\"y\\"' in graph_draw.to_dot(graph, "end")
     assert "x &lt; " in graph_draw.to_svg(graph, "<end>")
+
+
+SHARED = """\
+netspec: 1
+name: shared
+model:
+  inputs: {tokens: {shape: [N, 8], dtype: int64}}
+  layers:
+    embed: {type: Embedding, num_embeddings: 10, embedding_dim: 4}
+    body:
+      layers:
+        one: {type: Linear, out_features: 4}
+        act: ReLU
+        two: {use: one}
+        again: {use: act}
+        low: {compute: two * (two < one)}
+    head: {type: Linear, out_features: 10, bias: false}
+  tie: {head.weight: embed.weight}
+"""
+
+MERMAID = """\
+flowchart TD
+  n0["tokens  input"]:::input
+  n1["embed  Embedding<br>40 parameters"]:::weights
+  subgraph g0 ["body"]
+    n2["body.one  Linear<br>20 parameters"]:::weights
+    n3["body.act  ReLU"]
+    n4["body.two  use one<br>weights of body.one"]
+    n5["body.again  use act<br>[N, 8, 4]"]
+    n6["body.low  compute"]
+  end
+  n7["head  Linear<br>[N, 8, 10]<br>weight = embed.weight"]
+  n0 -->|"[N, 8]"| n1
+  n1 -->|"[N, 8, 4]"| n2
+  n2 -->|"[N, 8, 4]"| n3
+  n2 -->|"[N, 8, 4]"| n6
+  n3 -->|"[N, 8, 4]"| n4
+  n4 -->|"[N, 8, 4]"| n5
+  n4 -->|"[N, 8, 4]"| n6
+  n6 -->|"[N, 8, 4]"| n7
+  n2 -.- n4
+  n1 -.- n7
+"""
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> nx.DiGraph:
+    (tmp_path / "shared.yaml").write_text(SHARED, encoding="utf-8")
+    return netspec.compile(tmp_path / "shared.yaml").graph
+
+
+def test_shapes_stand_on_edges_and_shared_weights_are_joined(shared: nx.DiGraph) -> None:
+    assert graph_draw.to_mermaid(shared).partition("  classDef")[0] == MERMAID
+    dot = graph_draw.to_dot(shared, "shared")
+    assert '"embed" -> "body.one" [label="[N, 8, 4]"];' in dot
+    assert '"body.one" -> "body.two" [style=dashed, dir=none, constraint=false];' in dot
+    assert '"embed" -> "head" [style=dashed, dir=none, constraint=false];' in dot
+    svg = graph_draw.to_svg(shared, "shared")
+    assert svg.count("weights of body.one</text>") == svg.count("weight = embed.weight</text>") == 1
+    assert svg.count('class="flow"') == 6  # one under each layer that is read
+    ElementTree.fromstring(svg)
+
+
+def test_a_closed_block_has_its_name_its_weights_and_what_it_gives() -> None:
+    program = netspec.compile(Path(__file__).parent.parent / "specs/imagenet/googlenet.yaml")
+    mermaid = graph_draw.to_mermaid(graph_draw.collapse(program.graph, 1))
+    assert '["inception3a  Inception<br>156k parameters"]:::weights' in mermaid
+    assert "subgraph" not in mermaid and '-->|"[N, 1024, 7, 7]"|' in mermaid
+
+
+@pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
+def test_graphviz_draws_what_we_write(shared: nx.DiGraph) -> None:
+    graph = shared.copy()
+    graph.add_node('odd "one"', type="<b>\\n</b>", shape="[N]", parameters=1)
+    for text in (graph_draw.to_dot(graph, 'a "b"'), graph_draw.to_dot(graph_draw.collapse(graph, 1), "x")):
+        drawn = subprocess.run(["dot", "-Tsvg"], input=text, capture_output=True, text=True, check=True, timeout=60)
+        assert not drawn.stderr
+        texts = {text for text in ElementTree.fromstring(drawn.stdout).itertext() if text.strip()}
+        assert {"40 parameters", "weight = embed.weight", 'odd "one"'} <= texts
+        assert any("<b>\\n</b>" in text for text in texts)

@@ -105,7 +105,7 @@ def _print_table(program: Program, args: argparse.Namespace) -> None:
     from rich.table import Table
 
     from netspec.costs import layer_memory, memory
-    from netspec.table import layer_table, short, size_text, totals
+    from netspec.table import flops_text, layer_table, short, size_text, totals
 
     sizes = dict(args.size)
     held = layer_memory(program, sizes)
@@ -138,7 +138,7 @@ def _print_table(program: Program, args: argparse.Namespace) -> None:
     if whole["trainable"] != whole["parameters"]:
         parts.append(f"{whole['trainable']:,} of them trained")
     if whole["flops"]:
-        parts.append(f"{short(whole['flops'])}FLOPs for one sample")
+        parts.append(f"{flops_text(whole['flops'])} for one sample")
     console.print(f"\n{program.name}: {', '.join(parts)}")
     for line in memory(program, args.batch_size, sizes).lines():
         console.print(line)

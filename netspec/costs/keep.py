@@ -9,51 +9,14 @@ tensor.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from netspec.catalog.entry import Entry
+from netspec.costs.recurrent import cell, recurrent
 from netspec.costs.tensors import WIDTH, Held, Storage, numel, size_of, straight
+from netspec.costs.work import Rule, Work
 from netspec.shapes import Size, TensorType
-
-
-@dataclass(slots=True, kw_only=True)
-class Work:
-    """One application of a layer in training: its arguments with the defaults, its tensors, and what it leaves."""
-
-    entry: Entry
-    arguments: Mapping[str, Any]
-    inputs: Mapping[str, tuple[Held, ...]]
-    outputs: tuple[Held, ...]
-    trained: bool
-    """Whether its own weights get gradients."""
-    gpu: bool
-    kept: list[Storage] = field(default_factory=list)
-
-    @property
-    def first(self) -> Held:
-        return next(iter(self.inputs.values()))[0]
-
-    @property
-    def tensors(self) -> list[Held]:
-        return [one for group in self.inputs.values() for one in group]
-
-    def keep(self, *tensors: Held) -> None:
-        self.kept += [tensor.storage for tensor in tensors]
-
-    def add(self, count: int | None, width: int = 4) -> None:
-        """Numbers that nothing else holds."""
-        self.kept.append(Storage(None if count is None else count * width))
-
-    def straightened(self, tensor: Held) -> None:
-        """A tensor that the kernel wants to lie as it is written: itself, or a copy of it."""
-        if tensor.contiguous:
-            self.keep(tensor)
-        else:
-            self.kept.append(Storage(size_of(tensor.type)))
-
-
-Rule = Callable[[Work], None]
 
 
 def _input(work: Work) -> None:
@@ -276,23 +239,6 @@ def _transformer(work: Work) -> None:
     return None
 
 
-def _recurrent(gates: int, beside: int) -> Rule:
-    """Of each step the gates and the states; the kernels lay them out in their own ways, so this is an estimate."""
-
-    def rule(work: Work) -> None:
-        work.keep(work.first)
-        rows = numel(work.first.type.shape[:-1])
-        hidden = int(work.arguments["hidden_size"])
-        ways = 2 if work.arguments.get("bidirectional") else 1
-        layers = int(work.arguments.get("num_layers", 1))
-        if rows is None:
-            return work.add(None)
-        work.add(rows * hidden * ways * layers * (gates + beside))
-        return None
-
-    return rule
-
-
 def _names(rule: Rule, *names: str) -> dict[str, Rule]:
     return dict.fromkeys(names, rule)
 
@@ -325,9 +271,8 @@ RULES: Final[Mapping[str, Rule]] = {
     **_names(_attention, "scaled_dot_product_attention"),
     **_names(_multihead, "MultiheadAttention"),
     **_names(_transformer, "TransformerEncoderLayer", "TransformerDecoderLayer"),
-    **_names(_recurrent(1, 1), "RNN", "RNNCell"),
-    **_names(_recurrent(4, 2), "LSTM", "LSTMCell"),
-    **_names(_recurrent(4, 1), "GRU", "GRUCell"),
+    **_names(recurrent, "RNN", "LSTM", "GRU"),
+    **_names(cell, "RNNCell", "LSTMCell", "GRUCell"),
     **_names(_nothing, "cat", "stack", "add", "sub", "neg", "mean", "sum", "pad", "interpolate", "Upsample", "repeat"),
     **_names(
         _nothing, "UpsamplingNearest2d", "UpsamplingBilinear2d", "PixelShuffle", "PixelUnshuffle", "ChannelShuffle"

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from netspec.arithmetic import type_of
 from netspec.catalog.entry import TypeLike
-from netspec.costs.keep import Work, factors, rule_of
+from netspec.costs.keep import factors, rule_of
 from netspec.costs.tensors import Held, Storage, numel, size_of, straight
+from netspec.costs.work import Work
 from netspec.expressions import Binary, Compare, Expr, Subscript, Tensor, TupleExpr, Unary, evaluate, tensors
 from netspec.program import Apply, Arithmetic, Call, Gather, Instance, Node, Program, Ref, Reuse, Skip
 from netspec.shapes import ListType, Size, TensorType, substitute

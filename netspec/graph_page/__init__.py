@@ -17,7 +17,7 @@ from netspec.catalog.entry import TypeLike
 from netspec.graph import LayerGraph
 from netspec.program import Apply, Argument, Arithmetic, Call, Factory, Node, Program, Reuse, Skip, walk
 from netspec.shapes import ListType
-from netspec.table import Row, layer_table, short, totals
+from netspec.table import Row, flops_text, layer_table, short, totals
 
 SCRIPTS: Final = ("layout.js", "page.js")
 BY: Final = "\N{MULTIPLICATION SIGN}"
@@ -198,7 +198,7 @@ def _cost(row: Row) -> str:
     if row.flops is None:
         parts.append("? FLOPs")
     elif row.flops:
-        parts.append(f"{short(row.flops)}FLOPs" if row.flops >= 1000 else f"{row.flops} FLOPs")
+        parts.append(flops_text(row.flops))
     return " · ".join(parts)
 
 
@@ -206,7 +206,7 @@ def _summary(program: Program) -> str:
     whole = totals(program)
     parts = [f"{whole['parameters']:,} parameters"]
     if whole["flops"]:
-        parts.append(f"{short(whole['flops'])}FLOPs for one sample")
+        parts.append(f"{flops_text(whole['flops'])} for one sample")
     return " · ".join(parts)
 
 
