@@ -107,7 +107,7 @@ COUNTS = {
 }
 """Entries whose result has sizes that no arithmetic on sizes gives: a number of tensors, a product with a float."""
 
-UNCOUNTED = frozenset(("LSTM", "einsum", "inner", "cdist"))
+UNCOUNTED = frozenset(("LSTM",))
 """Entries that run by kernels of which torch counts nothing."""
 
 

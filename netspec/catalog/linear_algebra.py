@@ -245,13 +245,32 @@ def _einsum_dtype(parts: tuple[TensorType, ...]) -> str:
 
 
 def _einsum_flops(arguments: Arguments, inputs: Inputs, answer: Inferred) -> Size:
-    """Of two tensors that share letters, run as a product of matrices; of other equations nothing is counted."""
+    """Tensors are taken in two by two from the left (aten's sumproduct_pair). What only one of the two has and nothing
+    else asks for is summed beforehand; a pair that sums over a letter of both is a product of matrices, others count
+    nothing.
+    """
     parts = tensors_of("einsum", {"tensors": inputs["operands"]})
-    if len(parts) != 2:
-        return 0
-    terms, _ = _terms(arguments["equation"])
-    sizes, _ = _sizes(terms, parts, arguments["equation"])
-    flops: Size = 2 * numel(tuple(sizes.values()))
+    terms, result = _terms(arguments["equation"])
+    sizes, labelled = _sizes(terms, parts, arguments["equation"])
+    flat = [label for labels in labelled for label in labels]
+    if result is None:
+        asked = {label for label in flat if isinstance(label, int) or flat.count(label) == 1}
+    else:
+        asked = {label for label in sizes if isinstance(label, int) or label in result}
+    held, *others = [
+        {label: size for label, size in zip(labels, part.shape, strict=True)}
+        for labels, part in zip(labelled, parts, strict=True)
+    ]
+    flops: Size = 0
+    for place, other in enumerate(others):
+        later = asked.union(*others[place + 1 :])
+        shared = [label for label in held if label in other and label not in later]
+        both = [label for label in shared if 1 not in (held[label], other[label])]
+        apart = {label for label in held.keys() ^ other.keys() if label not in later} | {*shared} - {*both}
+        merged = {label: sizes[label] for label in held.keys() | other.keys() if label not in apart}
+        if both:
+            flops = flops + 2 * numel(tuple(merged.values()))
+        held = {label: size for label, size in merged.items() if label not in both}
     return flops
 
 
@@ -290,6 +309,14 @@ def _product_flops(arguments: Arguments, inputs: Inputs, answer: Inferred) -> Si
     left = inputs["mat1"] if "mat1" in inputs else inputs["input"]
     flops: Size = 2 * numel(output.shape) * left.shape[-1]
     return flops
+
+
+def _inner_flops(arguments: Arguments, inputs: Inputs, answer: Inferred) -> Size:
+    """A product of matrices, unless a single number comes out or goes in."""
+    output = answer.outputs["output"]
+    assert not isinstance(output, ListType)
+    single = not inputs["input"].shape or not inputs["other"].shape or numel(output.shape) == 1
+    return 0 if single else _product_flops(arguments, inputs, answer)
 
 
 def _function(
@@ -345,7 +372,7 @@ ENTRIES: tuple[Entry, ...] = (
     ),
     _function("mv", _product("mv", (2, 1), "vec"), "Product of a matrix and a vector.", _ports("input", "vec")),
     _function("dot", _product("dot", (1, 1), "tensor"), "Product of two vectors.", _ports("input", "tensor")),
-    _function("inner", _inner, "Products of the vectors in the last dimensions.", TWO),
+    _function("inner", _inner, "Products of the vectors in the last dimensions.", TWO, flops=_inner_flops),
     _function("outer", _outer, "Every product of a value of one vector and one of another.", _ports("input", "vec2")),
     _function(
         "addmm",

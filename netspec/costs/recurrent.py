@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from netspec.costs.tensors import WIDTH, Storage
+from netspec.costs.tensors import WIDTH
 from netspec.costs.work import Work
 
 STEP: Final = {"RNN": 1, "GRU": 7}
@@ -25,16 +25,17 @@ def recurrent(work: Work) -> None:
     if any(not isinstance(size, int) for size in shape):
         return work.add(None)
     *rows, features = (int(size) for size in shape)  # type: ignore[arg-type]
-    batch = rows[0 if arguments.get("batch_first") else 1] if len(rows) == 2 else 1
-    steps = rows[-1 if arguments.get("batch_first") and len(rows) == 2 else 0]
+    turned = bool(arguments.get("batch_first")) and len(rows) == 2
+    steps, batch = (rows[1], rows[0]) if turned else (rows[0], rows[1] if len(rows) == 2 else 1)
     hidden, layers = int(arguments["hidden_size"]), int(arguments.get("num_layers", 1))
     ways = 2 if arguments.get("bidirectional") else 1
     name, width = work.entry.name, WIDTH[work.first.type.dtype]
     state, sequence = batch * hidden, steps * batch * hidden
-    if arguments.get("batch_first") and len(rows) == 2:  # turned to [L, N, H]: a view, of which the kernels take a copy
-        work.kept.append(Storage(steps * batch * features * width))
-    else:
-        work.straightened(work.first)
+    if work.first.order == ((1, 0, 2) if turned else tuple(range(len(shape)))):
+        work.keep(work.first)
+    else:  # a copy as the kernels read it, of a chain of operations one for each direction
+        for _ in range(1 if name == "LSTM" else ways):
+            work.add(steps * batch * features, width)
     for layer in range(layers):
         taken = features if not layer else ways * hidden
         if layer and arguments.get("dropout"):
