@@ -225,6 +225,9 @@ class Caller(ModelCaller):
                 for (path, first), (_, second) in zip(weights(op.instance), weights(instance), strict=True):
                     if first != second:
                         self.misfit(target, layer, path, first, second, name)
+            first, again = ([ref.type for ref in ports.values()] for ports in (op.inputs, block_ports))
+            if not target.layer.each and _traced(first) == _traced(again):
+                return Reuse(target, dict(block_ports)), dict(target.types)  # with the expressions of their sizes
             return Reuse(target, dict(block_ports)), {o: untraced_type(r.type) for o, r in instance.outputs.items()}
         if target.chosen_by is not None or target.dissolved:
             self.diagnostics.error(
@@ -346,6 +349,12 @@ def facts(entry: Entry) -> Facts:
         )
         known = _facts[id(entry)] = (entry, made)
     return known[1]
+
+
+def _traced(types: list[TypeLike]) -> list[Any]:
+    """What has to be the same for two uses of a module to give the same sizes, whatever the parameters are."""
+    members = [one for type_ in types for one in (type_.members if isinstance(type_, ListType) else (type_,))]
+    return [types, [[origin_of(size) for size in one.shape] for one in members]]
 
 
 def _mend(value: Value, result: Any, entry: Entry) -> str:

@@ -427,3 +427,43 @@ def test_what_only_dead_arithmetic_reads_still_runs() -> None:
     program = compile_mapping({"inputs": {"x": ["N", 4]}, "layers": layers})
     assert verify(program) == []
     assert "        self.group(x)\n" in program.source()
+
+
+PAIR = """
+netspec: 1
+name: pair
+params: {width: 4}
+blocks:
+  Encoder:
+    params: {width: int}
+    inputs: {x: [N, c]}
+    layers:
+      fc: {type: Linear, out_features: $width}
+model:
+  inputs: {left: [N, 3], right: [N, 3]}
+  layers:
+    encoder: {type: Encoder, width: $width}
+    other: {use: encoder, from: right}
+    both: {type: cat, from: [encoder, other], dim: 1}
+    head: {type: Linear, out_features: 2}
+"""
+SMALLER = """
+netspec: 1
+name: smaller
+model:
+  inputs: {image: [N, 3, H, W]}
+  layers:
+    - {type: Conv2d, out_channels: 2, kernel_size: 3, stride: 2}
+    - {type: MaxPool2d, kernel_size: 4}
+"""
+
+
+def test_a_module_used_again_gives_sizes_that_follow_the_parameters() -> None:
+    """What reads the second use is as wide as the parameter says, not as its default."""
+    program = netspec.compile(yaml.safe_load(PAIR))
+    assert verify(program) == []
+    assert emitted_class(program)(width=7)(torch.ones(2, 3), torch.ones(2, 3)).shape == (2, 2)
+
+
+def test_the_doors_are_compared_on_images_that_the_model_can_halve() -> None:
+    assert verify(netspec.compile(yaml.safe_load(SMALLER))) == []

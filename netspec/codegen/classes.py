@@ -252,7 +252,9 @@ class Classes:
         values = [instance.scope.get(name) for instance in uses]
         if (id(block), name) in self.factories:
             self.imports.add("Callable")
-            null = any(v is None for v in values) or (default is not None and _default(block, name) is None)
+            null = any(v is None for v in values)
+            if default is not None and default.layer is None:
+                null = null or _default(block, name) is None
             text = None
             if default is not None:
                 text = self.factory(_default(block, name) if default.layer is None else values[0])

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from netspec.codegen.literals import as_identifier, local_name
 from netspec.codegen.operations import EACH, Operations
 from netspec.codegen.rolls import Roll, part, span_of
 from netspec.codegen.steps import Read
 from netspec.program import Apply, Arithmetic, Node, Ref
-
-if TYPE_CHECKING:
-    from netspec.codegen.constructor import Constructor
-    from netspec.program import Instance
 
 
 class Straight(Exception):
@@ -27,11 +22,6 @@ class Straight(Exception):
 
 class Loops(Operations):
     """Writes what runs for every module or tensor of a list."""
-
-    def __init__(self, writer: Constructor, instances: list[Instance]) -> None:
-        super().__init__(writer, instances)
-        self.taken_in_loops: set[str] = set()
-        """The variables of `for` statements so far, which may be used again for the same kind of thing only."""
 
     # Comprehensions
 

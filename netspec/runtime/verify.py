@@ -16,10 +16,12 @@ from netspec.choices import choices
 from netspec.codegen import model_classes
 from netspec.program import Program
 from netspec.runtime.load import import_source, model_class
-from netspec.shapes import Dim, ListType, symbols
+from netspec.shapes import Dim, ListType, TensorType, symbols
 
 SYMBOL_SIZE = 2
 """What a symbolic size becomes in the tensors that the doors are compared on."""
+LARGER_SIZES = (32, 128)
+"""What the sizes other than the batch become in turn, where the model needs larger ones: it halves them often."""
 LIST_LENGTH = 3
 """How many tensors a list gets whose length is not known."""
 
@@ -53,40 +55,56 @@ def _made(program: Program, source: ModuleType) -> nn.Module:
     return nn.ModuleDict({name: getattr(source, made)() for name, made in model_classes(program).items()})
 
 
-def example_inputs(program: Program, seed: int = 0, turn: int = 0) -> list[Any]:
-    """Tensors that the model takes, symbolic sizes as `SYMBOL_SIZE`; integers are small, as indices have to be.
+def example_inputs(program: Program, seed: int = 0, turn: int = 0, larger: int = SYMBOL_SIZE) -> list[Any]:
+    """Tensors that the model takes, the batch as `SYMBOL_SIZE`, other symbolic sizes as `larger`; integers are small,
+    as indices have to be.
 
     A text is one of those that its `select` has; with every `turn` the next.
     """
     generator = torch.Generator().manual_seed(seed)
-    texts = choices(program.model)
+    texts, sizes = choices(program.model), _sizes(program, larger)
     return [
-        texts[name][turn % len(texts[name])] if texts.get(name) else _example(type_, generator)
+        texts[name][turn % len(texts[name])] if texts.get(name) else _example(type_, generator, sizes)
         for name, type_ in program.inputs.items()
     ]
 
 
-def _example(type_: TypeLike, generator: torch.Generator, own: Mapping[str, int] | None = None) -> Any:
+def _sizes(program: Program, larger: int) -> dict[str, int]:
+    """What each symbol of the inputs becomes; the first is the batch."""
+    shapes = [one.shape for type_ in program.inputs.values() for one in _tensors(type_)]
+    found = [symbol for shape in shapes for size in shape for symbol in sorted(symbols(size))]
+    return {**dict.fromkeys(found, larger), **dict.fromkeys(found[:1], SYMBOL_SIZE)}
+
+
+def _tensors(type_: TypeLike) -> list[TensorType]:
+    """The tensors of an input: its own, or those of a list."""
+    if isinstance(type_, ListType):
+        return [one for part in ([type_.element] if type_.element else type_.items) for one in _tensors(part)]
+    return [type_]
+
+
+def _example(type_: TypeLike, generator: torch.Generator, sizes: Mapping[str, int]) -> Any:
     if isinstance(type_, ListType):
         if type_.element is None:
-            return [_example(item, generator) for item in type_.items]
+            return [_example(item, generator, sizes) for item in type_.items]
         # Of a list of unknown length there are some, and each has its own sizes.
         return [
-            _example(type_.element, generator, dict.fromkeys(type_.own, SYMBOL_SIZE + i)) for i in range(LIST_LENGTH)
+            _example(type_.element, generator, {**sizes, **{s: sizes.get(s, SYMBOL_SIZE) + i for s in type_.own}})
+            for i in range(LIST_LENGTH)
         ]
     if type_.is_text:
         return ""
-    shape = [_size(size if not isinstance(size, Dim) else size.substitute(own or {})) for size in type_.shape]
+    shape = [_size(size, sizes) for size in type_.shape]
     dtype = getattr(torch, type_.dtype)
     if dtype.is_floating_point:
         return torch.randn(shape, generator=generator).to(dtype)
     return torch.randint(0, 2, shape, generator=generator).to(dtype)
 
 
-def _size(size: Any) -> int:
+def _size(size: Any, sizes: Mapping[str, int]) -> int:
     if not isinstance(size, Dim):
         return int(size)
-    found = size.substitute(dict.fromkeys(size.symbols, SYMBOL_SIZE))
+    found = size.substitute({symbol: sizes.get(symbol, SYMBOL_SIZE) for symbol in size.symbols})
     assert isinstance(found, int)
     return found
 
@@ -110,14 +128,34 @@ def verify(program: Program, seed: int = 0) -> list[str]:
 def _compare(program: Program, live: nn.Module, written: nn.Module, seed: int) -> list[str]:
     """What differs between the outputs of one model through both doors; with each text that chooses a module."""
     turns = max((len(texts) for texts in choices(program.model).values()), default=1)
+    larger, failure = _room(program, live, seed)
+    if failure:
+        return [f"no example could be run: {failure}"]
     return [
         problem
         for turn in range(turns)
-        for problem in _compare_on(program, live, written, seed, example_inputs(program, seed, turn))
+        for problem in _compare_on(program, live, written, seed, example_inputs(program, seed, turn, larger), larger)
     ]
 
 
-def _compare_on(program: Program, live: nn.Module, written: nn.Module, seed: int, inputs: list[Any]) -> list[str]:
+def _room(program: Program, live: nn.Module, seed: int) -> tuple[int, str]:
+    """The smallest sizes that the model runs with, for it may halve images often; else also why it does not run."""
+    failure = ""
+    live.eval()
+    for larger in (SYMBOL_SIZE, *LARGER_SIZES):
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                live(*example_inputs(program, seed, 0, larger))
+        except (RuntimeError, ValueError) as error:
+            failure = str(error)
+        else:
+            return larger, ""
+    return SYMBOL_SIZE, failure
+
+
+def _compare_on(
+    program: Program, live: nn.Module, written: nn.Module, seed: int, inputs: list[Any], larger: int
+) -> list[str]:
     """What differs between the outputs for these inputs."""
     problems: list[str] = []
     live.eval()
@@ -138,7 +176,7 @@ def _compare_on(program: Program, live: nn.Module, written: nn.Module, seed: int
         second = _trained(written, inputs)
     if type(first) is not type(second) if isinstance(first, str) else not same(first, second):
         problems.append("outputs in train mode differ")
-    problems += _declared(program, live, inputs)
+    problems += _declared(program, live, inputs, _sizes(program, larger))
     return problems
 
 
@@ -159,7 +197,7 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def _declared(program: Program, live: nn.Module, inputs: list[Any]) -> list[str]:
+def _declared(program: Program, live: nn.Module, inputs: list[Any], sizes: Mapping[str, int]) -> list[str]:
     """Where the inferred output types are not what the model gives."""
     live.eval()
     with torch.no_grad():
@@ -174,7 +212,7 @@ def _declared(program: Program, live: nn.Module, inputs: list[Any]) -> list[str]
         for one, tensor in zip(types, tensors, strict=False):
             if tensor is None or any("(" in symbol or "[" in symbol for symbol in symbols(one.shape)):
                 continue  # it does not run, or depends on how long a list is
-            shape = tuple(_size(size) for size in one.shape)
+            shape = tuple(_size(size, sizes) for size in one.shape)
             if tuple(tensor.shape) != shape or tensor.dtype != getattr(torch, one.dtype):
                 problems.append(
                     f"`{name}` was inferred as {one} {one.dtype}, and is {tuple(tensor.shape)} {tensor.dtype}"
