@@ -29,7 +29,7 @@ SPECS = sorted(
     if "blocks" not in file.parts and "\nextends:" not in file.read_text("utf-8")
 )
 """Those with a model of their own: `test_zoo.py` takes the variants of a network."""
-FEW = settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 MANY = settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -96,7 +96,7 @@ def check_arguments(document: dict[str, Any]) -> None:
 
 
 @given(specs())
-@FEW
+@settings(FEW, max_examples=60)
 def test_constructor_arguments_of_random_specs(document: dict[str, Any]) -> None:
     check_arguments(document)
 
