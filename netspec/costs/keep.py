@@ -107,6 +107,15 @@ def _frozen_norm(work: Work) -> None:
     work.add(int(work.first.type.shape[1]))  # type: ignore[arg-type]
 
 
+def _normalize(work: Work) -> None:
+    """The input, its norms, and these once more with the least that they may be; by that the input is divided."""
+    work.keep(work.first)
+    shape = work.first.type.shape
+    axis = int(work.arguments.get("dim", 1)) % len(shape)
+    norms = numel((*shape[:axis], *shape[axis + 1 :]))
+    work.add(None if norms is None else 2 * norms, WIDTH[work.first.type.dtype])
+
+
 def _mask(shape: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> Rule:
     """A dropout keeps its mask: one byte a number on a GPU where the kernel is fused, the tensor's own format else."""
 
@@ -252,6 +261,7 @@ RULES: Final[Mapping[str, Rule]] = {
     **_names(_instance_norm, "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d"),
     **_names(_layer_norm, "LayerNorm", "layer_norm", "RMSNorm"),
     **_names(_group_norm, "GroupNorm"),
+    **_names(_normalize, "normalize"),
     **_names(_frozen_norm, "FrozenBatchNorm2d"),
     **_names(
         _output, "ReLU", "relu", "Sigmoid", "sigmoid", "Tanh", "tanh", "Softmax", "softmax", "Softmax2d", "Softmin"
