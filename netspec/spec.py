@@ -254,9 +254,9 @@ class Reader:
             if text == "...":
                 return Dim(kind="rest", span=node.span)
             factor, star, symbol = text.partition("*")
-            if star and _is_factor(factor.strip()) and symbol.strip().isidentifier():
+            if star and _is_factor(factor.strip()) and _is_size_name(symbol.strip()):
                 return Dim(kind="multiple", span=node.span, symbol=symbol.strip(), factor=int(factor))
-            if text.isidentifier():
+            if _is_size_name(text):
                 return Dim(kind="symbol", span=node.span, symbol=text)
             self.diagnostics.error(
                 "NS301",
@@ -453,6 +453,11 @@ def _as_chain(layer: Layer) -> Layer:
         extent=layer.extent,
         body=Body(kind="list", layers=(entry,), span=layer.span, copies=True),
     )
+
+
+def _is_size_name(text: str) -> bool:
+    """Whether a size may be called so: a module's own code means itself by `self`."""
+    return text.isidentifier() and text != "self"
 
 
 def _is_factor(text: str) -> bool:

@@ -173,3 +173,11 @@ def test_a_name_is_what_python_reads(name: str, mend: str) -> None:
     (found,) = caught.value.diagnostics
     assert found.code == "NS110"
     assert f"`{mend}`" in str(found.help) if mend else found.help
+
+
+def test_a_size_is_not_called_self() -> None:
+    """It would be a second `self` of the constructor, or hide the module in `forward`."""
+    for size in ("self", "2*self"):
+        with pytest.raises(SpecError) as caught:
+            netspec.compile({"netspec": 1, "name": "net", "model": {"inputs": {"x": ["N", size]}, "layers": ["ReLU"]}})
+        assert [found.code for found in caught.value.diagnostics] == ["NS301"]
