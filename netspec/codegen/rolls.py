@@ -76,17 +76,6 @@ class Roll:
         """Members, those included that do nothing."""
         return len(self.copies) + self.passed
 
-    def stands_for(self, ref: Ref, k: int) -> str:
-        """What a reference of copy `k` is: "previous", the number of a zipped list, or nothing where it is the same
-        for all.
-        """
-        if self.chained and self.is_previous(ref, k):
-            return "previous"
-        for i, one in enumerate(self.zipped):
-            if same(ref, part(one.source, one.positions[k])):
-                return str(i)
-        return ""
-
     def is_previous(self, ref: Ref, k: int) -> bool:
         before = self.results[k - 1] if k else self.start
         return before is not None and same(ref, before)
