@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from netspec.runtime.loop import Progress
+from netspec.runtime.job import Progress
 from netspec.runtime.progress import Bar, pace, span
 
 

@@ -13,17 +13,18 @@ from netspec.program import Program
 from netspec.recipe.train import TrainRecipe
 from netspec.runtime import checkpoint, directory
 from netspec.runtime.device import autocast, choose_device, set_precision, set_threads
+from netspec.runtime.epoch import evaluate as evaluate_stream
 from netspec.runtime.errors import RunError
 from netspec.runtime.library import without_weights
 from netspec.runtime.load import check_source, import_source, model_class
-from netspec.runtime.loop import evaluate as evaluate_stream
 from netspec.runtime.metrics import Metrics
 from netspec.runtime.monitors.answers import Answers, of_classes
 from netspec.runtime.notes import noted
 from netspec.runtime.objective import make_objective
 from netspec.runtime.prepare import check_fields, used_fields
 from netspec.runtime.resolved import load_program
-from netspec.runtime.run import spec_name, train_recipe
+from netspec.runtime.run import train_recipe
+from netspec.runtime.run_folder import spec_name
 from netspec.runtime.signals import Stop
 
 

@@ -15,7 +15,7 @@ from netspec.runtime.monitors.trackers import Tracker
 from netspec.runtime.progress import Bar
 
 if TYPE_CHECKING:
-    from netspec.runtime.loop import Progress
+    from netspec.runtime.job import Progress
 
 MOST_LINES: Final = 200
 """A run of more epochs prints some of them; `metrics.csv` has them all."""

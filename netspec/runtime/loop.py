@@ -5,128 +5,23 @@ Nothing in a step reads a number back from the device: the sums stay there, and 
 
 from __future__ import annotations
 
-import functools
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import torch
 from torch import Tensor
 
-from netspec.recipe.train import Checkpoint, ClipGrad, TrainRecipe
-from netspec.runtime.averaging import Average, averaged
-from netspec.runtime.checkpoint import Snapshot, snapshot
-from netspec.runtime.device import Context
-from netspec.runtime.finite import Buffers, Guard, explain
-from netspec.runtime.freezing import Freezing
-from netspec.runtime.metrics import Metrics
-from netspec.runtime.monitors.answers import Answers
-from netspec.runtime.objective import Batch, Objective
-from netspec.runtime.optimizers import optimizer_state
-from netspec.runtime.saver import Saver
-from netspec.runtime.schedulers import Schedule
-from netspec.runtime.signals import Stop
-from netspec.runtime.state import LooseBuffers, random_state
+from netspec.recipe.train import ClipGrad
+from netspec.runtime.epoch import close_epoch, save
+from netspec.runtime.finite import Buffers, explain
+from netspec.runtime.job import Job, Pace, Progress, finished, mark, reached
+from netspec.runtime.objective import Batch
 
 if TYPE_CHECKING:
-    from netspec.runtime.journal import Journal
     from netspec.runtime.monitors.watcher import Watcher
 
-PAUSE: Final = 5.0
-"""Seconds between checkpoints where the spec does not say how often."""
 SMALLEST_SCALE: Final = 2.0**-10
 """fp16 training whose factor has fallen below this finds no finite gradient any more."""
-
-
-class Stream(Protocol):
-    """The batches of a split. The order of an epoch depends on the seed and the epoch alone."""
-
-    @property
-    def size(self) -> int: ...
-    @property
-    def batches_per_epoch(self) -> int: ...
-    def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]: ...
-    def close(self) -> None: ...
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far a run has come. `batch` batches of epoch `epoch` (counted from 0) and `step` updates have been done."""
-
-    loss: Tensor
-    """The sum over the samples of this epoch, on the device."""
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    samples: int = 0
-    seconds: float = 0.0
-    """Time spent in training, over all sessions of the run."""
-    history: list[dict[str, float]] = field(default_factory=list)
-    """A row an epoch, by column."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Job:
-    """Everything that `fit` works with."""
-
-    recipe: TrainRecipe
-    objective: Objective
-    optimizer: torch.optim.Optimizer
-    freezing: Freezing
-    schedule: Schedule
-    metrics: Metrics
-    train: Stream
-    val: Stream | None
-    device: torch.device
-    context: Context
-    scaler: torch.amp.GradScaler | None
-    guard: Guard
-    progress: Progress
-    saver: Saver
-    journal: Journal
-    stop: Stop
-    loose: LooseBuffers
-    describe: Callable[[], Mapping[str, Any]]
-    """What else a checkpoint holds: the state of the data, the settings of which the state depends."""
-    answers: Callable[[bool], Answers | None] = lambda embed: None
-    """Makes what looks at an evaluation of a classifier; `embed` keeps what its last layer gets, too."""
-    watcher: Watcher | None = None
-    """Looks at some of the updates and evaluations, where the recipe says so."""
-    average: Average | None = None
-    held: Snapshot | None = None
-    """The best so far, where it was not yet time to write it."""
-    saved: tuple[int, ...] = ()
-    """The `mark` of the last state that was handed to the saver, or restored."""
-    saved_at: float = 0.0
-    rate: float = 0.0
-    """Samples a second in the last epoch's training, evaluations and checkpoints left out."""
-    began: float = 0.0
-    """When the run would have begun, had all its sessions followed one another."""
-
-    @property
-    def scale_of_gradients(self) -> float:
-        """What gradients are multiplied with after a step; a fused optimizer leaves the scaler's factor in them."""
-        fused = all(group.get("fused") for group in self.optimizer.param_groups)
-        return self.scaler.get_scale() if self.scaler is not None and fused and not self.recipe.clip_grad else 1.0
-
-
-@dataclass(slots=True)
-class Pace:
-    """How fast an epoch is trained."""
-
-    samples: int = 0
-    began: float = 0.0
-
-    def begin(self, progress: Progress) -> None:
-        self.samples, self.began = progress.samples, time.perf_counter()
-
-    def rate(self, progress: Progress) -> float:
-        """Samples a second since `begin`."""
-        spent = time.perf_counter() - self.began
-        return round((progress.samples - self.samples) / spent, 1) if spent > 0 else 0.0
 
 
 def fit(job: Job) -> None:
@@ -231,29 +126,6 @@ def fit(job: Job) -> None:
     progress.seconds = time.monotonic() - job.began
 
 
-def reached(job: Job) -> bool:
-    """Whether all the steps, or all the epochs, have been made."""
-    length, progress = job.recipe.length, job.progress
-    if length.steps is not None:
-        return progress.step >= length.steps
-    return progress.epoch >= (length.epochs or 0)
-
-
-def finished(job: Job) -> bool:
-    """Whether that is so and the last epoch has its row, or the figure that is watched has stopped improving."""
-    history, rule = job.progress.history, job.recipe.early_stopping
-    if reached(job) and history and history[-1]["step"] == job.progress.step:
-        return True
-    if rule is None or not history:
-        return False
-    sign = 1 if rule.mode == "min" else -1
-    best, since = math.inf, 0
-    for row in history:
-        figure = sign * row[rule.monitor]
-        best, since = (figure, 0) if figure < best - rule.min_delta else (best, since + 1)
-    return since >= rule.patience
-
-
 def clip(parameters: list[torch.nn.Parameter], rule: ClipGrad) -> None:
     """Shorten the gradients: all of them together to a norm, or each number to a range."""
     if rule.norm is not None:
@@ -313,156 +185,3 @@ def give_up(job: Job) -> NoReturn:
     batch = next(iter(job.train.batches(epoch, start=index)))
     with job.context():
         raise explain(job.objective, batch, job.guard.withheld, f"epoch {epoch + 1}, batch {index + 1} of {total}")
-
-
-def evaluate(
-    objective: Objective,
-    stream: Stream,
-    metrics: Metrics,
-    context: Context,
-    stop: Stop,
-    answers: Answers | None = None,
-) -> dict[str, float] | None:
-    """The loss (its mean over the samples) and the metrics of a split, or None where a signal came in between.
-
-    `answers` looks at each batch as well.
-    """
-    objective.model.eval()
-    metrics.reset()
-    total: Tensor | None = None
-    samples = 0
-    with torch.no_grad(), nullcontext() if answers is None else answers:
-        for batch in stream.batches(0):
-            with context():
-                outputs = objective.forward(batch)
-                loss = objective.loss(outputs, batch)
-            size = len(batch[objective.fields[0]])
-            total = loss.new_zeros((), dtype=sum_type(loss.device)) if total is None else total
-            total.add_(loss, alpha=size)
-            samples += size
-            metrics.update(outputs, batch)
-            if answers is not None:
-                answers.update(outputs, batch)
-            if stop.signal:
-                return None
-    figures = {"loss": math.nan if total is None else float(total) / samples, **metrics.compute()}
-    metrics.reset()
-    return figures
-
-
-def close_epoch(job: Job, *, withheld: int) -> bool:
-    """Evaluate, write the epoch's row, advance the schedule, save where it is time. False where a signal came first."""
-    progress, checkpoint = job.progress, job.recipe.checkpoint
-    row: dict[str, float] = {"epoch": progress.epoch + 1, "step": progress.step}
-    row["train.loss"] = float(progress.loss) / progress.samples if progress.samples else math.nan
-    if job.val is None:
-        row |= {f"train.{name}": value for name, value in job.metrics.compute().items()}
-    else:
-        answers = job.watcher.looks(progress.epoch + 1, last=reached_after(job)) if job.watcher is not None else None
-        with averaged(job.average):
-            figures = evaluate(job.objective, job.val, job.metrics, job.context, job.stop, answers)
-        if figures is None:
-            return False
-        if answers is not None and job.watcher is not None:
-            job.watcher.evaluated("val", answers, progress.step)
-        row |= {f"val.{name}": value for name, value in figures.items()}
-    progress.seconds = time.monotonic() - job.began
-    row |= {"lr": job.schedule.rate, "samples_per_second": job.rate, "seconds": round(progress.seconds, 3)}
-    row["withheld"] = withheld
-    progress.history.append(row)
-    job.journal.row(row)
-    if job.watcher is not None:
-        batches = functools.partial(first_batch, job.val)
-        with averaged(job.average):
-            job.watcher.epoch_ended(progress.epoch + 1, progress.step, batches, job.context)
-
-    complete = progress.batch >= job.train.batches_per_epoch
-    if complete:
-        progress.epoch, progress.batch, progress.samples = progress.epoch + 1, 0, 0
-        progress.loss.zero_()
-        job.metrics.reset()
-        job.schedule.after_epoch(row, progress.step)
-
-    every = checkpoint.every
-    if every is None:
-        due = time.monotonic() - job.saved_at >= PAUSE
-    elif every.epochs is not None:
-        due = complete and progress.epoch % every.epochs == 0
-    else:
-        due = progress.step % (every.steps or 1) == 0
-    if due:
-        save(job)
-    elif improved(progress.history, checkpoint):
-        job.held = take(job)
-    return True
-
-
-def first_batch(stream: Stream | None) -> Batch | None:
-    return next(iter(stream.batches(0))) if stream is not None else None
-
-
-def reached_after(job: Job) -> bool:
-    """Whether the run's length is reached with the epoch that ends."""
-    length, progress = job.recipe.length, job.progress
-    return progress.step >= length.steps if length.steps is not None else progress.epoch + 1 >= (length.epochs or 0)
-
-
-def improved(history: list[dict[str, float]], checkpoint: Checkpoint) -> bool:
-    """Whether the last row has the best monitored figure so far."""
-    if checkpoint.monitor is None:
-        return False
-    sign = 1 if checkpoint.mode == "min" else -1
-    last = sign * history[-1][checkpoint.monitor]
-    return all(last < sign * row[checkpoint.monitor] for row in history[:-1]) and last == last
-
-
-def save(job: Job) -> None:
-    """Hand the state, and the best one that was held back, to the thread that writes."""
-    taken = take(job)
-    held, job.held = job.held, None
-    job.saver.save(*([held] if held is not None and held.step != taken.step else []), taken)
-    job.saved, job.saved_at = mark(job.progress), time.monotonic()
-
-
-def take(job: Job) -> Snapshot:
-    """A copy of all that the run needs to go on from here, bit for bit."""
-    progress = job.progress
-    progress.seconds = time.monotonic() - job.began
-    row = progress.history[-1] if progress.history else {}
-    monitor = job.recipe.checkpoint.monitor
-    with averaged(job.average):
-        return snapshot(
-            step=progress.step,
-            epoch=progress.epoch,
-            model=job.objective.model,
-            figure=row[monitor] if monitor is not None and row.get("step") == progress.step else None,
-            state={
-                "progress": {
-                    "loss": progress.loss,
-                    "epoch": progress.epoch,
-                    "batch": progress.batch,
-                    "samples": progress.samples,
-                    "seconds": progress.seconds,
-                    "history": progress.history,
-                },
-                "optimizer": optimizer_state(job.optimizer, job.objective.model),
-                "schedule": job.schedule.state(),
-                "scaler": job.scaler.state_dict() if job.scaler is not None else None,
-                "metrics": job.metrics.state(),
-                "withheld": job.guard.read(),
-                "random": random_state(job.device),
-                "buffers": job.loose.state(),
-                **({"average": job.average.state()} if job.average is not None else {}),
-                **job.describe(),
-            },
-        )
-
-
-def mark(progress: Progress) -> tuple[int, ...]:
-    """What tells two states of one run apart."""
-    return progress.step, progress.epoch, progress.batch, len(progress.history)
-
-
-def sum_type(device: torch.device) -> torch.dtype:
-    """The widest floating-point type of the device: sums over an epoch keep their digits in it."""
-    return torch.float32 if device.type == "mps" else torch.float64

@@ -19,8 +19,8 @@ from netspec.runtime.directory import CHECKPOINTS, MODEL, RESOLVED
 from netspec.runtime.errors import RunError
 from netspec.runtime.finite import Guard
 from netspec.runtime.freezing import Freezing
+from netspec.runtime.job import Job, Progress, mark, reached, sum_type
 from netspec.runtime.journal import Journal
-from netspec.runtime.loop import Job, Progress, mark, reached, sum_type
 from netspec.runtime.metrics import Metrics
 from netspec.runtime.monitors.answers import image_field
 from netspec.runtime.monitors.events import Events

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from netspec.runtime.loop import Progress
+    from netspec.runtime.job import Progress
 
 EVERY: Final = 0.1
 """Seconds between two drawings."""

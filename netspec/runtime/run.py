@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,28 +14,27 @@ import torch
 import yaml
 
 from netspec.program import Program
-from netspec.recipe.train import Duration, TrainRecipe
+from netspec.recipe.train import TrainRecipe
 from netspec.runtime import checkpoint, directory
-from netspec.runtime.averaging import averaged
 from netspec.runtime.checkpoint import Loaded
-from netspec.runtime.device import choose_device, environment, set_precision
+from netspec.runtime.device import choose_device, set_precision
+from netspec.runtime.ending import count, judge, leave_report, report, show, summary
 from netspec.runtime.errors import RunError
+from netspec.runtime.job import Job, finished
 from netspec.runtime.journal import figure
 from netspec.runtime.library import weights_told, without_weights
-from netspec.runtime.load import changed_lines, check_source, import_source, model_class
-from netspec.runtime.loop import Job, evaluate, finished, fit
-from netspec.runtime.monitors.answers import Answers, write_classes
+from netspec.runtime.load import import_source, model_class
+from netspec.runtime.loop import fit
+from netspec.runtime.monitors.answers import Answers
 from netspec.runtime.monitors.graph_def import graph_def
 from netspec.runtime.monitors.trackers import make_trackers
 from netspec.runtime.notes import noted
-from netspec.runtime.plots import draw_confusion, draw_curves
+from netspec.runtime.plots import draw_curves
 from netspec.runtime.prepare import Telling, prepare, used_fields
-from netspec.runtime.report import Contents, write_report
-from netspec.runtime.resolved import load_program, resolved_text
+from netspec.runtime.run_folder import note_start, ready_folder
 from netspec.runtime.signals import leaving
 from netspec.runtime.state import random_state, restore_random_state, seed_everything
-from netspec.runtime.weights import Fit, digest, load_weights
-from netspec.table import short
+from netspec.runtime.weights import load_weights
 
 Style = Literal["auto", "bar", "plain", "none"]
 
@@ -219,100 +217,6 @@ def open_recipe_data(program: Program, device: torch.device, loaded: Loaded | No
     return open_data(program.recipe.data, seed=recipe.seed, device=device, fields=used_fields(recipe), state=state)
 
 
-@contextmanager
-def ready_folder(
-    program: Program, run_dir: str | Path | None, resume: str | Path | None, *, dry_run: bool, trust: bool
-) -> Iterator[Path]:
-    """The folder of the run with the spec and the source in it; for a dry run one that vanishes."""
-    if resume is not None:
-        folder = directory.open_directory(resume)
-        check_overrides(folder, program)
-        check_source(folder / directory.MODEL, program.source(spec_name(folder)), trust=trust)
-        if not dry_run:
-            with directory.writing(folder):
-                update_resolved(folder, program)
-        yield folder
-        return
-    source, resolved = program.source(), resolved_text(program)
-    with tempfile.TemporaryDirectory(prefix="netspec-") if dry_run else _kept(program, run_dir) as place:
-        folder = Path(place)
-        with directory.writing(folder):
-            directory.write_text(folder / directory.RESOLVED, resolved)
-            directory.write_text(folder / directory.MODEL, source)
-        yield folder
-
-
-@contextmanager
-def _kept(program: Program, run_dir: str | Path | None) -> Iterator[str]:
-    yield str(directory.make_directory(program.name, run_dir))
-
-
-def spec_name(folder: Path) -> str | None:
-    """The path of the spec that a run was made from, as the first line of its source names it."""
-    name = directory.read_json(folder / directory.SUMMARY).get("spec")
-    return name if isinstance(name, str) else None
-
-
-def check_overrides(folder: Path, program: Program) -> None:
-    """Refuse a model that is not the run's: its weights would not fit, or would mean something else.
-
-    Raises RunError NS905. What else an override changes, the length say, or the rate, a run can go on with.
-    """
-    from netspec.diagnostics import SpecError
-
-    if (folder / directory.RESOLVED).read_text(encoding="utf-8") == resolved_text(program):
-        return
-    try:
-        own = load_program(folder)
-    except SpecError:  # written by another netspec, say: `check_source` compares what it left
-        return
-    lines = changed_lines(own.source(), program.source(), "run", "now")
-    if lines:
-        raise RunError(
-            "NS905",
-            f"the model is not that of the run:\n{lines}",
-            help="what changes the model makes a new run: leave out --resume",
-        )
-
-
-def update_resolved(folder: Path, program: Program) -> None:
-    """Keep the spec that a run began with beside the one that it goes on with, where they differ."""
-    path, text = folder / directory.RESOLVED, resolved_text(program)
-    before = path.read_text(encoding="utf-8")
-    if before != text:
-        number = 1
-        while (kept := folder / f"resolved.{number}.yaml").exists():
-            number += 1
-        directory.write_text(kept, before)
-        directory.write_text(path, text)
-
-
-def note_start(
-    folder: Path,
-    program: Program,
-    job: Job,
-    threads: int,
-    overrides: Sequence[str],
-    *,
-    resumed: bool,
-    fitted: Fit | None,
-) -> None:
-    """Write down that a run has begun, or goes on, and in which environment."""
-    path = folder / directory.SUMMARY
-    record = directory.read_json(path)
-    if resumed:
-        step = {"step": job.progress.step, "overrides": list(overrides)}
-        record |= {"status": "running", "resumed": [*record.get("resumed", ()), step]}
-    else:
-        record = {"status": "running", "name": program.name, "spec": program.file, "overrides": list(overrides)}
-        if plugins := directory.keep_plugins(folder, program.document):
-            record["plugins"] = plugins
-        if fitted is not None and (weights := job.recipe.weights) is not None:
-            record["weights"] = {"from": weights.source, "sha256": digest(weights), **fitted.record()}
-    directory.write_json(path, record)
-    directory.write_json(folder / directory.ENVIRONMENT, environment(job.device, threads, job.recipe.precision))
-
-
 def rehearse(job: Job, title: str, say: Callable[[str], None]) -> Run:
     """One update on one batch, and what would follow."""
     say(title)
@@ -328,61 +232,6 @@ def rehearse(job: Job, title: str, say: Callable[[str], None]) -> Run:
     say("a batch holds " + ", ".join(f"{name} {list(value.shape)}" for name, value in batch.items()))
     say(f"its loss is {figure(float(loss.detach()))}; forward, backward and update work; nothing was written")
     return Run(directory=None, status="dry run", steps=1)
-
-
-def judge(
-    job: Job, folder: Path, splits: Mapping[str, Any]
-) -> tuple[Path, dict[str, dict[str, float]], dict[str, Answers]]:
-    """The figures of `val` and `test` with the weights that count: the best by the monitored figure, else the last.
-    Of a classifier also what it answered.
-    """
-    rule, model = job.recipe.checkpoint, job.objective.model
-    chosen = checkpoint.choose(folder / directory.CHECKPOINTS, rule.mode if rule.monitor is not None else None)
-    if chosen.step != job.progress.step:
-        loaded = checkpoint.load(chosen.path)
-        model.load_state_dict(loaded.model)
-        job.loose.restore(loaded.state.get("buffers", {}))
-    results, answers = {}, {}
-    board = job.recipe.tensorboard
-    for split in ("val", "test"):
-        if split in splits:
-            looked = job.answers(board is not None and board.embeddings is not None)
-            with averaged(job.average if chosen.step == job.progress.step else None):
-                figures = evaluate(job.objective, splits[split], job.metrics, job.context, job.stop, looked)
-            if figures is not None:
-                results[split] = figures
-                if looked is not None and looked:
-                    answers[split] = looked
-    return chosen.path, results, answers
-
-
-def show(job: Job, answers: Mapping[str, Answers]) -> None:
-    """What TensorBoard has of the end of a run."""
-    if job.watcher is not None:
-        for split, looked in answers.items():
-            job.watcher.evaluated(split, looked, job.progress.step, final=True)
-        job.watcher.finish(job.progress.step)
-
-
-def leave_report(job: Job, folder: Path, program: Program, done: Run, answers: Mapping[str, Answers]) -> None:
-    """The files that people look at: of a classifier its classes and their confusion, and one page of it all."""
-    if answers:
-        write_classes(folder / directory.CLASSES, answers)
-        split = next(one for one in ("test", "val") if one in answers)
-        if (matrix := answers[split].matrix) is not None:
-            draw_confusion(matrix.tolist(), answers[split].names, folder / directory.CONFUSION, split)
-    facts = {
-        "weights": short(sum(p.numel() for p in job.objective.model.parameters())),
-        "training samples": f"{job.train.size:,}",
-        "epochs": str(done.epochs),
-        "samples a second": f"{job.rate:,.0f}",
-    }
-    write_report(
-        folder,
-        program.name,
-        program if isinstance(program, Program) else None,
-        Contents(history=done.history, results=done.results, answers=answers, facts=facts),
-    )
 
 
 def draw_graph(job: Job, program: Program) -> None:
@@ -404,31 +253,3 @@ def contents(job: Job) -> str:
 def place(job: Job, threads: int) -> str:
     cores = f", {threads} thread{'s' * (threads > 1)}" if job.device.type == "cpu" else ""
     return f"{job.device}, {job.recipe.precision}{cores}"
-
-
-def summary(done: Run) -> dict[str, Any]:
-    """The end of a run as JSON."""
-    return {
-        "status": done.status,
-        "epochs": done.epochs,
-        "steps": done.steps,
-        "seconds": round(done.seconds, 3),
-        "checkpoint": f"{directory.CHECKPOINTS}/{done.checkpoint.name}" if done.checkpoint else None,
-        "results": done.results,
-        "last": done.history[-1] if done.history else {},
-    }
-
-
-def report(done: Run, say: Callable[[str], None]) -> None:
-    """The last lines: how long it took, the figures, where everything lies."""
-    say(f"{done.status} after {count(done.epochs, 'epoch')}, {count(done.steps, 'step')}, in {done.seconds:.1f} s")
-    for split, figures in done.results.items():
-        say(f"{split}: " + "  ".join(f"{name} {figure(value)}" for name, value in figures.items()))
-    if done.exit_code:
-        say(f"saved; go on with: netspec train --resume {done.directory}")
-    named = f", {directory.CHECKPOINTS}/{done.checkpoint.name}" if done.checkpoint else ""
-    say(f"results in {done.directory}: {directory.REPORT}, metrics.csv, {directory.MODEL}{named}")
-
-
-def count(number: int, unit: str) -> str:
-    return str(Duration(**{f"{unit}s": number}))

@@ -1,0 +1,164 @@
+"""Between two epochs: evaluate, write the row, advance the schedule, save where it is time."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from contextlib import nullcontext
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from netspec.recipe.train import Checkpoint
+from netspec.runtime.averaging import averaged
+from netspec.runtime.checkpoint import Snapshot, snapshot
+from netspec.runtime.device import Context
+from netspec.runtime.job import Job, Stream, mark, reached_after, sum_type
+from netspec.runtime.metrics import Metrics
+from netspec.runtime.monitors.answers import Answers
+from netspec.runtime.objective import Batch, Objective
+from netspec.runtime.optimizers import optimizer_state
+from netspec.runtime.signals import Stop
+from netspec.runtime.state import random_state
+
+PAUSE: Final = 5.0
+"""Seconds between checkpoints where the spec does not say how often."""
+
+
+def evaluate(
+    objective: Objective,
+    stream: Stream,
+    metrics: Metrics,
+    context: Context,
+    stop: Stop,
+    answers: Answers | None = None,
+) -> dict[str, float] | None:
+    """The loss (its mean over the samples) and the metrics of a split, or None where a signal came in between.
+
+    `answers` looks at each batch as well.
+    """
+    objective.model.eval()
+    metrics.reset()
+    total: Tensor | None = None
+    samples = 0
+    with torch.no_grad(), nullcontext() if answers is None else answers:
+        for batch in stream.batches(0):
+            with context():
+                outputs = objective.forward(batch)
+                loss = objective.loss(outputs, batch)
+            size = len(batch[objective.fields[0]])
+            total = loss.new_zeros((), dtype=sum_type(loss.device)) if total is None else total
+            total.add_(loss, alpha=size)
+            samples += size
+            metrics.update(outputs, batch)
+            if answers is not None:
+                answers.update(outputs, batch)
+            if stop.signal:
+                return None
+    figures = {"loss": math.nan if total is None else float(total) / samples, **metrics.compute()}
+    metrics.reset()
+    return figures
+
+
+def close_epoch(job: Job, *, withheld: int) -> bool:
+    """Evaluate, write the epoch's row, advance the schedule, save where it is time. False where a signal came first."""
+    progress, checkpoint = job.progress, job.recipe.checkpoint
+    row: dict[str, float] = {"epoch": progress.epoch + 1, "step": progress.step}
+    row["train.loss"] = float(progress.loss) / progress.samples if progress.samples else math.nan
+    if job.val is None:
+        row |= {f"train.{name}": value for name, value in job.metrics.compute().items()}
+    else:
+        answers = job.watcher.looks(progress.epoch + 1, last=reached_after(job)) if job.watcher is not None else None
+        with averaged(job.average):
+            figures = evaluate(job.objective, job.val, job.metrics, job.context, job.stop, answers)
+        if figures is None:
+            return False
+        if answers is not None and job.watcher is not None:
+            job.watcher.evaluated("val", answers, progress.step)
+        row |= {f"val.{name}": value for name, value in figures.items()}
+    progress.seconds = time.monotonic() - job.began
+    row |= {"lr": job.schedule.rate, "samples_per_second": job.rate, "seconds": round(progress.seconds, 3)}
+    row["withheld"] = withheld
+    progress.history.append(row)
+    job.journal.row(row)
+    if job.watcher is not None:
+        batches = functools.partial(first_batch, job.val)
+        with averaged(job.average):
+            job.watcher.epoch_ended(progress.epoch + 1, progress.step, batches, job.context)
+
+    complete = progress.batch >= job.train.batches_per_epoch
+    if complete:
+        progress.epoch, progress.batch, progress.samples = progress.epoch + 1, 0, 0
+        progress.loss.zero_()
+        job.metrics.reset()
+        job.schedule.after_epoch(row, progress.step)
+
+    every = checkpoint.every
+    if every is None:
+        due = time.monotonic() - job.saved_at >= PAUSE
+    elif every.epochs is not None:
+        due = complete and progress.epoch % every.epochs == 0
+    else:
+        due = progress.step % (every.steps or 1) == 0
+    if due:
+        save(job)
+    elif improved(progress.history, checkpoint):
+        job.held = take(job)
+    return True
+
+
+def first_batch(stream: Stream | None) -> Batch | None:
+    return next(iter(stream.batches(0))) if stream is not None else None
+
+
+def improved(history: list[dict[str, float]], checkpoint: Checkpoint) -> bool:
+    """Whether the last row has the best monitored figure so far."""
+    if checkpoint.monitor is None:
+        return False
+    sign = 1 if checkpoint.mode == "min" else -1
+    last = sign * history[-1][checkpoint.monitor]
+    return all(last < sign * row[checkpoint.monitor] for row in history[:-1]) and last == last
+
+
+def save(job: Job) -> None:
+    """Hand the state, and the best one that was held back, to the thread that writes."""
+    taken = take(job)
+    held, job.held = job.held, None
+    job.saver.save(*([held] if held is not None and held.step != taken.step else []), taken)
+    job.saved, job.saved_at = mark(job.progress), time.monotonic()
+
+
+def take(job: Job) -> Snapshot:
+    """A copy of all that the run needs to go on from here, bit for bit."""
+    progress = job.progress
+    progress.seconds = time.monotonic() - job.began
+    row = progress.history[-1] if progress.history else {}
+    monitor = job.recipe.checkpoint.monitor
+    with averaged(job.average):
+        return snapshot(
+            step=progress.step,
+            epoch=progress.epoch,
+            model=job.objective.model,
+            figure=row[monitor] if monitor is not None and row.get("step") == progress.step else None,
+            state={
+                "progress": {
+                    "loss": progress.loss,
+                    "epoch": progress.epoch,
+                    "batch": progress.batch,
+                    "samples": progress.samples,
+                    "seconds": progress.seconds,
+                    "history": progress.history,
+                },
+                "optimizer": optimizer_state(job.optimizer, job.objective.model),
+                "schedule": job.schedule.state(),
+                "scaler": job.scaler.state_dict() if job.scaler is not None else None,
+                "metrics": job.metrics.state(),
+                "withheld": job.guard.read(),
+                "random": random_state(job.device),
+                "buffers": job.loose.state(),
+                **({"average": job.average.state()} if job.average is not None else {}),
+                **job.describe(),
+            },
+        )
