@@ -1,7 +1,7 @@
 """Runs of whole specs that are killed and go on: the weights to the last bit, over six families of models.
 
-Each spec has dropout, EMA, gradients of several batches, random augmentation where it takes images, and whatever else
-draws or remembers. The kill is a SIGKILL at a random batch of training or of an evaluation, or at the end of either.
+Each spec has dropout, EMA, gradients of several batches, random augmentation, and whatever else draws or remembers. The
+kill is a SIGKILL at a random batch of training or of an evaluation, at the end of either, or at a random moment.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import os
 import random
 import shutil
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +50,18 @@ SGD = "  optimizer: {type: SGD, lr: 0.05, momentum: 0.9, nesterov: true}\n  clip
 
 def spec(name: str, shape: str, layers: str, train: str, transforms: str = NOISE) -> str:
     body = "\n".join(f"    {line}" for line in layers.strip().splitlines())
-    field = "sequence" if shape.count(",") == 1 else "image"
-    head = f"netspec: 1\nname: {name}\nmodel:\n  inputs: {{{field}: [N, {shape}]}}\n  layers:\n{body}\n"
+    head = f"netspec: 1\nname: {name}\nmodel:\n  inputs: {{image: [N, {shape}]}}\n  layers:\n{body}\n"
     return head + DATA.replace("TRANSFORMS", transforms) + TRAIN + train
 
 
 FAMILIES = {
     "mlp-regression": (
-        (6,),
+        (1, 6),
         spec(
             "mlp",
-            "6",
+            "1, 6",
             """
+flat: {type: flatten, start_dim: 1}
 hidden: {type: Linear, out_features: 16}
 norm: BatchNorm1d
 act: ReLU
@@ -68,7 +69,6 @@ drop: {type: Dropout, p: 0.2}
 out: {type: Linear, out_features: 1}
 """,
             "  loss: {type: MSELoss, from: [out, target]}\n  scheduler: {type: OneCycleLR, max_lr: 0.01}\n" + ADAMW,
-            transforms="",
         ),
     ),
     "lenet": (
@@ -89,32 +89,35 @@ fc: {type: Linear, out_features: 3}
         ),
     ),
     "lstm": (
-        (5, 4),
+        (1, 5, 4),
         spec(
             "lstm",
-            "5, 4",
+            "1, 5, 4",
             """
+rows: {type: squeeze, dim: 1}
 rnn: {type: LSTM, hidden_size: 8, num_layers: 2, dropout: 0.3, batch_first: true}
 last: {compute: "rnn.output[:, -1]"}
 fc: {type: Linear, out_features: 3}
 """,
             CLASSIFIER + ADAMW,
-            transforms="",
         ),
     ),
     "transformer": (
-        (5, 8),
+        (1, 5, 8),
         spec(
             "transformer",
-            "5, 8",
+            "1, 5, 8",
             """
+rows: {type: squeeze, dim: 1}
 encoder:
   - {type: TransformerEncoderLayer, nhead: 2, dim_feedforward: 16, dropout: 0.2, batch_first: true, repeat: 2}
 pooled: {type: mean, dim: 1}
 fc: {type: Linear, out_features: 3}
 """,
-            CLASSIFIER + ADAMW + "  scheduler: {type: ReduceLROnPlateau, patience: 0, monitor: val.loss}\n",
-            transforms="",
+            CLASSIFIER
+            + ADAMW
+            + "  scheduler: {type: ReduceLROnPlateau, patience: 0, monitor: val.loss}\n"
+            + "  freeze: encoder.0.*\n  unfreeze: {encoder.0.*: {steps: 5}}\n",
         ),
     ),
     "autoencoder": (
@@ -148,9 +151,11 @@ pooled: {type: mean, dim: [2, 3]}
 drop: {type: Dropout, p: 0.2}
 fc: {type: Linear, out_features: 3}
 """,
-            CLASSIFIER + SGD,
+            CLASSIFIER + SGD + "  early_stopping: {monitor: val.loss, patience: 2}\n",
             transforms="RandomHorizontalFlip, {type: RandomErasing, p: 0.5}",
-        ).replace(
+        )
+        .replace("ema: {decay: 0.9}", "ema: {decay: 0.9, use_buffers: true}")
+        .replace(
             "model:\n",
             """blocks:
   Basic:
@@ -178,8 +183,7 @@ def write_data(folder: Path, shape: tuple[int, ...]) -> None:
         image = draw.normal(size=(count, *shape)).astype(np.float32)
         label = draw.integers(0, 3, count)
         target = image.reshape(count, -1)[:, :1] * 2
-        field = {("sequence" if len(shape) == 2 else "image"): image}
-        np.savez(folder / f"{name}.npz", **field, label=label, target=target)  # type: ignore[arg-type]
+        np.savez(folder / f"{name}.npz", image=image, label=label, target=target)
 
 
 TRAINING, EVALUATION = 7, 3
@@ -205,8 +209,21 @@ def run_until(program: Any, folder: Path, batches: int | None) -> None:
     train(program, **{"resume" if begun else "run_dir": folder}, progress="none")
 
 
-def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, workers: int, stops: int) -> None:
-    """`stops` runs, each killed once at a place of its own, against one that was not."""
+def killed_after(seconds: float, work: Callable[[], object]) -> int:
+    """Run something in a forked process that is killed after so long; 0 where it was through before."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, workers: int, places: int, moments: int) -> int:
+    """Runs that are killed once each, at random places or moments, against one that was not; the number of kills."""
     shape, text = FAMILIES[family]
     monkeypatch.chdir(tmp_path)
     for what in ("draw_curves", "leave_report"):
@@ -215,33 +232,42 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, workers:
     (tmp_path / "spec.yaml").write_text(text.replace("WORKERS", str(workers)))
     program = netspec.compile(tmp_path / "spec.yaml")
     run_until(program, tmp_path / "whole", None)  # here, so that the children find everything imported
-    draw = random.Random(f"{family} {workers}")
-    for number in range(stops):
-        place = draw.randrange(1, 3 * (TRAINING + EVALUATION))
+    draw, kills = random.Random(f"{family} {workers}"), 0
+    began = time.monotonic()
+    assert in_child(lambda: run_until(program, tmp_path / "timed", None)) == 0
+    took = time.monotonic() - began
+    for number in range(places + moments):
         folder = tmp_path / f"killed-{number}"
-        assert in_child(lambda: run_until(program, folder, place)) == -signal.SIGKILL  # noqa: B023
+        if number < places:
+            place = draw.randrange(1, 3 * (TRAINING + EVALUATION) + EVALUATION)
+            assert in_child(lambda: run_until(program, folder, place)) == -signal.SIGKILL  # noqa: B023
+            kills += 1
+        else:
+            status = killed_after(draw.uniform(0.1, 1) * took, lambda: run_until(program, folder, None))  # noqa: B023
+            assert status in (0, -signal.SIGKILL)
+            kills += status != 0
         assert in_child(lambda: run_until(program, folder, None)) == 0  # noqa: B023
         assert_same(tmp_path / "whole", folder)
         shutil.rmtree(folder)
-        if number % 10 == 9:
-            print(f"{family}, {workers} workers: {number + 1} kills")
+    print(f"{family}, {workers} workers: {kills} kills")
+    return kills
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_killed_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str) -> None:
-    check(tmp_path, monkeypatch, family, 0, 3)
+    check(tmp_path, monkeypatch, family, 0, 2, 1)
 
 
 def test_killed_and_resumed_with_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check(tmp_path, monkeypatch, "lenet", 2, 2)
+    check(tmp_path, monkeypatch, "lenet", 2, 1, 1)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_killed_at_many_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, workers: int) -> None:
-    """200 in all."""
-    check(tmp_path, monkeypatch, family, workers, 17)
+    """200 in all at random batches, and some more at random moments."""
+    assert check(tmp_path, monkeypatch, family, workers, 17, 6) >= 17
 
 
 @pytest.mark.long
@@ -249,4 +275,4 @@ def test_killed_at_many_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_killed_at_the_end_of_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int) -> None:
     """Right before an evaluation, right after it, and within it."""
     monkeypatch.setattr(random.Random, "randrange", lambda *_: place)
-    check(tmp_path, monkeypatch, "resnet", 0, 1)
+    check(tmp_path, monkeypatch, "resnet", 0, 1, 0)
