@@ -8,6 +8,7 @@ from typing import Final
 
 from netspec.catalog import Argument, Category, Entry, lookup, names
 from netspec.catalog.kinds import describe
+from netspec.catalog.left_out import LEFT_OUT
 
 CATEGORIES: Final[dict[Category, str]] = {
     "layer": "Layers",
@@ -68,6 +69,9 @@ def reference() -> str:
             entry = lookup(name, category)
             assert entry is not None
             parts.append("\n".join(_markdown(entry)) + "\n")
+        if left := LEFT_OUT.get(category):
+            lines = [f"- `{name}`: {reason}." for name, reason in left.items()]
+            parts.append("\n".join(["### What torchvision has and a spec does not name\n", *lines]) + "\n")
     return "\n".join(parts)
 
 

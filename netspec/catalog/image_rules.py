@@ -22,7 +22,7 @@ class ImageType:
     width: int | None
     dtype: str
     pil: bool = False
-    leading: tuple[int, ...] = ()
+    leading: tuple[int | None, ...] = ()
 
 
 Answer = ImageType | Problem

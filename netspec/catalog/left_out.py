@@ -73,6 +73,39 @@ OPERATIONS: Final[dict[str, str]] = {
 """Functions, and modules of torchvision.ops, that the catalog has not and why, with what to write instead."""
 
 
+_VIDEO: Final = "torchvision has no decoder of videos any more, and a field of frames would need one"
+_SENTENCES: Final = "what belongs to its images are sentences, and a field is a tensor"
+_PICKLE: Final = "it unpickles a file that lies beside the data, which can run code"
+
+SOURCES: Final[dict[str, str]] = {
+    "VisionDataset": "it is what the others are made of",
+    "DatasetFolder": "its `loader` is a function; write `ImageFolder`, or `NumPy` for arrays",
+    "LSUN": _PICKLE,
+    "LSUNClass": _PICKLE,
+    "Kinetics": _VIDEO,
+    "HMDB51": _VIDEO,
+    "UCF101": _VIDEO,
+    "CocoCaptions": _SENTENCES,
+    "SBU": _SENTENCES,
+    "Flickr8k": _SENTENCES,
+    "Flickr30k": _SENTENCES,
+}
+"""The data sets of torchvision that a spec does not name, each with the reason."""
+
+TRANSFORMS: Final[dict[str, str]] = {
+    "Transform": "it is what the others are made of",
+    "Lambda": "it takes a function, and a spec holds no code; a plugin can add a transform of its own",
+}
+"""The transforms of torchvision's v2 that a spec does not name, each with the reason."""
+
+LEFT_OUT: Final[dict[str, dict[str, str]]] = {"source": SOURCES, "transform": TRANSFORMS}
+
+
+def why_not(name: str, category: str) -> str | None:
+    """Why torchvision has a source or a transform of that name and a spec does not."""
+    return LEFT_OUT.get(category, {}).get(name)
+
+
 def instead(name: str) -> str | None:
     """What to write instead of a name of torch that the catalog leaves out."""
     return MODULES.get(name) or OPERATIONS.get(name)

@@ -57,7 +57,7 @@ _FILES: Final = MappingProxyType(
         "optimizer": ("optimizers",),
         "scheduler": ("schedulers",),
         "transform": ("transforms",),
-        "source": ("sources",),
+        "source": ("sources", "vision_data", "vision_dense"),
         "metric": ("metrics",),
     }
 )

@@ -8,7 +8,7 @@ are [C, H, W]. The loaders are in `netspec.runtime.data.sources`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from netspec.catalog.entry import Argument, Entry
@@ -31,6 +31,15 @@ class FieldInfo:
 
 Fields = Mapping[str, FieldInfo]
 
+IMAGES: Final = ("image", "image2")
+"""The fields that transforms of images work on."""
+MAPS: Final = ("mask",)
+"""The fields with a value for each pixel, which v2 moves with the image."""
+STILL: Final = ("flow", "disparity", "valid", "boundaries", "landmarks")
+"""Fields that belong to places in the image, and that v2 does not move with it."""
+PADDED: Final[Mapping[str, float]] = {"boxes": 0.0, "labels": -100}
+"""Fields of which a sample has any number of rows, and what fills a batch up; losses ignore a class of -100."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceEntry(Entry):
@@ -40,6 +49,10 @@ class SourceEntry(Entry):
     """The arguments that are paths, relative to the file that states them."""
     pil: bool = False
     """True where images come as PIL images (decoded files), as from torchvision's own data sets."""
+    parts: tuple[str, Mapping[str, Any]] | None = field(default=None, hash=False)
+    """The argument that chooses a part of the data, and its value under `train`, `val` and `test` if left out."""
+    carries: tuple[str, ...] = ()
+    """The fields of a sample in the order in which a data set of torchvision gives their values."""
 
 
 def _info(
@@ -149,6 +162,7 @@ def _source(
     *arguments: Argument,
     paths: tuple[str, ...] = (),
     pil: bool = False,
+    parts: tuple[str, Mapping[str, Any]] | None = None,
 ) -> SourceEntry:
     return SourceEntry(
         name=name,
@@ -160,24 +174,37 @@ def _source(
         fields=fields,
         paths=paths,
         pil=pil,
+        parts=parts,
     )
 
 
-_ROOT: Final = Argument(name="root", kind="str", doc="The folder that holds the data.")
-_TRAIN: Final = Argument(
+ROOT: Final = Argument(name="root", kind="str", doc="The folder that holds the data.")
+TRAIN: Final = Argument(
     name="train",
     kind="bool?",
     default=None,
     doc="The training part or the test part. Left out: the test part under `val` and `test`, else the training part.",
 )
-_DOWNLOAD: Final = Argument(
+DOWNLOAD: Final = Argument(
     name="download", kind="bool", default=False, doc="Fetch the data with torchvision where it is absent."
 )
+TRAIN_OR_TEST: Final = ("train", {"train": True, "val": False, "test": False})
+"""For sets that torchvision has in two parts."""
 
 
 def _mnist(name: str, doc: str) -> SourceEntry:
     classes = MNIST_CLASSES[name]
-    return _source(name, "mnist", lambda _: _images(1, 28, classes), doc, _ROOT, _TRAIN, _DOWNLOAD, paths=("root",))
+    return _source(
+        name,
+        "mnist",
+        lambda _: _images(1, 28, classes),
+        doc,
+        ROOT,
+        TRAIN,
+        DOWNLOAD,
+        paths=("root",),
+        parts=TRAIN_OR_TEST,
+    )
 
 
 ENTRIES: Final[tuple[SourceEntry, ...]] = (
@@ -220,7 +247,7 @@ ENTRIES: Final[tuple[SourceEntry, ...]] = (
         "image_folder",
         _image_folder,
         "One folder of images a class, classes in the order of their names: `image` (RGB) and `label`.",
-        _ROOT,
+        ROOT,
         paths=("root",),
         pil=True,
     ),
@@ -232,20 +259,22 @@ ENTRIES: Final[tuple[SourceEntry, ...]] = (
         "cifar",
         lambda _: _images(3, 32, CIFAR10_CLASSES),
         "50,000 + 10,000 colour photographs: `image` [3, 32, 32], uint8, and `label` of 10 classes.",
-        _ROOT,
-        _TRAIN,
-        _DOWNLOAD,
+        ROOT,
+        TRAIN,
+        DOWNLOAD,
         paths=("root",),
+        parts=TRAIN_OR_TEST,
     ),
     _source(
         "CIFAR100",
         "cifar",
         lambda _: _images(3, 32, None, 100),
         "50,000 + 10,000 colour photographs: `image` [3, 32, 32], uint8, and `label` of 100 classes.",
-        _ROOT,
-        _TRAIN,
-        _DOWNLOAD,
+        ROOT,
+        TRAIN,
+        DOWNLOAD,
         paths=("root",),
+        parts=TRAIN_OR_TEST,
     ),
     _source(
         "CSV",

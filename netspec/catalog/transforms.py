@@ -8,7 +8,7 @@ lines of ours with v2's own values, so that it does not cost the import of torch
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from netspec.catalog import image_rules as rules
@@ -27,6 +27,8 @@ class TransformEntry(Entry):
     nested: bool = False
     """Its argument `transforms` is a list of transforms."""
     image: ImageRule = rules.same
+    moves: bool = False
+    """It takes pixels to other places."""
 
 
 _INTERPOLATIONS: Final = ("nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos")
@@ -438,8 +440,7 @@ def _tables() -> Iterator[TransformEntry]:
 
 ENTRIES: Final[tuple[TransformEntry, ...]] = (
     *_types(),
-    *_sizes(),
-    *_geometry(),
+    *(replace(entry, moves=True) for entry in (*_sizes(), *_geometry())),
     *_colours(),
     *_policies(),
     *_containers(),

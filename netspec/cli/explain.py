@@ -106,6 +106,7 @@ def _print_markdown(text: str) -> None:
 
 def _entry(args: argparse.Namespace) -> int:
     from netspec import reference
+    from netspec.catalog.left_out import LEFT_OUT, why_not
     from netspec.suggest import suggest
 
     name, wanted = args.what, ""
@@ -122,6 +123,10 @@ def _entry(args: argparse.Namespace) -> int:
             assert text is not None
             _print_markdown(text)
             return common.GOOD
+        for category in LEFT_OUT:
+            if (reason := why_not(args.what, category)) is not None:
+                print(f"{args.what}: a {category} that torchvision has and a spec does not name\n  {reason}")
+                return common.GOOD
         near = suggest(name, reference.all_names())
         common.wrong_usage(args, f"nothing is called {name}" + (f"; did you mean {near}?" if near else ""))
     if not wanted:

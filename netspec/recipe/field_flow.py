@@ -9,7 +9,7 @@ from functools import reduce
 from netspec.catalog import registry
 from netspec.catalog.entry import REQUIRED
 from netspec.catalog.image_rules import ImageType
-from netspec.catalog.sources import FieldInfo
+from netspec.catalog.sources import IMAGES, MAPS, STILL, FieldInfo
 from netspec.catalog.transforms import TransformEntry
 from netspec.diagnostics import Diagnostics, Span
 from netspec.document import Mapping, Node
@@ -40,8 +40,10 @@ class FieldFlow:
             if info.shape is None:
                 self.image = replace(_UNKNOWN_IMAGE, dtype=info.dtype)
             else:
-                channels, height, width = info.shape
-                self.image = ImageType(channels=channels, height=height, width=width, dtype=info.dtype, pil=pil)
+                *leading, channels, height, width = info.shape
+                self.image = ImageType(
+                    channels=channels, height=height, width=width, dtype=info.dtype, pil=pil, leading=tuple(leading)
+                )
 
     def apply(self, transform: Transform, node: Node, *, batch: bool = False) -> None:
         """Change the fields as the transform does, and report at its node where it can't."""
@@ -80,6 +82,8 @@ class FieldFlow:
         if entry.nested:
             self._container(transform, node, batch)
             return
+        if entry.moves and not self._can_follow(entry, span, batch):
+            return
         if batch and self.image.pil:  # a batch is made of tensors
             self.image = replace(self.image, pil=False)
         arguments = {a.name: a.default for a in entry.arguments if a.default is not REQUIRED} | dict(
@@ -93,6 +97,27 @@ class FieldFlow:
             self.image = answer
         if entry.batch_only:
             self._mix_labels(transform)
+
+    def _can_follow(self, entry: TransformEntry, span: Span, batch: bool) -> bool:
+        """Whether all that belongs to places in the image moves with it."""
+        for name in self.fields or {}:
+            if name in STILL:
+                self._wrong(
+                    "NS510",
+                    f"{entry.name} moves the pixels of the image, and `{name}`, which belongs to them, stays as it is",
+                    span,
+                    help="transforms of colours and dtypes leave every pixel in its place",
+                )
+                return False
+            if batch and name in (*MAPS, "boxes"):
+                self._wrong(
+                    "NS510",
+                    f"{entry.name} would move the images of a batch, and not its `{name}`",
+                    span,
+                    help="put it under `transforms`, where both move",
+                )
+                return False
+        return True
 
     def _container(self, transform: Transform, node: Node, batch: bool) -> None:
         """What `of` does in order; where it may happen or not, only what is the same either way stays known."""
@@ -117,10 +142,17 @@ class FieldFlow:
     def finish(self) -> Fields | None:
         if self.fields is None or self.image is None:
             return self.fields
-        image, info = self.image, self.fields["image"]
-        known = info.shape is not None or (image.channels, image.height, image.width) != (None, None, None)
+        image, fields = self.image, self.fields
+        known = fields["image"].shape is not None or (image.channels, image.height, image.width) != (None, None, None)
         shape = (*image.leading, image.channels, image.height, image.width) if known else None
-        return {**self.fields, "image": replace(info, shape=shape, dtype=image.dtype)}
+        images: Fields = {n: replace(fields[n], shape=shape, dtype=image.dtype) for n in IMAGES if n in fields}
+        # What belongs to each pixel goes the way of the image; where it can't be followed, its size is not told.
+        maps = {
+            name: replace(info, shape=None if image.leading else (image.height, image.width))
+            for name, info in fields.items()
+            if name in MAPS and info.shape is not None
+        }
+        return {**fields, **images, **maps}
 
     def _table(self, transform: Transform, entry: TransformEntry, span: Span) -> None:
         name = str(transform.arguments.get("field", "features"))

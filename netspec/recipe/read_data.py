@@ -166,7 +166,7 @@ class _Reader(SectionReader):
                 source_node.span,
                 help="leave out one of them",
             )
-        found = self.source(source_node, place, training=fractional or name == "train")
+        found = self.source(source_node, place, "train" if fractional else name)
         if found is None:
             return None
         source, entry = found
@@ -321,15 +321,15 @@ class _Reader(SectionReader):
 
     # Catalog entries and their arguments
 
-    def source(self, node: Node, place: str, *, training: bool) -> tuple[Source, SourceEntry] | None:
+    def source(self, node: Node, place: str, split: str) -> tuple[Source, SourceEntry] | None:
         found = self.entry(node, "source")
         if found is None:
             return None
         entry, given = found
         assert isinstance(entry, SourceEntry)
         arguments = {a.name: given.get(a.name, a.default) for a in entry.arguments}
-        if "train" in arguments and arguments["train"] is None:
-            arguments["train"] = training
+        if entry.parts is not None and arguments[entry.parts[0]] is None:
+            arguments[entry.parts[0]] = entry.parts[1][split]
         for name in entry.paths:
             stated = cast(Mapping, node).items[name]
             arguments[name] = self.path(arguments[name], stated, f"{place}.{name}", arguments.get("download") is True)

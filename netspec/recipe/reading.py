@@ -10,6 +10,7 @@ from typing import Any, Final
 from netspec.catalog import registry
 from netspec.catalog.entry import Category, Entry
 from netspec.catalog.kinds import accepts
+from netspec.catalog.left_out import why_not
 from netspec.catalog.transforms import TransformEntry
 from netspec.diagnostics import Diagnostics, Span
 from netspec.document import Mapping, Node, Scalar, Sequence
@@ -143,13 +144,14 @@ class SectionReader:
         """Report a name that is not among the names."""
         listed = list(names)
         near = suggest(name, listed) if isinstance(name, str) else None
+        reason = why_not(name, what) if isinstance(name, str) else None
         more = ", …" if len(listed) > _LISTED else ""
         self.reject(
             name,
             "NS501",
             f"a {what} needs its `type`" if name is None else f"there is no {what} {show(name)}",
             span,
-            help=f"did you mean `{near}`?" if near else f"there are {', '.join(listed[:_LISTED])}{more}",
+            help=reason or (f"did you mean `{near}`?" if near else f"there are {', '.join(listed[:_LISTED])}{more}"),
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from netspec.catalog.sources import FieldInfo
+from netspec.catalog.sources import PADDED, FieldInfo
 from netspec.recipe.data import SPLITS, DataRecipe, Split
 from netspec.runtime.data.order import cut
 from netspec.runtime.data.pipeline import Pipeline, collate, fit_standardize, make_pipeline, run
@@ -156,5 +156,6 @@ def _probe(samples: Samples, pipeline: Pipeline, select: tuple[str, ...] | None)
         known = samples.fields.get(name)
         info = known or FieldInfo(name=name, shape=None, dtype="any")
         dtype = str(value.dtype).removeprefix("torch.")
-        found[name] = replace(info, shape=tuple(value.shape[1:]), dtype=dtype)
+        shape: tuple[int | None, ...] = tuple(value.shape[1:])
+        found[name] = replace(info, shape=(None, *shape[1:]) if name in PADDED else shape, dtype=dtype)
     return found

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from netspec.catalog.sources import PADDED
 from netspec.recipe.data import Split, Transform
 from netspec.runtime.data.samples import Arrays, Sample
 from netspec.runtime.data.seeds import preserved, reseed
@@ -123,14 +124,25 @@ def run(steps: Sequence[Step], sample: Sample, name: Callable[[], str], *, seed:
     return sample
 
 
+def filled(values: Sequence[Tensor], filling: float) -> list[Tensor]:
+    """The tensors with as many rows as the longest has."""
+    most = max((len(value) for value in values if value.ndim), default=0)
+    return [
+        torch.cat([value, value.new_full((most - len(value), *value.shape[1:]), filling)]) if value.ndim else value
+        for value in values
+    ]
+
+
 def collate(samples: Sequence[Sample], name: Callable[[int], str]) -> dict[str, Tensor]:
-    """Tensors stacked to a batch; `name` tells what the sample at a position is called.
+    """Tensors stacked to a batch, boxes and their classes filled up; `name` is what the sample at a position is called.
 
     Raises RunError NS923 naming two samples of different shapes.
     """
     batch = {}
     for field in samples[0]:
         values = [plain_tensor(field, sample[field]) for sample in samples]
+        if field in PADDED:
+            values = filled(values, PADDED[field])
         other = next((i for i, value in enumerate(values) if value.shape != values[0].shape), None)
         if other is not None:
             shapes = [" x ".join(map(str, values[i].shape)) for i in (0, other)]

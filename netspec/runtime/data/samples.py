@@ -60,24 +60,26 @@ class Arrays:
 
 @dataclass(slots=True)
 class ImageFiles:
-    """Image files, decoded to RGB, with a class each."""
+    """Image files, decoded to RGB or grey, with a class each where classes are known."""
 
     fields: Mapping[str, FieldInfo]
     files: list[Path]
-    labels: Tensor
+    labels: Tensor | None
     state: Mapping[str, Any] = field(default_factory=dict)
+    mode: str = "RGB"
 
     def __len__(self) -> int:
         return len(self.files)
 
     def sample(self, index: int) -> Sample:
-        return {"image": read_image(self.files[index]), "label": self.labels[index]}
+        image = read_image(self.files[index], self.mode)
+        return {"image": image} if self.labels is None else {"image": image, "label": self.labels[index]}
 
     def name(self, index: int) -> str:
         return str(self.files[index])
 
     def column(self, name: str) -> Tensor:
-        if name != "label":
+        if name != "label" or self.labels is None:
             raise KeyError(name)
         return self.labels
 

@@ -116,7 +116,11 @@ def image_folder(source: Source, reference: State | None) -> Samples:
         raise RunError("NS920", f"there is no folder {root}", help="check `root`")
     present = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not present:
-        raise RunError("NS920", f"{root} holds no folders: ImageFolder wants one for each class")
+        raise RunError(
+            "NS920",
+            f"{root} holds no folders: ImageFolder wants one for each class",
+            help="put the images of each class into a folder of its own, or check `root`",
+        )
     classes = list(reference["classes"]) if reference else present
     if strange := [name for name in present if name not in classes]:
         raise RunError(

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from netspec.catalog.sources import IMAGES
 from netspec.recipe.data import Transform
 from netspec.runtime.data.samples import Sample
 from netspec.runtime.data.tables import Standardize
@@ -41,18 +42,18 @@ def build_step(transform: Transform, fitted: Mapping[str, Standardize], num_clas
 
 
 class _OnImage:
-    """Applies a function to the field `image`, where the sample has one."""
+    """Applies a function to the images of a sample, where it has any."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self.function = function
 
     def __call__(self, sample: Sample) -> Sample:
-        if "image" not in sample:
-            return sample
-        images = sample["image"]
+        return {**sample, **{name: self._on(sample[name]) for name in IMAGES if name in sample}}
+
+    def _on(self, images: Any) -> Any:
         if isinstance(images, tuple | list):  # FiveCrop and TenCrop
-            return {**sample, "image": [self.function(image) for image in images]}
-        return {**sample, "image": self.function(images)}
+            return [self.function(image) for image in images]
+        return self.function(images)
 
 
 def image_to_tensor(image: Any) -> Tensor:
@@ -124,7 +125,7 @@ class _Normalize:
 
 
 class _V2:
-    """A transform of torchvision's, on the whole sample: its `image` is the image, other tensors pass."""
+    """A transform of torchvision's, on the whole sample: images, boxes and masks change, other tensors pass."""
 
     def __init__(self, transform: Transform, num_classes: int | None) -> None:
         self.type = transform.type
@@ -132,9 +133,9 @@ class _V2:
         self.call = make_v2(transform, num_classes)
 
     def __call__(self, sample: Sample) -> Sample:
-        image = sample.get("image")
-        if type(image) is Tensor:
-            sample = {**sample, "image": self.image_type(image)}
+        plain = [name for name in IMAGES if type(sample.get(name)) is Tensor]
+        if plain:
+            sample = {**sample, **{name: self.image_type(sample[name]) for name in plain}}
         try:
             changed: Sample = self.call(sample)
         except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from netspec.catalog.sources import PADDED
 from netspec.runtime.data.pipeline import Pipeline, apply_to_columns, collate, run
 from netspec.runtime.data.samples import Arrays, Sample, Samples
 from netspec.runtime.data.steps import plain_tensor
@@ -62,10 +63,10 @@ def store(
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # decoding and resizing release the interpreter
         done = list(pool.map(lambda index: _through_head(samples, pipeline, index), range(len(samples))))
     shapes = {tuple((name, _shape(value)) for name, value in sample.items()) for sample in done}
-    if len(shapes) > 1 and pipeline.body:
+    if len(shapes) > 1 and (pipeline.body or any(name in PADDED for name in done[0])):
         return done
-    if pipeline.body and not all(isinstance(value, Tensor) for value in done[0].values()):
-        return done  # PIL images, on which the random transforms go on as they would on a decoded file
+    if pipeline.body and not all(type(value) is Tensor for value in done[0].values()):
+        return done  # PIL images, boxes and masks, on which the random transforms go on as on what has just been read
     columns = collate(done, samples.name)
     return _finish(columns, pipeline, home, room, select)
 
