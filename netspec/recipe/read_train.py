@@ -16,6 +16,7 @@ from netspec.recipe.read_layers import Elaborate
 from netspec.recipe.read_objective import ObjectiveReader
 from netspec.recipe.read_optimizer import OptimizerReader
 from netspec.recipe.read_seeing import SeeingReader
+from netspec.recipe.read_speed import SpeedReader
 from netspec.recipe.read_tuning import TuningReader
 from netspec.recipe.reading import show
 from netspec.recipe.train import (
@@ -60,7 +61,7 @@ def read_train(
     return None if sum(d.severity == "error" for d in diagnostics.found) > before else recipe
 
 
-class _Reader(ObjectiveReader, OptimizerReader, SeeingReader, TuningReader):
+class _Reader(ObjectiveReader, OptimizerReader, SeeingReader, SpeedReader, TuningReader):
     __slots__ = ()
 
     def read(self) -> TrainRecipe:
@@ -94,6 +95,7 @@ class _Reader(ObjectiveReader, OptimizerReader, SeeingReader, TuningReader):
             accumulate=self.whole("accumulate", 1, 1),
             withheld_limit=self.whole("withheld_limit", 10, 1),
             ema=self.ema(),
+            compile=self.compiling(),
             log_every=log_every,
             tensorboard=self.tensorboard(),
             monitor=self.monitoring(log_every),

@@ -158,6 +158,17 @@ class Ema:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Compile:
+    """What `torch.compile` is told. With `dynamic` its kernels serve batches of every size; else each serves one size,
+    and a batch that is not whole runs without them."""
+
+    backend: str = "inductor"
+    mode: str = "default"
+    dynamic: bool = False
+    fullgraph: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
     """Where the weights come from that training starts with, and how their names become the model's."""
 
@@ -201,6 +212,7 @@ class TrainRecipe:
     withheld_limit: int = 10
     """At how many updates withheld, as loss or gradients were not finite, a run stops."""
     ema: Ema | None = None
+    compile: Compile | None = None
     log_every: int = 50
     objective: Instance | None = None
     """The graph of `train.layers`. What it applies to fields and outputs directly stands in `losses` as well."""

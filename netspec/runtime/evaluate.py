@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import nn
 from netspec.program import Program
 from netspec.recipe.train import TrainRecipe
 from netspec.runtime import checkpoint, directory
+from netspec.runtime.compiling import compiled
 from netspec.runtime.device import autocast, choose_device, set_precision, set_threads
 from netspec.runtime.epoch import evaluate as evaluate_stream
 from netspec.runtime.errors import RunError
@@ -149,8 +151,9 @@ def _figures(run: TrainedModel, stream: Any) -> tuple[dict[str, float] | None, A
     if loss is not None:
         kept = run.data_state.get("fields", {}).get(loss.inputs[-1].name, {})
         answers = Answers(loss, outputs, kept.get("classes"), image=None)
+    objective = make_objective(run.model, run.recipe, outputs, run.device)
     figures = evaluate_stream(
-        make_objective(run.model, run.recipe, outputs, run.device),
+        compiled(objective, run.recipe.compile, [stream], run.device, _to_stderr),
         stream,
         Metrics(run.recipe.metrics, outputs, run.device),
         autocast(run.recipe.precision, run.device),
@@ -158,6 +161,10 @@ def _figures(run: TrainedModel, stream: Any) -> tuple[dict[str, float] | None, A
         answers,
     )
     return figures, answers if answers else None
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _open(run: TrainedModel, split: str) -> Any:

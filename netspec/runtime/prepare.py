@@ -14,6 +14,7 @@ from netspec.recipe.fit_train import OF_SCORES
 from netspec.recipe.train import TrainRecipe
 from netspec.runtime.averaging import Average
 from netspec.runtime.checkpoint import Loaded
+from netspec.runtime.compiling import compiled
 from netspec.runtime.device import autocast, make_scaler, set_threads, step_flops
 from netspec.runtime.directory import CHECKPOINTS, MODEL, RESOLVED
 from netspec.runtime.errors import RunError
@@ -85,6 +86,7 @@ def prepare(
     per_step, epochs = stream.batch_size * recipe.accumulate, recipe.length.epochs
     bar = Bar(total_steps, per_step, name, epochs=epochs) if telling.bar else None
     warn = bar.say if bar is not None else telling.say
+    objective = compiled(objective, recipe.compile, data.splits.values(), device, warn, lambda: freezing.still)
     image = image_field(stream.fields, recipe.inputs)
     events = Events(folder, warn=warn) if telling.files and (recipe.tensorboard or recipe.monitor) else None
     job = Job(

@@ -252,4 +252,5 @@ def contents(job: Job) -> str:
 
 def place(job: Job, threads: int) -> str:
     cores = f", {threads} thread{'s' * (threads > 1)}" if job.device.type == "cpu" else ""
-    return f"{job.device}, {job.recipe.precision}{cores}"
+    compiled = f", compiled by {job.recipe.compile.backend}" if job.recipe.compile is not None else ""
+    return f"{job.device}, {job.recipe.precision}{cores}{compiled}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from netspec.catalog.seeing import METHODS, TRACKERS, WATCHED
+from netspec.catalog.speed import MODES
 from netspec.schema.pieces import (
     BOOLEAN,
     COUNT,
@@ -144,6 +145,7 @@ _TRAIN: Final[dict[str, Schema]] = {
             "accumulate": _count("Batches whose gradients add up to one update."),
             "withheld_limit": _count("How many updates withheld, as they were not finite, stop the run."),
             "ema": ref("ema", "An exponential average of the weights, which is what is evaluated and kept."),
+            "compile": ref("compile", "Whether `torch.compile` makes kernels of the model."),
             "log_every": _count("Steps between two points of the curves."),
             "tensorboard": ref("tensorboard", "Whether TensorBoard's event files are written, and what they hold."),
             "monitor": ref("monitor", "Hooks on layers, by glob: what they give, and the gradients that come back."),
@@ -300,6 +302,22 @@ _TRAIN: Final[dict[str, Schema]] = {
         ],
         "expects": "a fraction, or a mapping with `decay`",
         "example": "{decay: 0.999}",
+    },
+    "compile": {
+        "anyOf": [
+            BOOLEAN,
+            EXPRESSION,
+            record(
+                {
+                    "backend": value(TEXT, "the name of a compiler", "The compiler; `inductor` where left out."),
+                    "mode": choice(MODES, "What inductor optimises for."),
+                    "dynamic": _flag("Whether the kernels serve batches of every size, or of one each."),
+                    "fullgraph": _flag("Whether a model that is not one graph is left uncompiled."),
+                }
+            ),
+        ],
+        "expects": "true, false, or a mapping",
+        "example": "{mode: max-autotune}",
     },
     "loss": fixed(
         {"anyOf": [TEXT, {"type": "object"}]},

@@ -32,7 +32,6 @@ VERSION: Final = 1
 
 UNSUPPORTED: Final = (
     "train.phases",
-    "train.compile",
     "train.distribute",
 )
 """What the language has and this version of the compiler does not do yet, as `kind.key` or `type.name`."""
