@@ -12,6 +12,7 @@ from typing import cast, get_args
 from netspec.diagnostics import Diagnostics, Span
 from netspec.document import Mapping, Sequence
 from netspec.recipe.fit_train import check_fit
+from netspec.recipe.read_averages import AverageReader
 from netspec.recipe.read_layers import Elaborate
 from netspec.recipe.read_objective import ObjectiveReader
 from netspec.recipe.read_optimizer import OptimizerReader
@@ -24,7 +25,6 @@ from netspec.recipe.train import (
     ClipGrad,
     Duration,
     EarlyStopping,
-    Ema,
     Metric,
     Mode,
     Optimizer,
@@ -61,7 +61,7 @@ def read_train(
     return None if sum(d.severity == "error" for d in diagnostics.found) > before else recipe
 
 
-class _Reader(ObjectiveReader, OptimizerReader, SeeingReader, SpeedReader, TuningReader):
+class _Reader(AverageReader, ObjectiveReader, OptimizerReader, SeeingReader, SpeedReader, TuningReader):
     __slots__ = ()
 
     def read(self) -> TrainRecipe:
@@ -95,6 +95,7 @@ class _Reader(ObjectiveReader, OptimizerReader, SeeingReader, SpeedReader, Tunin
             accumulate=self.whole("accumulate", 1, 1),
             withheld_limit=self.whole("withheld_limit", 10, 1),
             ema=self.ema(),
+            swa=self.swa(length),
             compile=self.compiling(),
             log_every=log_every,
             tensorboard=self.tensorboard(),
@@ -135,17 +136,6 @@ class _Reader(ObjectiveReader, OptimizerReader, SeeingReader, SpeedReader, Tunin
             return None
         (key,) = node.items
         return ClipGrad(**{key: self.number(node, key, 1.0, 0.0)})
-
-    def ema(self) -> Ema | None:
-        node = self.node.items.get("ema")
-        if node is None:
-            return None
-        mapping = node if isinstance(node, Mapping) else Mapping({"decay": node}, {"decay": node.span}, node.span)
-        decay = self.number(mapping, "decay", 0.999, 0.0)
-        if not decay < 1:
-            place = mapping.items["decay"].span
-            self.error("NS508", f"`decay` is the share that stays, below 1, and got {decay:g}", place)
-        return Ema(decay=decay, use_buffers=self.flag("use_buffers", False, mapping))
 
     def figures(self, metrics: tuple[Metric, ...]) -> tuple[str, ...] | None:
         """The figures of an epoch; None where a metric is wrong, so that they are not all known.

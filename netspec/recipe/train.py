@@ -158,6 +158,21 @@ class Ema:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Swa:
+    """Stochastic weight averaging: the mean of the weights at the ends of the epochs after the first `start`.
+
+    `swa_lr` is where the rate goes, in `anneal_epochs` epochs; None leaves it to the schedule.
+    """
+
+    start: int
+    swa_lr: float | None = None
+    anneal_epochs: int = 10
+    anneal_strategy: Literal["cos", "linear"] = "cos"
+    evaluate: bool = False
+    """Whether each epoch's figures are those of the average, else the last one's alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Compile:
     """What `torch.compile` is told. With `dynamic` its kernels serve batches of every size; else each serves one size,
     and a batch that is not whole runs without them."""
@@ -212,6 +227,7 @@ class TrainRecipe:
     withheld_limit: int = 10
     """At how many updates withheld, as loss or gradients were not finite, a run stops."""
     ema: Ema | None = None
+    swa: Swa | None = None
     compile: Compile | None = None
     log_every: int = 50
     objective: Instance | None = None

@@ -123,6 +123,11 @@ class Compiled:
         self.say(f"`compile` does not work here, so the model runs uncompiled: {reason(error)}")
 
 
+def uncompiled(objective: Objective) -> Objective:
+    """The same objective without the compiler, for passes that it was not made for."""
+    return objective.inner if isinstance(objective, Compiled) else objective
+
+
 def options(rule: Compile) -> dict[str, Any]:
     """The arguments of `torch.compile`."""
     found: dict[str, Any] = {"backend": rule.backend, "dynamic": rule.dynamic, "fullgraph": rule.fullgraph}

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from netspec.recipe.train import Checkpoint
-from netspec.runtime.averaging import averaged
+from netspec.runtime.averaging import SwaAverage, averaged
 from netspec.runtime.checkpoint import Snapshot, snapshot
+from netspec.runtime.compiling import uncompiled
 from netspec.runtime.device import Context
 from netspec.runtime.job import Job, Stream, mark, reached_after, sum_type
 from netspec.runtime.metrics import Metrics
@@ -65,6 +66,11 @@ def evaluate(
 def close_epoch(job: Job, *, withheld: int) -> bool:
     """Evaluate, write the epoch's row, advance the schedule, save where it is time. False where a signal came first."""
     progress, checkpoint = job.progress, job.recipe.checkpoint
+    complete = progress.batch >= job.train.batches_per_epoch
+    if complete and job.average is not None:
+        job.average.after_epoch(progress.epoch + 1)
+    if not settled(job):
+        return False
     row: dict[str, float] = {"epoch": progress.epoch + 1, "step": progress.step}
     row["train.loss"] = float(progress.loss) / progress.samples if progress.samples else math.nan
     if job.val is None:
@@ -88,7 +94,6 @@ def close_epoch(job: Job, *, withheld: int) -> bool:
         with averaged(job.average):
             job.watcher.epoch_ended(progress.epoch + 1, progress.step, batches, job.context)
 
-    complete = progress.batch >= job.train.batches_per_epoch
     if complete:
         progress.epoch, progress.batch, progress.samples = progress.epoch + 1, 0, 0
         progress.loss.zero_()
@@ -107,6 +112,18 @@ def close_epoch(job: Job, *, withheld: int) -> bool:
     elif improved(progress.history, checkpoint):
         job.held = take(job)
     return True
+
+
+def settled(job: Job) -> bool:
+    """Have the average of an SWA ready to be shown where it is time for that. False where a signal came first."""
+    average, swa, progress = job.average, job.recipe.swa, job.progress
+    if swa is None or not isinstance(average, SwaAverage) or not average.started or average.settled:
+        return True
+    if not swa.evaluate and not reached_after(job):
+        return True
+    with job.context():
+        average.settle(job.train.batches(progress.epoch), uncompiled(job.objective).forward, job.device, job.stop)
+    return average.settled
 
 
 def first_batch(stream: Stream | None) -> Batch | None:

@@ -35,7 +35,7 @@ def fit(job: Job) -> None:
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     lbfgs = isinstance(optimizer, torch.optim.LBFGS)
     watcher, pace = job.watcher, Pace()
-    average = job.average
+    ema = job.average if recipe.ema is not None else None
     train_metrics = job.metrics if job.metrics and job.val is None else None
     buffers, limit = Buffers(model, guard.read()), recipe.withheld_limit
     at_once = scaler is None and not guard.deferred  # whether each update is known to be finite before the next
@@ -90,8 +90,8 @@ def fit(job: Job) -> None:
             for p in parameters:
                 p.grad = None
             progress.step += 1
-            if average is not None:
-                average.update()
+            if ema is not None:
+                ema.after_step()
             if schedule.active:
                 schedule.after_step(progress.step)
             if job.freezing.by_steps:

@@ -12,7 +12,7 @@ from torch import nn
 
 from netspec.recipe.fit_train import OF_SCORES
 from netspec.recipe.train import TrainRecipe
-from netspec.runtime.averaging import Average
+from netspec.runtime.averaging import make_average
 from netspec.runtime.checkpoint import Loaded
 from netspec.runtime.compiling import compiled
 from netspec.runtime.device import autocast, make_scaler, set_threads, step_flops
@@ -76,7 +76,7 @@ def prepare(
     optimizer = make_optimizer(model, recipe.optimizer)
     steps_per_epoch = -(-stream.batches_per_epoch // recipe.accumulate)
     total_steps = in_steps(recipe.length, steps_per_epoch)
-    schedule = Schedule(optimizer, recipe.scheduler, steps_per_epoch, total_steps)
+    schedule = Schedule(optimizer, recipe.scheduler, steps_per_epoch, total_steps, recipe.swa)
     settings = {"optimizer": repr(recipe.optimizer), "schedule": schedule.settings, "length": str(recipe.length)}
     if recipe.freeze:
         settings["optimizer"] += repr((recipe.freeze, recipe.unfreeze))
@@ -103,7 +103,7 @@ def prepare(
         scaler=scaler,
         guard=make_guard(optimizer, device, scaler, sparse=has_sparse_gradients(model)),
         progress=progress,
-        average=Average(model, recipe.ema) if recipe.ema is not None else None,
+        average=make_average(model, recipe.ema, recipe.swa),
         saver=Saver(
             folder / CHECKPOINTS,
             {name: (folder / name).read_text(encoding="utf-8") for name in (RESOLVED, MODEL)},
@@ -149,10 +149,11 @@ def restore(job: Job, loaded: Loaded, settings: Mapping[str, str], say: Callable
     progress.loss.copy_(done["loss"])
     progress.epoch, progress.batch, progress.step = done["epoch"], done["batch"], loaded.stored.step
     progress.samples, progress.seconds, progress.history = done["samples"], done["seconds"], list(done["history"])
-    if job.average is not None and "average" in saved:
-        job.average.restore(saved["average"])
-    elif "average" in saved:  # the spec has left the average out since
-        model.load_state_dict(saved["average"]["weights"])
+    kept = saved.get("average")
+    if job.average is not None and kept is not None and kept["kind"] == job.average.kind:
+        job.average.restore(kept)
+    elif kept is not None and kept["shown"]:  # the spec has left the average out since
+        model.load_state_dict(kept["weights"])
     if progress.batch and progress.history and progress.history[-1]["step"] == progress.step and not reached(job):
         progress.history.pop()  # the row of an epoch that its last session ended within; now the epoch goes on
     job.metrics.restore(saved["metrics"])

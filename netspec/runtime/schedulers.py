@@ -13,22 +13,33 @@ from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.swa_utils import SWALR
 
-from netspec.recipe.train import FUNCTIONS, Duration, Scheduler
+from netspec.recipe.train import FUNCTIONS, Duration, Scheduler, Swa
 from netspec.runtime.objective import construct
 
 
 class Schedule:
     """Steps the scheduler when its time comes, and warms up. Make it before the optimizer's state is restored.
 
-    steps_per_epoch: updates of the weights in an epoch. total_steps: updates in the whole run.
+    steps_per_epoch: updates of the weights in an epoch. total_steps: updates in the whole run. swa: an average of the
+    weights whose epochs have a rate of their own, to which torch's SWALR leads from where the scheduler left it.
     """
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, recipe: Scheduler | None, steps_per_epoch: int, total_steps: int
+        self,
+        optimizer: torch.optim.Optimizer,
+        recipe: Scheduler | None,
+        steps_per_epoch: int,
+        total_steps: int,
+        swa: Swa | None = None,
     ) -> None:
         self.optimizer = optimizer
         self.recipe = recipe
+        self.swa = swa if swa is not None and swa.swa_lr is not None else None
+        self.last_step = self.swa.start * steps_per_epoch if self.swa is not None else None
+        """The update after which a scheduler that counts updates stands still."""
+        self.annealing: SWALR | None = None
         self.warm_steps = 0
         self.start_factor = 1.0
         if recipe is not None and recipe.warmup is not None:
@@ -39,7 +50,7 @@ class Schedule:
             self.scheduler = _make(optimizer, recipe, total_steps)
             # torch warns where the first step of an optimizer was withheld, as it is when its gradient is not finite.
             optimizer._opt_called = True  # type: ignore[attr-defined]
-        self.settings = repr((recipe, self.warm_steps, total_steps if _of_length(recipe) else None))
+        self.settings = repr((recipe, self.warm_steps, total_steps if _of_length(recipe) else None, self.swa))
         """All that the rates depend on: two schedules with equal settings are one."""
         self.by_step = self.scheduler is not None and recipe is not None and recipe.interval == "step"
         self.plateau = isinstance(self.scheduler, ReduceLROnPlateau)
@@ -52,13 +63,16 @@ class Schedule:
 
     def after_step(self, step: int) -> None:
         """Set the rates for the next update; `step` updates have been made."""
-        if self.by_step:
+        if self.by_step and (self.last_step is None or step <= self.last_step):
             self._advance(None)
         if self.warm_steps:
             self._warm(step)
 
     def after_epoch(self, figures: Mapping[str, float], step: int) -> None:
         """Advance a scheduler that counts epochs. `figures` are the epoch's, by column, for the one that watches."""
+        if self.swa is not None and figures["epoch"] > self.swa.start:
+            self._anneal()
+            return
         if self.scheduler is None or self.by_step or self.recipe is None:
             return
         self._advance(figures[self.recipe.monitor] if self.plateau and self.recipe.monitor else None)
@@ -82,6 +96,20 @@ class Schedule:
             self.scheduler.step()
         self.rates = [group["lr"] for group in groups]
 
+    def _anneal(self) -> None:
+        """A step of SWALR, which computes a rate from the group's own."""
+        if self.annealing is None:
+            self.annealing = self._make_annealing()
+        self.annealing.step()
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.warm_steps, self.active = 0, self.by_step
+
+    def _make_annealing(self) -> SWALR:
+        assert self.swa is not None and self.swa.swa_lr is not None
+        made = SWALR(self.optimizer, self.swa.swa_lr, self.swa.anneal_epochs, self.swa.anneal_strategy)
+        self.optimizer._opt_called = True  # type: ignore[attr-defined]
+        return made
+
     def _warm(self, step: int) -> None:
         """Put the factor of this step on the rates, and leave them alone from the end of the warm-up on."""
         done = step / self.warm_steps
@@ -94,13 +122,19 @@ class Schedule:
 
     def state(self) -> dict[str, Any]:
         """What it can't compute anew, as plain data."""
-        return {"rates": self.rates, "scheduler": _memory(self.scheduler) if self.scheduler else {}}
+        state = {"rates": self.rates, "scheduler": _memory(self.scheduler) if self.scheduler else {}}
+        return {**state, "annealing": _memory(self.annealing)} if self.annealing else state
 
     def restore(self, state: Mapping[str, Any], step: int) -> None:
         """Go on after `step` updates of the same schedule; the optimizer's groups hold their saved rates already."""
         self.rates = list(state["rates"])
         if self.scheduler is not None:
             _remind(self.scheduler, state["scheduler"])
+        if self.swa is not None and "annealing" in state:
+            self.annealing = self._make_annealing()
+            _remind(self.annealing, state["annealing"])
+            for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+                group["lr"] = rate
         if self.warm_steps and step >= self.warm_steps:
             self.warm_steps = 0
             self.active = self.by_step
@@ -109,11 +143,16 @@ class Schedule:
         """Bring a schedule that is not the saved one to where it would be after so many updates and epochs."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch expects updates between the steps
-            for epoch in range(0 if self.scheduler is None else steps if self.by_step else epochs):
+            own = steps if self.by_step else epochs
+            if self.swa is not None:
+                own = min(own, self.last_step or 0 if self.by_step else self.swa.start)
+            for epoch in range(0 if self.scheduler is None else own):
                 known = history[min(epoch, len(history) - 1)] if self.plateau and history else {}
                 figure = known.get((self.recipe and self.recipe.monitor) or "")
                 if not self.plateau or figure is not None:
                     self._advance(figure)
+            for _ in range(self.swa.start if self.swa is not None else epochs, epochs):
+                self._anneal()
         if self.warm_steps:
             self._warm(steps)
 

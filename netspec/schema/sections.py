@@ -145,6 +145,7 @@ _TRAIN: Final[dict[str, Schema]] = {
             "accumulate": _count("Batches whose gradients add up to one update."),
             "withheld_limit": _count("How many updates withheld, as they were not finite, stop the run."),
             "ema": ref("ema", "An exponential average of the weights, which is what is evaluated and kept."),
+            "swa": ref("swa", "The mean of the weights at the ends of the last epochs, which the run ends with."),
             "compile": ref("compile", "Whether `torch.compile` makes kernels of the model."),
             "log_every": _count("Steps between two points of the curves."),
             "tensorboard": ref("tensorboard", "Whether TensorBoard's event files are written, and what they hold."),
@@ -303,6 +304,17 @@ _TRAIN: Final[dict[str, Schema]] = {
         "expects": "a fraction, or a mapping with `decay`",
         "example": "{decay: 0.999}",
     },
+    "swa": record(
+        {
+            "start": ref("duration", "After how many epochs it begins."),
+            "swa_lr": value(_ABOVE_ZERO, "a number from 0", "The rate of these epochs; left out, the schedule's."),
+            "anneal_epochs": value(COUNT, "an integer from 0", "In how many epochs the rate gets there; 10."),
+            "anneal_strategy": choice(["cos", "linear"], "How the rate gets there."),
+            "evaluate": _flag("Whether these epochs are judged by the average; each takes a pass over the data."),
+        },
+        ["start"],
+        example="{start: {epochs: 15}, swa_lr: 0.05}",
+    ),
     "compile": {
         "anyOf": [
             BOOLEAN,
