@@ -5,11 +5,11 @@ installed.
 
 One process, one thread, batches of 64, the same module, data, loss and seed. The contenders take turns, forwards in one
 round and backwards in the next; what is compared is the median of the rounds' ratios, once of the time on the clock and
-once of the processor time of the process, which other processes on the machine disturb less. Two loops stand for what
-one writes by hand: over a `DataLoader` with an optimizer's defaults, and over tensors in memory with a fused optimizer,
-which is the data path that netspec takes for data of this size. netspec logs every 50 steps, writes TensorBoard's files,
-checks that all is finite and keeps checkpoints; the loops sum the loss and do nothing else. Its time is that of whole
-runs, from the first batch to the last checkpoint on the disk.
+once of the processor time of the process, which others on the machine disturb less. Two loops stand for what one writes
+by hand: over a `DataLoader` with an optimizer's defaults, and over tensors in memory with a fused optimizer, which is
+the data path that netspec takes for data of this size. netspec logs every 50 steps, writes TensorBoard's files, checks
+that all is finite and keeps checkpoints; the loops sum the loss and do nothing else. Its time is that of whole runs,
+from the first batch to the last checkpoint on the disk.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from netspec.runtime.errors import RunError
 from netspec.runtime.evaluate import evaluate
 from netspec.runtime.finite import Guard
 from netspec.runtime.load import import_source, model_class
-from netspec.runtime.optimizers import grouped, make_optimizer
+from netspec.runtime.optimizers import bare_step, grouped, make_optimizer
 from netspec.runtime.run import Run, train
 from netspec.runtime.state import copied
 
@@ -327,6 +327,23 @@ class TestNotFinite:
             go(StubProgram(source, recipe()), tmp_path / "run")
         assert words in caught.value.message
 
+    def test_hooks_and_profilers_see_the_step(self) -> None:
+        """The loop leaves torch's mark around a step out, but not where somebody waits for it."""
+        weight = nn.Parameter(torch.ones(2))
+        made, twin = torch.optim.SGD([weight], lr=0.5), torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.5)
+        for optimizer, step in ((made, bare_step(made)), (twin, twin.step)):
+            optimizer.param_groups[0]["params"][0].grad = torch.full((2,), 0.3)
+            step()
+        assert torch.equal(weight, twin.param_groups[0]["params"][0])
+        assert bare_step(made) != made.step
+        with torch.profiler.profile() as found:
+            bare_step(made)()
+        assert any(event.key == "Optimizer.step#SGD.step" for event in found.key_averages())
+        seen: list[object] = []
+        made.register_step_post_hook(lambda *_: seen.append(1))
+        bare_step(made)()
+        assert seen == [1]
+
     @pytest.mark.parametrize("kind", ["AdamW", "SGD"])
     def test_on_the_device_the_optimizer_looks_for_itself(self, kind: str) -> None:
         """What a GPU does, where nothing waits for the answer: weights and moments stay as they were."""
@@ -340,7 +357,7 @@ class TestNotFinite:
         def update(value: float) -> dict[str, Any]:
             loss = (model(torch.ones(4, 3)) * value).sum()
             loss.backward()
-            assert guard.check(loss, [p.grad for p in model.parameters() if p.grad is not None])
+            assert guard.check(loss.detach(), [p.grad for p in model.parameters() if p.grad is not None])
             made.step()
             model.zero_grad()
             return copied({"weights": model.state_dict(), "memory": made.state_dict()["state"]})

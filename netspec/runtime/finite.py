@@ -79,14 +79,19 @@ class Guard:
             self._last = torch.zeros((), dtype=torch.float64, device=device)
 
     def check(self, loss: Tensor, gradients: list[Tensor]) -> bool:
-        """Whether the update may be made; on a GPU with a fused optimizer always, as that one looks for itself."""
-        found = self.found.zero_()
+        """Whether the update may be made; on a GPU with a fused optimizer always, as that one looks for itself.
+
+        loss: detached, a tensor of shape [].
+        """
+        found = self.found
+        if self.deferred:
+            found.zero_()
         self.step += 1
         if self.sparse:
             gradients = [gradient._values() if gradient.is_sparse else gradient for gradient in gradients]
         if self.kernel:
             # One kernel looks at all gradients and multiplies them with one, some ten times faster than their norm.
-            torch._amp_foreach_non_finite_check_and_unscale_([*gradients, loss.detach()], found, self.one)
+            torch._amp_foreach_non_finite_check_and_unscale_([*gradients, loss], found, self.one)
         else:
             found += 1 - torch.stack([g.isfinite().all() for g in (*gradients, loss)]).all().float()
         if self.deferred:
@@ -95,6 +100,7 @@ class Guard:
             torch.maximum(self._last, found * self._step, out=self._last)
             return True
         if found.item():
+            found.zero_()
             self.withheld += 1
             self.last = self.step
             return False

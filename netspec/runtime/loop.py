@@ -5,7 +5,9 @@ Nothing in a step reads a number back from the device: the sums stay there, and 
 
 from __future__ import annotations
 
+import math
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import torch
@@ -16,6 +18,7 @@ from netspec.runtime.epoch import close_epoch, save
 from netspec.runtime.finite import Buffers, explain
 from netspec.runtime.job import Job, Pace, Progress, finished, mark, reached
 from netspec.runtime.objective import Batch
+from netspec.runtime.optimizers import bare_step
 
 if TYPE_CHECKING:
     from netspec.runtime.monitors.watcher import Watcher
@@ -40,6 +43,12 @@ def fit(job: Job) -> None:
     buffers, limit = Buffers(model, guard.read()), recipe.withheld_limit
     at_once = scaler is None and not guard.deferred  # whether each update is known to be finite before the next
     save_every = recipe.checkpoint.every.steps if recipe.checkpoint.every else None
+    # What a step asks for stands here: a small model's step takes as long as forty calls of an empty function.
+    accumulate, log_every, clipping = recipe.accumulate, recipe.log_every, recipe.clip_grad
+    last_step = math.inf if recipe.length.steps is None else recipe.length.steps
+    context = None if job.context is nullcontext else job.context
+    by_steps, thaws = watcher is not None and watcher.by_steps, job.freezing.by_steps
+    tick = journal.tick if journal.bar is not None else None
     job.saved_at = time.monotonic()
     job.began = job.saved_at - progress.seconds
 
@@ -48,21 +57,29 @@ def fit(job: Job) -> None:
         model.train()
         skipped = guard.read()
         pace.begin(progress)
+        update = bare_step(optimizer)
         for batch in () if reached(job) else job.train.batches(progress.epoch, start=progress.batch):
-            if at_once and progress.batch % recipe.accumulate == 0:
+            done = progress.batch % accumulate
+            if at_once and not done:
                 buffers.keep()
             # Batches that share an update weigh alike; fewer may be left for the last update of an epoch.
-            done = progress.batch % recipe.accumulate
-            share = min(recipe.accumulate, total - progress.batch + done)
-            look = watcher is not None and done + 1 >= share and looked_at(watcher, progress, total)
-            with job.context():
+            share = 1 if accumulate == 1 else min(accumulate, total - progress.batch + done)
+            ends = progress.batch + 1 >= total
+            look = (
+                watcher is not None and (by_steps or ends) and done + 1 >= share and looked_at(watcher, progress, ends)
+            )
+            if context is None:
                 outputs = objective.forward(batch)
                 loss = objective.loss(outputs, batch)
+            else:
+                with context():
+                    outputs = objective.forward(batch)
+                    loss = objective.loss(outputs, batch)
             scaled = loss if share == 1 else loss / share
             (scaled if scaler is None else scaler.scale(scaled)).backward()  # type: ignore[no-untyped-call]
 
-            size = len(batch[first_field])
-            progress.loss.add_(loss.detach(), alpha=size)
+            size, seen = len(batch[first_field]), loss.detach()
+            progress.loss.add_(seen, alpha=size)
             progress.samples += size
             progress.batch += 1
             if train_metrics is not None:
@@ -73,13 +90,13 @@ def fit(job: Job) -> None:
             if scaler is not None:
                 step_scaled(job, parameters)
             else:
-                if recipe.clip_grad is not None:
-                    clip(parameters, recipe.clip_grad)
-                if guard.check(loss, [p.grad for p in parameters if p.grad is not None]):
+                if clipping is not None:
+                    clip(parameters, clipping)
+                if guard.check(seen, [p.grad for p in parameters if p.grad is not None]):
                     if lbfgs:
-                        optimizer.step(Again(job, batch, loss))  # type: ignore[arg-type]
+                        update(Again(job, batch, loss))
                     else:
-                        optimizer.step()
+                        update()
                 else:
                     buffers.restore()
                     if guard.withheld >= limit:
@@ -94,17 +111,18 @@ def fit(job: Job) -> None:
                 ema.after_step()
             if schedule.active:
                 schedule.after_step(progress.step)
-            if job.freezing.by_steps:
+            if thaws:
                 job.freezing.apply(epoch=progress.epoch, step=progress.step)
 
-            if progress.step % recipe.log_every == 0:
+            if progress.step % log_every == 0:
                 if guard.read() >= limit:
                     give_up(job)
                 if guard.deferred:
                     buffers.look(guard.withheld)
                 journal.log(progress, schedule.rate)  # a synchronisation
-            journal.tick(progress)
-            if stop.signal or reached(job):
+            if tick is not None:
+                tick(progress)
+            if stop.signal or progress.step >= last_step:
                 break
             if save_every and progress.step % save_every == 0 and progress.batch < total:
                 save(job)
@@ -134,9 +152,9 @@ def clip(parameters: list[torch.nn.Parameter], rule: ClipGrad) -> None:
         torch.nn.utils.clip_grad_value_(parameters, rule.value)
 
 
-def looked_at(watcher: Watcher, progress: Progress, total: int) -> bool:
+def looked_at(watcher: Watcher, progress: Progress, ends: bool) -> bool:
     """Whether the update that a batch completes is looked at; if so its hooks stand."""
-    due = watcher.due(progress.step + 1, ends=progress.batch + 1 >= total, epoch=progress.epoch + 1)
+    due = watcher.due(progress.step + 1, ends=ends, epoch=progress.epoch + 1)
     if due:
         watcher.open()
     return due

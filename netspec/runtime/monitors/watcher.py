@@ -69,6 +69,11 @@ class Watcher:
         self._epoch = 0
         self._counted = -1
 
+    @property
+    def by_steps(self) -> bool:
+        """Whether updates are looked at in the middle of an epoch."""
+        return bool(self._at)
+
     def _steps(self) -> list[tuple[str, int]]:
         """The kinds that are looked at by steps."""
         kinds = {"histograms": self.settings.histograms, "images": self.settings.images} if self.settings else {}
