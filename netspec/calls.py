@@ -17,18 +17,18 @@ from netspec.document import Scalar
 from netspec.expressions import ExpressionError, Tensor, evaluate, report, tensors
 from netspec.frame import Frame, Poisoned
 from netspec.origins import origin_of, untraced
-from netspec.program import Apply, Argument, Arithmetic, Call, Node, Ref, Reuse
-from netspec.shapes import ListType, TensorType
+from netspec.program import Apply, Argument, Arithmetic, Call, Instance, Node, Ref, Reuse
+from netspec.shapes import UNKNOWN, ListType, TensorType
 from netspec.spec import Layer, Value
 from netspec.suggest import suggest as closest
 
 if TYPE_CHECKING:
     pass
 from netspec.call_parts import Refs, _words, name_span, spread, untraced_type, weights
-from netspec.model_calls import ModelCaller
+from netspec.loss_calls import LossCaller
 
 
-class Caller(ModelCaller):
+class Caller(LossCaller):
     """Makes the operation of a node, and reports what is wrong with it. Methods raise Poisoned after a report."""
 
     # Catalog entries
@@ -36,6 +36,11 @@ class Caller(ModelCaller):
     def call(
         self, entry: Entry, layer: Layer, preset: Mapping[str, Argument], env: Mapping[str, Any], refs: Refs, name: str
     ) -> tuple[Call, dict[str, TypeLike]]:
+        mask = None
+        if entry.category == "loss":
+            layer, refs, mask = self.loss(entry, layer, refs, env, name)
+        else:
+            self.known(refs, layer, name)
         stated = {**preset, **self.entry_arguments(entry, layer, env)}
         ports = self.entry_inputs(entry, layer, refs, name)
         missing = [name for name in facts(entry).required if name not in stated]
@@ -49,14 +54,14 @@ class Caller(ModelCaller):
             raise Poisoned
         if isinstance(entry, ModelEntry):
             return self.model(entry, layer, stated, ports, env, name)
-        inferred = self.infer(entry, layer, {k: a.value for k, a in stated.items()}, ports, name)
+        inferred = self.infer(entry, layer, {k: a.value for k, a in stated.items()}, ports, name, mask)
         for argument, size in (inferred.arguments or {}).items():
             said = stated.get(argument)
             if said is None:
                 stated[argument] = Argument(size, origin_of(size), inferred=True)
             else:
                 assert said.value == size, f"the rule of {entry.name} let {argument} {said.value} pass"
-        return Call(entry, stated, ports), dict(inferred.outputs)
+        return Call(entry, stated, ports, mask=mask), dict(inferred.outputs)
 
     def entry_arguments(self, entry: Entry, layer: Layer, env: Mapping[str, Any]) -> dict[str, Argument]:
         stated: dict[str, Argument] = {}
@@ -151,9 +156,14 @@ class Caller(ModelCaller):
         stated: dict[str, Any],
         ports: Mapping[str, Ref | tuple[Ref, ...]],
         name: str,
+        mask: Ref | None = None,
     ) -> Inferred:
         assert entry.rule is not None, f"{entry.name} has no shape rule"
         given = {p: tuple(r.type for r in r_) if isinstance(r_, tuple) else r_.type for p, r_ in ports.items()}
+        if mask is not None:
+            given = {**self.of_rows(layer, ports, mask, name)}
+        if entry.category == "loss" and (guessed := self.of_unknown(entry, stated, given)) is not None:
+            return guessed
         answer = entry.rule({**facts(entry).defaults, **stated}, given)
         if isinstance(answer, Inferred):
             return answer
@@ -198,6 +208,17 @@ class Caller(ModelCaller):
         self, target: Node, layer: Layer, frame: Frame, refs: Refs, name: str
     ) -> tuple[Reuse, dict[str, TypeLike]]:
         op = target.op
+        if not layer.grad and not self.elaborator.objective:
+            self.diagnostics.error(
+                "NS346",
+                f"`{name}`: `grad: false` is for `use` in `train.layers`",
+                layer.span,
+                help="in a model the function `detach` cuts a tensor off from the gradient",
+            )
+            raise Poisoned
+        if isinstance(op, Apply) and not op.instance.group:
+            refs = as_inputs(op.instance, refs)
+        self.known(refs, layer, name)
         if isinstance(op, Call):
             ports = self.entry_inputs(op.entry, layer, refs, name)
             if op.whole is not None:
@@ -277,6 +298,8 @@ class Caller(ModelCaller):
                 )
                 raise Poisoned
             types[tensor] = ref.type
+        if any(type_ == UNKNOWN for type_ in types.values()):
+            return Arithmetic(value.expr, {text: ref for text, ref in found.values()}), {"": UNKNOWN}
         try:
             result = type_of(layer.compute.expr, types, env)
         except Refused as refused:
@@ -321,6 +344,18 @@ class Caller(ModelCaller):
         self.diagnostics.error(
             "NS320", f"{called} computes no tensor", layer.compute.span, help="name a layer or an input in it"
         )
+
+
+def as_inputs(instance: Instance, refs: Refs) -> Refs:
+    """References to fields of which nothing is known with the types of the inputs that take them."""
+    named = refs if isinstance(refs, dict) else dict(zip(instance.inputs, refs, strict=False))
+    found = {
+        port: Ref(ref.node, ref.name, untraced_type(instance.inputs[port]))
+        if ref.type == UNKNOWN and port in instance.inputs
+        else ref
+        for port, ref in named.items()
+    }
+    return found if isinstance(refs, dict) else (*found.values(), *refs[len(found) :])
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,8 @@ class Elaborator(Absent):
     def __init__(self, spec: Spec, diagnostics: Diagnostics, broken: tuple[Span, ...] = ()) -> None:
         super().__init__(spec, diagnostics)
         self.broken = broken
+        self.objective = False
+        """Whether the layers are those of `train`, where losses take a mask or one number as their target."""
         self.groups: dict[int, tuple[Layer, Block]] = {}
         self.orders: dict[int, tuple[Body, list[int]]] = {}
         self.caller = Caller(self)

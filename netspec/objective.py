@@ -17,7 +17,7 @@ from netspec.expressions import Literal
 from netspec.frame import Poisoned, TooLarge
 from netspec.patterns import bind, declare
 from netspec.program import Apply, Instance, Node, Ref, Reuse, parameters
-from netspec.shapes import Problem, TensorType
+from netspec.shapes import UNKNOWN, Dim, Problem, TensorType
 from netspec.spec import Block, Input, Layer, Reader, Spec
 
 FLOATING: Final = ("float", "bfloat")
@@ -30,17 +30,22 @@ def elaborate_objective(
     fields: tuple[Input, ...],
     diagnostics: Diagnostics,
     span: Span,
+    sections: Mapping[str, object] | None = None,
 ) -> Instance | None:
     """The graph that `layers` states over the models and the fields of a batch, or None after a report.
 
-    models: by the names that `use` knows them by. fields: with their shapes, the batch's size first. span: where the
-    key stands. The instance's inputs are the fields that it reads.
+    models: by the names that `use` knows them by. fields: with their shapes, the batch's size first; one without a
+    shape is one of which the data tell nothing. span: where the key stands. sections: of the document, for expressions
+    such as `$(train.epochs)`. The instance's inputs are the fields that it reads.
     """
     elaborator = Elaborator(spec, diagnostics)
+    elaborator.objective = True
     # What was said of a model when it was worked out by itself is not said again where it is used.
     elaborator.diagnostics.known |= {(found.code, found.span) for found in diagnostics if found.span is not None}
-    block = Block(name="objective", span=span, params={}, inputs=fields, let={}, body=Reader(diagnostics).body(layers))
+    body = Reader(diagnostics, paths=True).body(layers)
+    block = Block(name="objective", span=span, params={}, inputs=fields, let={}, body=body)
     scope = {name: value for model in models.values() for name, value in _values(model).items()}
+    scope = {**(sections or {}), **scope}
     instance = Instance(block=block, group=False, scope=scope, inputs={})
     made = {
         name: Node(
@@ -55,6 +60,10 @@ def elaborate_objective(
     }
     try:
         for field in fields:
+            if field.shape is None:
+                instance.inputs[field.name] = UNKNOWN
+                scope.setdefault("N", Dim("N"))  # of a batch that much is known
+                continue
             given = declare(field, lambda dim: elaborator.dim(dim, scope))
             bound = bind(field, given, scope, lambda dim: elaborator.dim(dim, scope))
             assert not isinstance(bound, Problem)

@@ -83,6 +83,8 @@ class Call:
     """The layers that compute a `Buffer`, once, when the module is made."""
     whole: Whole | None = None
     """For a library's model."""
+    mask: Ref | None = None
+    """For a loss of an objective: the rows that count."""
 
     @property
     def passes_arguments(self) -> bool:
@@ -190,6 +192,8 @@ class Node:
             else:
                 yield ref
         yield from self.measured.values()
+        if isinstance(self.op, Call) and self.op.mask is not None:
+            yield self.op.mask
         if self.chosen_by is not None:
             yield self.chosen_by
 

@@ -14,7 +14,7 @@ from netspec.expressions import ExpressionError, ListExpr, evaluate, report
 from netspec.frame import Frame, Poisoned
 from netspec.members import all_of, gather, is_list, part_of, seen_from_outside
 from netspec.program import Apply, Argument, Node, Ref
-from netspec.shapes import TEXT, ListType, TensorType
+from netspec.shapes import TEXT, UNKNOWN, ListType, TensorType
 from netspec.spec import Layer, Value, names_in
 from netspec.suggest import suggest
 from netspec.values import FAILED, Values
@@ -107,6 +107,14 @@ class References(Values):
         refs = self.all_of({t: t for t in texts}, lambda text: self.resolve_name(text, frame, value.span))
         for text, ref in refs.items():
             refuse_text([ref], "`shape`", value.span, self.diagnostics)
+            if ref.type == UNKNOWN:
+                self.diagnostics.error(
+                    "NS565",
+                    f"the shape of `{text}` is not known before the data are read",
+                    value.span,
+                    help="let an input of the model bear its name",
+                )
+                raise Poisoned
             if isinstance(ref.type, ListType):
                 self.diagnostics.error(
                     "NS405",

@@ -438,6 +438,10 @@ class TensorType:
         return self.dtype == TEXT
 
 
+UNKNOWN = TensorType((), "unknown")
+"""The type of a field of a batch of which the data tell nothing before they are read."""
+
+
 @dataclass(frozen=True, slots=True)
 class ListType:
     """A list or tuple of tensors, such as the result of `chunk`.

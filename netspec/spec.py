@@ -24,28 +24,10 @@ from netspec.expressions import (
 )
 from netspec.shapes import TEXT
 
-STEERING = frozenset(
-    [
-        "type",
-        "from",
-        "use",
-        "compute",
-        "layers",
-        "if",
-        "for",
-        "repeat",
-        "inline",
-        "branches",
-        "each",
-        "select",
-        "of",
-        "when",
-        "initialize",
-        "freeze",
-        "expect",
-        "replace",
-    ]
-)
+_WHAT = ("type", "use", "compute", "layers", "branches", "select", "of", "replace")
+_WHERE = ("from", "each", "if", "for", "repeat", "inline", "when")
+_HOW = ("initialize", "freeze", "grad", "expect")
+STEERING = frozenset((*_WHAT, *_WHERE, *_HOW))
 """The keys of a layer that are not arguments of its type."""
 
 TYPE_WORDS = frozenset({"int", "float", "bool", "str", "list", "layer", "block"})
@@ -161,6 +143,8 @@ class Layer:
     argument_spans: dict[str, Span] = field(default_factory=dict)
     initialize: tuple[Rule, ...] = ()
     freeze: bool = False
+    grad: bool = True
+    """Of `use`: whether a gradient flows back through what it applies."""
     when: str = ""
     """The mode in which it runs, "training" or "evaluation"; empty: both."""
     expect: tuple[Dim, ...] | None = None
@@ -224,14 +208,17 @@ class Spec:
 
 
 class Reader:
-    """Reads nodes into dataclasses, and reports to `diagnostics`."""
+    """Reads nodes into dataclasses, and reports to `diagnostics`. `paths`: whether expressions may hold dotted paths of
+    the document, as those of `train` may.
+    """
 
-    def __init__(self, diagnostics: Diagnostics) -> None:
+    def __init__(self, diagnostics: Diagnostics, *, paths: bool = False) -> None:
         self.diagnostics = diagnostics
+        self.paths = paths
 
     def value(self, node: Node) -> Value:
         if isinstance(node, Scalar):
-            return Value(expr=parse_scalar(node, self.diagnostics), span=node.span, scalar=node)
+            return Value(expr=parse_scalar(node, self.diagnostics, paths=self.paths), span=node.span, scalar=node)
         if isinstance(node, Sequence):
             items = [self.value(item) for item in node.items]
             return Value(expr=ListExpr(tuple(item.expr for item in items)), span=node.span)
@@ -373,7 +360,9 @@ class Reader:
             each="each" in items,
             input_spans=sources.key_spans if isinstance(sources, Mapping) else {},
             use=self.reference(items["use"]) if "use" in items else None,
-            compute=Value(expr=parse_compute(compute, self.diagnostics), span=compute.span, scalar=compute)
+            compute=Value(
+                expr=parse_compute(compute, self.diagnostics, paths=self.paths), span=compute.span, scalar=compute
+            )
             if isinstance(compute, Scalar)
             else None,
             body=body,
@@ -384,6 +373,7 @@ class Reader:
             argument_spans={k: s for k, s in node.key_spans.items() if k not in STEERING},
             initialize=self.rules(items.get("initialize")),
             freeze=_flag(items.get("freeze")),
+            grad="grad" not in items or _flag(items["grad"]),
             when=_word(items.get("when")),
             expect=self.dims(expect) if isinstance(expect, Sequence) else None,
             replace={k: self.layer(None, replaced.key_spans[k], v) for k, v in replaced.items.items()}

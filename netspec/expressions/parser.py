@@ -36,11 +36,13 @@ def parse_scalar(scalar: Scalar, diagnostics: Diagnostics, *, paths: bool = Fals
     return _guarded(scalar, diagnostics, paths, compute=False)
 
 
-def parse_compute(scalar: Scalar, diagnostics: Diagnostics) -> Expr:
-    """Tensor arithmetic: bare names are `Tensor` references, `$name` and `$(…)` values. Mistakes as for a scalar."""
+def parse_compute(scalar: Scalar, diagnostics: Diagnostics, *, paths: bool = False) -> Expr:
+    """Tensor arithmetic: bare names are `Tensor` references, `$name` and `$(…)` values. `paths` and mistakes as for a
+    scalar.
+    """
     if not isinstance(scalar.value, str):
         return Literal(scalar.value)
-    return _guarded(scalar, diagnostics, paths=False, compute=True)
+    return _guarded(scalar, diagnostics, paths, compute=True)
 
 
 def name_span(scalar: Scalar, name: str) -> Span:
@@ -68,7 +70,7 @@ def _guarded(scalar: Scalar, diagnostics: Diagnostics, paths: bool, *, compute: 
             message = f"the expression has {len(text):,} letters, and {MAX_LENGTH:,} are the limit"
             raise Mistake("NS207", message, 0, len(text), "name parts of it under `let`")
         if compute:
-            return Parser(text, paths=False, compute=True).python(0, len(text))
+            return Parser(text, paths=paths, compute=True).python(0, len(text))
         return Parser(text, paths=paths, compute=False).template(0, len(text))
     except ScanError as error:
         mistake = scan_mistake(error)

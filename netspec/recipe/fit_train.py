@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as MappingABC
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from netspec.arithmetic import Refused, type_of
 from netspec.catalog import registry
+from netspec.catalog.constant_targets import PORT, constant_target, takes_constant
 from netspec.catalog.metrics import OF_CLASSES
 from netspec.diagnostics import Diagnostics, Label, Span
 from netspec.document import Mapping
+from netspec.expressions import tensors
 from netspec.recipe.read_layers import layer_type
-from netspec.recipe.train import Loss, Metric, Reference, Scheduler, TrainRecipe
-from netspec.shapes import Problem, Size, TensorType
+from netspec.recipe.train import Loss, Mask, Metric, Reference, Scheduler, TrainRecipe
+from netspec.shapes import Dim, Problem, Size, TensorType
 
 if TYPE_CHECKING:
     from netspec.recipe.train_values import DataInfo, ModelInfo
@@ -68,14 +72,18 @@ def check_fit(
     for loss in recipe.losses:
         span = spans[f"loss.{loss.name}"]
         types = [_type(reference, batch, model, data, recipe) for reference in loss.inputs]
+        if recipe.objective is None and loss.mask is not None:
+            mask = _type_of_mask(loss.mask, span, diagnostics, batch, model, data, recipe)
+            types = _rows(loss, span, diagnostics, mask, types)
         if recipe.objective is not None or _check_loss(loss, types, span, diagnostics, data):
             _check_classes(loss, types[0], span, diagnostics, model=model, data=data)
         _check_last_layer(loss, span, diagnostics, model)
-        _check_mask(loss, span, diagnostics, _type_of_mask(loss, batch, model, data, recipe))
     for metric in recipe.metrics:
         place = spans[f"metric.{metric.name}"]
-        _check_mask(metric, place, diagnostics, _type_of_mask(metric, batch, model, data, recipe))
         prediction, target = (_type(reference, batch, model, data, recipe) for reference in metric.inputs)
+        if metric.mask is not None:
+            mask = _type_of_mask(metric.mask, place, diagnostics, batch, model, data, recipe)
+            prediction, target = _rows(metric, place, diagnostics, mask, [prediction, target])
         known = prediction is not None and target is not None and "." not in metric.type
         if known and metric.type not in OF_CLASSES and prediction.shape != target.shape:  # type: ignore[union-attr]
             diagnostics.error(
@@ -137,20 +145,61 @@ def _check_modes(recipe: TrainRecipe, spans: MappingABC[str, Span], diagnostics:
 
 
 def _type_of_mask(
-    of: Loss | Metric, batch: Size, model: ModelInfo, data: DataInfo | None, recipe: TrainRecipe
+    mask: Mask,
+    span: Span,
+    diagnostics: Diagnostics,
+    batch: Size,
+    model: ModelInfo,
+    data: DataInfo | None,
+    recipe: TrainRecipe,
 ) -> TensorType | None:
-    return _type(of.mask, batch, model, data, recipe) if of.mask is not None else None
+    """The type of a mask, None where it is not known or can't be computed, which is reported."""
+    types = {name: _type(reference, batch, model, data, recipe) for name, reference in mask.reads.items()}
+    if None in types.values():
+        return None
+    known = {tensor: type_ for tensor in tensors(mask.expr) if (type_ := types[str(tensor.name)]) is not None}
+    try:
+        found = type_of(mask.expr, known, {})
+    except Refused as refused:
+        message = f"the mask `{mask.text}`: {refused.problem.message}"
+        diagnostics.error("NS552", message, span, help=refused.problem.help)
+        return None
+    return found if isinstance(found, TensorType) else None
 
 
-def _check_mask(of: Loss | Metric, span: Span, diagnostics: Diagnostics, mask: TensorType | None) -> None:
-    """A mask is a truth value a row."""
-    if mask is not None and (mask.dtype != "bool" or len(mask.shape) != 1):
+def _rows(
+    of: Loss | Metric,
+    span: Span,
+    diagnostics: Diagnostics,
+    mask: TensorType | None,
+    types: Sequence[TensorType | None],
+) -> list[TensorType | None]:
+    """What a loss or a metric takes where the mask is true. A mask has the first sizes of all that they take."""
+    assert of.mask is not None
+    if mask is None:
+        return [None for _ in types]
+    depth = len(mask.shape)
+    plain = next((r for text, r in of.mask.reads.items() if text == of.mask.text), None)
+    what = f"the {plain}" if plain is not None else f"`{of.mask.text}`"
+    wrong = next((t for t in types if t is not None and t.shape[:depth] != mask.shape), None)
+    if mask.dtype != "bool" or not depth:
         diagnostics.error(
             "NS552",
-            f"the mask of {of.type} is a truth value a row, bool [N], and the {of.mask} is {mask.dtype} {mask}",
+            f"the mask of {of.type} is a truth value a row, bool [N], and {what} is {mask.dtype} {mask}",
             span,
-            help="give the data a field of truth values, or let the model give one by `compute`",
+            help=f"compare it, as in `mask: {of.mask.text} > 0`" if depth else "give one truth value a row",
         )
+    elif wrong is not None:
+        diagnostics.error(
+            "NS552",
+            f"the mask of {of.type} has the first sizes of all that it takes, and {what} is {mask} beside {wrong}",
+            span,
+            help="a mask of rows is bool [N]",
+        )
+    else:
+        rows = Dim("rows")
+        return [None if t is None else TensorType((rows, *t.shape[depth:]), t.dtype) for t in types]
+    return [None for _ in types]
 
 
 def _check_inputs(recipe: TrainRecipe, diagnostics: Diagnostics, *, model: ModelInfo, data: DataInfo | None) -> None:
@@ -194,20 +243,31 @@ def _check_loss(
 ) -> bool:
     """Ask the loss's own rule. False where it refuses; what is not known is not asked about."""
     entry = registry.lookup(loss.type, "loss")
-    if entry is None or entry.rule is None or any(found is None for found in types):
+    if entry is None or entry.rule is None:
         return True
-    ports = [port.name for port in entry.inputs if not port.optional]
+    names = [port.name for port in entry.inputs if not port.optional]
+    if loss.constant is not None:
+        names = [name for name in names if name != PORT]
+    said = {name: str(reference) for name, reference in zip(names, loss.inputs, strict=True)}
+    found = dict(zip(names, types, strict=True))
+    if loss.constant is not None:
+        target = constant_target(entry, loss.constant, types[0])
+        if not takes_constant(entry):
+            target = Problem(f"{loss.type} has no target that one number could say")
+        if isinstance(target, Problem):
+            diagnostics.error("NS566", target.message, span, help=target.help)
+            return False
+        said[PORT], found[PORT] = f"number {loss.constant:g}", target
+    known = {name: type_ for name, type_ in found.items() if type_ is not None}
+    if len(known) < len(found):
+        return True
     defaults = {a.name: a.default for a in entry.arguments if not a.required}
     answer = entry.rule(
         {**defaults, **{name: _listed(value) for name, value in loss.arguments.items()}},
-        dict(zip(ports, types, strict=True)),
+        {port.name: known[port.name] for port in entry.inputs if port.name in known},
     )
     if isinstance(answer, Problem):
-        takes = ", ".join(
-            f"`{port}` is the {reference}, {found.dtype} {found}"
-            for port, reference, found in zip(ports, loss.inputs, types, strict=True)
-            if found is not None
-        )
+        takes = ", ".join(f"`{port}` is the {said[port]}, {type_.dtype} {type_}" for port, type_ in known.items())
         labels = _labels(data, "the data come from here")
         info = data.fields.get(loss.inputs[-1].name) if data is not None and data.fields is not None else None
         count = info.num_classes if info is not None and loss.type not in OF_SCORES else None
@@ -237,6 +297,8 @@ def _check_classes(
 ) -> None:
     """The number of classes in the data against the width of the head."""
     if loss.type not in OF_SCORES or data is None or data.fields is None or loss.inputs[0].kind != "output":
+        return
+    if len(loss.inputs) < 2:
         return
     info = data.fields.get(loss.inputs[1].name) if loss.inputs[1].kind == "field" else None
     count = info.num_classes if info is not None else None

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from netspec.catalog.constant_targets import PORT
+from netspec.diagnostics import Diagnostics
+from netspec.document import Mapping as MappingNode
 from netspec.document import Node as DocumentNode
-from netspec.expressions import Literal
+from netspec.document import Scalar, Sequence
+from netspec.expressions import Literal, parse_compute, tensors
 from netspec.origins import untraced
 from netspec.program import Call, Instance, Ref, Reuse
 from netspec.recipe.train import Loss, Reference
 from netspec.recipe.train_values import ModelInfo, settled
-from netspec.shapes import Size, TensorType
+from netspec.shapes import UNKNOWN, Size, TensorType
 from netspec.spec import Dim, Input
 
 if TYPE_CHECKING:
@@ -39,16 +43,20 @@ class Graph:
 
 
 def batch_fields(
-    model: ModelInfo, fields: Mapping[str, FieldInfo] | None, inputs: Mapping[str, str], span: Span
+    model: ModelInfo,
+    fields: Mapping[str, FieldInfo] | None,
+    inputs: Mapping[str, str],
+    span: Span,
+    named: Iterable[str] = (),
 ) -> tuple[Input, ...]:
     """The fields with their shapes in a batch, whose size is `N`.
 
-    What a source can't tell is what the model's input says that takes the field; a field of which nothing is known is
-    left out.
+    What a source can't tell is what the model's input says that takes the field; one of which nothing is known has no
+    shape. `named` are the names that may be fields where the data tell of none.
     """
     wanted = {field: model.inputs.get(port) for port, field in inputs.items()}
     found = []
-    for name in dict.fromkeys([*(fields or ()), *wanted]):
+    for name in dict.fromkeys([*(fields or ()), *wanted, *(named if fields is None else ())]):
         info, type_ = (fields or {}).get(name), wanted.get(name)
         shape: tuple[Size | None, ...] | None = info.shape if info is not None else None
         dtype = info.dtype if info is not None and info.dtype != "any" else ""
@@ -60,10 +68,43 @@ def batch_fields(
                 shape = tuple(b if a is None else a for a, b in zip(shape, inner, strict=True))
             dtype = dtype or type_.dtype
         if shape is None or not dtype:
+            found.append(Input(name=name, span=span))
             continue
         dims = [Dim(kind="symbol", span=span, symbol="N"), *(_dim(size, span) for size in shape)]
         found.append(Input(name=name, span=span, shape=tuple(dims), dtype=dtype))
     return tuple(found)
+
+
+def named_tensors(layers: DocumentNode) -> Iterator[str]:
+    """The names that layers read and none of them bears."""
+    own = set(layers.items) if isinstance(layers, MappingNode) else set()
+    for name in _named(layers):
+        if name.partition(".")[0] not in own and name != "previous" and name.isidentifier():
+            yield name
+
+
+def _named(node: DocumentNode) -> Iterator[str]:
+    if isinstance(node, Sequence):
+        for item in node.items:
+            yield from _named(item)
+    if not isinstance(node, MappingNode):
+        return
+    for key, item in node.items.items():
+        if key == "from":
+            yield from _texts(item)
+        elif key in ("compute", "mask") and isinstance(item, Scalar):
+            names = (tensor.name for tensor in tensors(parse_compute(item, Diagnostics(), paths=True)))
+            yield from (name for name in names if isinstance(name, str))
+        else:
+            yield from _named(item)
+
+
+def _texts(node: DocumentNode) -> Iterator[str]:
+    if isinstance(node, Scalar):
+        yield str(node.value)
+    else:
+        for item in node.items.values() if isinstance(node, MappingNode) else node.items:
+            yield from _texts(item)
 
 
 def _dim(size: Size | None, span: Span) -> Dim:
@@ -92,14 +133,23 @@ def read_graph(instance: Instance, model: ModelInfo) -> Graph:
 def _losses(instance: Instance, model: ModelInfo) -> Iterator[Loss]:
     for node in instance.order:
         if isinstance(node.op, Call) and node.op.entry.category == "loss":
-            refs = [ref for ref in node.op.inputs.values() if isinstance(ref, Ref)]
+            constant = PORT in node.layer.arguments
+            refs = [r for port, r in node.op.inputs.items() if isinstance(r, Ref) and not (constant and port == PORT)]
             yield Loss(
                 name=node.name,
                 type=node.op.entry.name,
                 target=node.op.entry.target,
                 arguments=settled({name: untraced(given.value) for name, given in node.op.arguments.items()}),
                 inputs=tuple(_reference(ref, model) for ref in refs),
+                constant=constant_of(node.op) if constant else None,
             )
+
+
+def constant_of(call: Call) -> float | None:
+    """The number that is the target of all samples."""
+    target = call.inputs.get(PORT)
+    op = target.node.op if isinstance(target, Ref) and target.node is not None else None
+    return float(untraced(op.arguments["fill_value"].value)) if isinstance(op, Call) else None
 
 
 def _reference(ref: Ref, model: ModelInfo) -> Reference:
@@ -116,4 +166,4 @@ def layer_type(instance: Instance, name: str) -> TensorType | None:
     layer, _, port = name.partition(".")
     node = instance.by_name.get(layer)
     found = node.types.get(port, node.type if not port else None) if node is not None else None
-    return found if isinstance(found, TensorType) else None
+    return found if isinstance(found, TensorType) and found != UNKNOWN else None

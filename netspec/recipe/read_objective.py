@@ -7,13 +7,28 @@ from collections.abc import Mapping as MappingABC
 from dataclasses import dataclass, replace
 from typing import cast
 
+from netspec.catalog.constant_targets import PORT
 from netspec.catalog.entry import Entry
 from netspec.catalog.sources import FieldInfo
 from netspec.diagnostics import Span
 from netspec.document import Mapping, Node, Scalar, Sequence
-from netspec.recipe.read_layers import Elaborate, Graph, batch_fields, layer_type, read_graph
+from netspec.expressions import (
+    Expr,
+    ExpressionError,
+    Invalid,
+    Name,
+    Path,
+    evaluate,
+    from_value,
+    map_children,
+    name_span,
+    parse_compute,
+    report,
+    tensors,
+)
+from netspec.recipe.read_layers import Elaborate, Graph, batch_fields, layer_type, named_tensors, read_graph
 from netspec.recipe.reading import WRONG, show
-from netspec.recipe.train import Loss, Metric, Reference
+from netspec.recipe.train import Loss, Mask, Metric, Reference
 from netspec.recipe.train_values import TrainReader, listed, settled, without
 from netspec.suggest import suggest
 
@@ -78,7 +93,8 @@ class ObjectiveReader(TrainReader):
                 help="`loss` is the short form: write it as a layer, or leave out one of them",
             )
         place = self.data.span if self.data is not None and self.data.span is not None else span
-        instance = self.elaborate(node, batch_fields(self.model, self.fields, inputs, place), span)
+        fields = batch_fields(self.model, self.fields, inputs, place, named_tensors(node))
+        instance = self.elaborate(node, fields, span)
         if instance is not None:
             self.stated = read_graph(instance, self.model)
         return self.stated
@@ -171,7 +187,7 @@ class ObjectiveReader(TrainReader):
 
     def loss(self, name: str, node: Node, inputs: MappingABC[str, str], *, several: bool) -> Loss | None:
         factor = 1.0
-        extra = ["from", "mask"]
+        extra = ["from", "mask", PORT]
         if several and isinstance(node, Mapping) and isinstance(node.items.get("weight"), Scalar):
             factor = self.number(node, "weight", 1.0)  # a list is torch's own `weight`, one for each class
             extra.append("weight")
@@ -180,11 +196,15 @@ class ObjectiveReader(TrainReader):
             return None
         entry, arguments = given
         self.spans[f"loss.{name}"] = node.span
-        ports = [port for port in entry.inputs if not port.optional]
+        stated = node.items.get(PORT) if isinstance(node, Mapping) else None
+        constant = self.value(stated) if stated is not None else None
+        ports = [port for port in entry.inputs if not port.optional and not (stated is not None and port.name == PORT)]
 
         names = ", ".join(port.name for port in ports)
 
         def default() -> tuple[Reference | None, ...]:
+            if len(self.model.outputs) == 1 and len(ports) == 1:
+                return (Reference(kind="output", name=next(iter(self.model.outputs))),)
             if len(self.model.outputs) != 1 or len(ports) != 2:
                 self.error(
                     "NS556",
@@ -199,7 +219,7 @@ class ObjectiveReader(TrainReader):
             )
 
         refs = self.taken(entry, node, len(ports), default)
-        if refs is None:
+        if refs is None or constant is WRONG:
             return None
         return Loss(
             name=name,
@@ -209,12 +229,40 @@ class ObjectiveReader(TrainReader):
             inputs=refs,
             factor=factor,
             mask=self.mask(node),
+            constant=constant,
         )
 
-    def mask(self, node: Node) -> Reference | None:
-        """What `mask` names."""
+    def mask(self, node: Node) -> Mask | None:
+        """What `mask` names, or compares."""
         stated = node.items.get("mask") if isinstance(node, Mapping) else None
-        return self.reference(self.value(stated), stated.span) if stated is not None else None
+        if not isinstance(stated, Scalar):
+            return None
+        expr = parse_compute(stated, self.diagnostics, paths=True)
+        if isinstance(expr, Invalid):
+            return None
+        reads: dict[str, Reference] = {}
+        for tensor in tensors(expr):
+            ref = self.reference(tensor.name, name_span(stated, str(tensor.name)))
+            if ref is None:
+                return None
+            reads[str(tensor.name)] = ref
+        if not reads:
+            self.error("NS556", f"the mask {show(stated.value)} names no tensor", stated.span, "`mask: label >= 0`")
+            return None
+        return Mask(text=str(stated.value), expr=self.with_values(expr, stated), reads=reads)
+
+    def with_values(self, expr: Expr, node: Scalar) -> Expr:
+        """An expression with the values of the spec that it reads in their places."""
+
+        def settled(part: Expr) -> Expr:
+            if isinstance(part, Name | Path):
+                try:
+                    return from_value(evaluate(part, self.scope))
+                except ExpressionError as error:
+                    report(error, node, self.diagnostics)
+            return map_children(part, settled)
+
+        return settled(expr)
 
     def metrics(self, losses: tuple[Loss, ...]) -> tuple[Metric, ...]:
         node = self.node.items.get("metrics")
@@ -245,7 +293,8 @@ class ObjectiveReader(TrainReader):
             kind, arguments = given[0].name, given[1]
 
         def default() -> tuple[Reference | None, ...]:
-            first = losses[0].inputs if losses else ()
+            compared = [loss for loss in losses if loss.constant is None]
+            first = compared[0].inputs if compared else ()
             if len(first) == 2:
                 return first
             if losses or self.stated is not None:

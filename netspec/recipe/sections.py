@@ -73,7 +73,7 @@ def read_recipe(
             model=model_info(model),
             data=info,
             elaborate=lambda layers, fields, span: elaborate_objective(
-                spec, {MODEL: model}, layers, fields, diagnostics, span
+                spec, {MODEL: model}, layers, fields, diagnostics, span, _sections(scope)
             ),
         )
     return Recipe(data=data, train=train)
@@ -135,6 +135,11 @@ def document_scope(document: Mapping, diagnostics: Diagnostics) -> dict[str, obj
             with suppress(ExpressionError):  # reported with the model
                 scope[name] = params[name]
     return scope
+
+
+def _sections(scope: MappingABC[str, object]) -> dict[str, object]:
+    """What of a document's scope is a section, which dotted paths lead into."""
+    return {name: value for name, value in scope.items() if isinstance(value, _Section)}
 
 
 def model_info(model: Instance) -> ModelInfo:

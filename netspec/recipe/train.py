@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from netspec.recipe.seeing import Monitor, TensorBoard, Tracker
 
 if TYPE_CHECKING:
+    from netspec.expressions import Expr
     from netspec.program import Instance
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
@@ -47,6 +48,23 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mask:
+    """The rows that count: a tensor of truth values by name, or what is compared (`label >= 0`)."""
+
+    text: str
+    """As the spec writes it."""
+    expr: Expr
+    """The same with the spec's values in their places."""
+    reads: Mapping[str, Reference]
+    """What its names mean."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of a batch that it reads."""
+        return tuple(reference.name for reference in self.reads.values() if reference.kind == "field")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
     """One term of the objective: a loss of the catalog, what it takes in the order of its ports, and its factor."""
 
@@ -58,8 +76,9 @@ class Loss:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     inputs: tuple[Reference, ...]
     factor: float = 1.0
-    mask: Reference | None = None
-    """The rows that count: a tensor of truth values, one a row."""
+    mask: Mask | None = None
+    constant: float | None = None
+    """The target of all samples, where it is one number; then `inputs` are the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +127,7 @@ class Metric:
     type: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     inputs: tuple[Reference, Reference]
-    mask: Reference | None = None
-    """The rows that count."""
+    mask: Mask | None = None
     scores: Literal["raw", "probabilities"] = "raw"
     """What the model gives for two classes in one number: a logit (compared with 0) or a probability (with 0.5)."""
 

@@ -31,6 +31,17 @@ def apply(module: nn.Module, call: Call, inputs: Inputs, get: Get) -> Any:
     return invoke(module, call.entry, inputs, get, _stated(call, _plain, in_call=True), call.returned)
 
 
+def of_rows(module: nn.Module, call: Call, rows: Tensor, get: Get) -> Tensor:
+    """A loss of the rows where a tensor is true; of none it is zero, where torch's mean is no number."""
+    first = next(iter(call.inputs.values()))
+    assert isinstance(first, Ref)
+    if not rows.any():
+        nothing: Tensor = get(first)[rows].sum()
+        return nothing
+    found: Tensor = apply(module, call, call.inputs, lambda ref: get(ref)[rows])
+    return found
+
+
 def run(call: Call, get: Get, value: Callable[[Given], Any], owner: nn.Module, inputs: tuple[Any, ...]) -> Any:
     """What a function of the catalog gives. `owner` says whether it trains; `inputs` are those of the block."""
     entry = call.entry

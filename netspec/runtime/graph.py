@@ -8,6 +8,7 @@ from copy import copy
 from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from netspec.expressions import evaluate
@@ -103,12 +104,16 @@ def run(
             modules = owner if node.key is None else getattr_child(owner, node.key)
             given = tuple(values.get(ref) for ref in node.op.inputs.values())
             result = run(modules, node.op.instance, given, inner, values.sizes)
-            values.found.update({(id(written), name): value for name, value in inner.items()})
+            members_of = node.op.instance.by_name
+            values.found.update({(id(written), k): _first(one, members_of.get(k)) for k, one in inner.items()})
+        elif not node.layer.grad:
+            with torch.no_grad():
+                result = _applied(owner, node, values, inputs)
         else:
             result = _applied(owner, node, values, inputs)
         values.found[id(written)] = result
         if members is not None:
-            members[written.name] = result[0] if len(written.types) > 1 and result is not None else result
+            members[written.name] = result
     outputs = {name: values.get(ref) for name, ref in instance.outputs.items()}
     if instance.parallel:
         listed = instance.block.body.kind == "list"
@@ -118,12 +123,19 @@ def run(
     return _output_type(instance.block.name, tuple(outputs))(**outputs)
 
 
+def _first(result: Any, node: Node | None) -> Any:
+    """What a reference to a layer without a port means."""
+    return result[0] if node is not None and len(node.types) > 1 and result is not None else result
+
+
 def _applied(owner: nn.Module, node: Node, values: Values, inputs: tuple[Any, ...]) -> Any:
     """What one node gives; `inputs` are those of the block."""
     op, get = node.op, values.get
     if node.is_weight:
         return getattr(owner, node.name)
     if isinstance(op, Call):
+        if op.mask is not None:
+            return calls.of_rows(getattr_child(owner, node.key or node.name), op, get(op.mask), get)
         if node.key is not None:
             return calls.apply(getattr_child(owner, node.key), op, op.inputs, get)
         return calls.run(op, get, lambda argument: values.argument(argument, node), owner, inputs)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from netspec.recipe.train import Metric as Recipe
 from netspec.runtime.errors import MissingPackage, RunError
-from netspec.runtime.objective import Batch, Outputs, reader
+from netspec.runtime.objective import Batch, Outputs, mask_reader, reader
 
 
 class Metric(ABC):
@@ -231,7 +231,7 @@ class Metrics:
     def __init__(self, recipes: tuple[Recipe, ...], outputs: tuple[str, ...], device: torch.device) -> None:
         self.metrics = {recipe.name: make_metric(recipe, device) for recipe in recipes}
         self.readers = [tuple(reader(reference, outputs) for reference in recipe.inputs) for recipe in recipes]
-        self.masks = [reader(recipe.mask, outputs) if recipe.mask is not None else None for recipe in recipes]
+        self.masks = [mask_reader(recipe.mask, outputs) if recipe.mask is not None else None for recipe in recipes]
 
     def __bool__(self) -> bool:
         return bool(self.metrics)

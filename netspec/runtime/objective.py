@@ -9,7 +9,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from netspec.recipe.train import Loss, Reference, TrainRecipe
+from netspec.catalog import lookup
+from netspec.catalog.constant_targets import BY_ROW, CLASSES, PORT
+from netspec.expressions import evaluate
+from netspec.recipe.train import Loss, Mask, Reference, TrainRecipe
 from netspec.runtime.errors import RunError
 from netspec.runtime.objective_graph import Found, GraphObjective
 
@@ -29,6 +32,10 @@ class Term:
     factor: float
     mask: Reader | None = None
     """The rows that count."""
+    target: Callable[[Tensor], Tensor] | None = None
+    """Makes the targets of a batch where they are one number, from the loss's first input."""
+    place: int = 0
+    """Where they stand among the loss's inputs."""
 
 
 class Objective(Protocol):
@@ -80,6 +87,8 @@ class Terms:
             inputs = [read(outputs, batch) for read in term.readers]
             if any(value is None for value in inputs):  # an output that the model gives in training alone
                 continue
+            if term.target is not None:
+                inputs.insert(term.place, term.target(inputs[0]))
             mask = term.mask
             value = term.loss(*inputs) if mask is None else _of_rows(term.loss, inputs, mask(outputs, batch))
             if term.factor != 1.0:
@@ -105,7 +114,8 @@ def make_objective(model: nn.Module, recipe: TrainRecipe, outputs: tuple[str, ..
             make_loss(loss, device),
             tuple(reader(reference, outputs) for reference in loss.inputs),
             loss.factor,
-            reader(loss.mask, outputs) if loss.mask is not None else None,
+            mask_reader(loss.mask, outputs) if loss.mask is not None else None,
+            *constant(loss),
         )
         for loss in recipe.losses
     )
@@ -116,13 +126,38 @@ def reader(reference: Reference, outputs: tuple[str, ...]) -> Reader:
     """A function from what the objective gave and the batch to the tensor that the reference names."""
     name = reference.name
     if reference.kind == "layer":
-        layer, _, port = name.partition(".")
-        return lambda found, _: getattr(found.layers[layer], port) if port else found.layers[layer]
+        return lambda found, _: found.layers[name]
     if reference.kind == "field":
         return lambda _, batch: batch[name]
     if len(outputs) == 1:
         return lambda found, _: found.outputs if isinstance(found, Found) else found
     return lambda found, _: getattr(found.outputs if isinstance(found, Found) else found, name)
+
+
+def mask_reader(mask: Mask, outputs: tuple[str, ...]) -> Reader:
+    """A function from what the objective gave and the batch to the truth values of a mask."""
+    readers = {name: reader(reference, outputs) for name, reference in mask.reads.items()}
+    if list(readers) == [mask.text]:
+        return readers[mask.text]
+
+    def read(found: Outputs, batch: Batch) -> Any:
+        return evaluate(mask.expr, {}, tensors={name: one(found, batch) for name, one in readers.items()})
+
+    return read
+
+
+def constant(loss: Loss) -> tuple[Callable[[Tensor], Tensor] | None, int]:
+    """What makes the targets of a loss whose target is one number, and their place among its inputs."""
+    entry = lookup(loss.type, "loss")
+    if loss.constant is None or entry is None:
+        return None, 0
+    value, by_row = loss.constant, loss.type in BY_ROW
+    dtype = torch.int64 if loss.type in CLASSES else None
+
+    def make(first: Tensor) -> Tensor:
+        return torch.full_like(first[:, 0] if by_row else first, value, dtype=dtype)
+
+    return make, [port.name for port in entry.inputs].index(PORT)
 
 
 def make_loss(loss: Loss, device: torch.device) -> nn.Module:

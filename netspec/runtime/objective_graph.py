@@ -23,6 +23,7 @@ class Found:
 
     outputs: Any
     layers: Mapping[str, Any]
+    """By the names of references: of a layer with several outputs its first, and each of them (`found.logits`)."""
     loss: Tensor
 
 
@@ -37,6 +38,7 @@ class GraphObjective:
         register_parts(self._owner, instance)
         self._owner.to(device)
         self._owner.add_module(MODEL, model)
+        self._several = [node for node in instance.order if len(node.types) > 1]
         self._applied = next((node for node in instance.order if _applies(node)), None)
 
     def forward(self, batch: Batch) -> Found:
@@ -45,7 +47,13 @@ class GraphObjective:
             self._owner.train(self.model.training)
         layers: dict[str, Any] = {}
         loss = run(self._owner, self._instance, tuple([batch[field] for field in self.fields]), layers)
-        return Found(layers[self._applied.name] if self._applied is not None else None, layers, loss)
+        outputs = layers[self._applied.name] if self._applied is not None else None
+        for node in self._several:
+            found = layers[node.name]
+            if found is not None:
+                layers.update({f"{node.name}.{port}": one for port, one in zip(node.types, found, strict=True)})
+                layers[node.name] = found[0]
+        return Found(outputs, layers, loss)
 
     def loss(self, outputs: Found, batch: Batch) -> Tensor:
         """What the last layer gave: a tensor of shape []."""

@@ -202,8 +202,8 @@ def make_guard(
 def used_fields(recipe: TrainRecipe) -> dict[str, str]:
     """Each batch field that something takes, with what takes it."""
     return {
-        **{m.mask.name: f"the mask of {m.type}" for m in recipe.metrics if m.mask and m.mask.kind == "field"},
-        **{m.mask.name: f"the mask of {m.type}" for m in recipe.losses if m.mask and m.mask.kind == "field"},
+        **{field: f"the mask of {m.type}" for m in recipe.metrics if m.mask for field in m.mask.fields},
+        **{field: f"the mask of {loss.type}" for loss in recipe.losses if loss.mask for field in loss.mask.fields},
         **{r.name: f"the metric {m.type}" for m in recipe.metrics for r in m.inputs if r.kind == "field"},
         **{field: "the objective" for field in (recipe.objective.inputs if recipe.objective is not None else ())},
         **{r.name: f"the loss {loss.type}" for loss in recipe.losses for r in loss.inputs if r.kind == "field"},

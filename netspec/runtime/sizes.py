@@ -11,7 +11,7 @@ from netspec.expressions import Name, evaluate
 from netspec.origins import Opaque, names_of, origin_of, untraced
 from netspec.patterns import align
 from netspec.program import Argument, Instance, Node, Skip
-from netspec.shapes import Dim, TensorType, solve
+from netspec.shapes import UNKNOWN, Dim, TensorType, solve
 
 
 class Sizes:
@@ -28,7 +28,9 @@ class Sizes:
         """The names whose values differ from those that the model was compiled for."""
         for name, type_ in instance.inputs.items():
             if isinstance(type_, TensorType):
-                if not type_.is_text:
+                if type_ == UNKNOWN:
+                    self.symbols.setdefault("N", len(values[name]))
+                elif not type_.is_text:
                     self._read(type_, values[name])
             elif type_.element is None:
                 for one, tensor in zip(type_.items, values[name], strict=True):

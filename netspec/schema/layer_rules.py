@@ -67,6 +67,10 @@ def contradiction(node: Mapping) -> Diagnostic | None:
         return _beside(
             node, "select", "a layer", "`of` lists what it chooses from", "add `of: {relu: ReLU, gelu: GELU}`"
         )
+    if "grad" in node.items and "use" not in node.items:
+        return _beside(
+            node, "grad", "a layer", "it says of a module that `use` applies whether it gets a gradient", "leave it out"
+        )
     if bodies == ["type"] and "layers" in node.items:
         for key in _COMPUTED.keys() & node.items.keys():
             return _both(node, "layers", key, f"leave `{key}` out: {_COMPUTED[key]}")

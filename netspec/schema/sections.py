@@ -358,7 +358,10 @@ SECTIONS: Final[dict[str, Schema]] = {**_DATA, **_TRAIN}
 
 _TAKES = fixed(NAMES, "a name, or a list of names", "The outputs and fields that it takes.", "[logits, label]")
 
-_MASK = fixed(TEXT, "a name", "The rows that count: a field or an output of truth values, one a row.", "train_mask")
+MASK: Final = fixed(
+    TEXT, "a name or a comparison", "The rows that count: a tensor of truth values, or a comparison.", "label >= 0"
+)
+TARGET: Final = value(NUMBER, "a number", "The target of all samples, in the place of a tensor in `from`.")
 
 BESIDE: Final[dict[str, dict[str, Schema]]] = {
     "initializer": {},
@@ -370,16 +373,16 @@ BESIDE: Final[dict[str, dict[str, Schema]]] = {
         "interval": choice(["step", "epoch"], "How often the scheduler steps."),
         "monitor": _MONITOR,
     },
-    "loss": {"from": _TAKES, "mask": _MASK},
+    "loss": {"from": _TAKES, "mask": MASK},
     "loss_term": {
         "from": _TAKES,
-        "mask": _MASK,
+        "mask": MASK,
         "weight": value(
             {"anyOf": [NUMBER, array(NUMBER)]},
             "a number, or a list of one for each class",
             "The factor of this term; a list is torch's `weight`, one number for each class.",
         ),
     },
-    "metric": {"from": _TAKES, "mask": _MASK},
+    "metric": {"from": _TAKES, "mask": MASK},
 }
 """For each kind that names an entry of the catalog: the keys beside `type` and the entry's arguments."""

@@ -74,6 +74,7 @@ STEERING: Final[dict[str, Schema]] = {
     "when": choice(["training", "evaluation"], "The module always exists, and runs in this mode only."),
     "initialize": ref("initialize", "How its weights start."),
     "freeze": fixed(BOOLEAN, "true or false", "true: no gradient, and kept in evaluation mode."),
+    "grad": fixed(BOOLEAN, "true or false", "false, beside `use` in `train.layers`: no gradient flows through it."),
     "expect": fixed(
         SHAPE, SHAPE["expects"], "Asserts the shape of the output, such as `[N, 512, 7, 7]`.", "[N, 512, 7, 7]"
     ),

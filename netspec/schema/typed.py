@@ -6,6 +6,7 @@ from collections.abc import Mapping as MappingType
 from functools import cache
 
 from netspec.catalog import Argument, Category, Entry, cached, lookup
+from netspec.catalog.constant_targets import PORT, takes_constant
 from netspec.catalog.kinds import describe, json_schema
 from netspec.document import Mapping, Node, Scalar
 from netspec.schema.pieces import (
@@ -22,7 +23,7 @@ from netspec.schema.pieces import (
     ref,
     value,
 )
-from netspec.schema.sections import BESIDE
+from netspec.schema.sections import BESIDE, MASK, TARGET
 from netspec.schema.structure import STEERING
 
 CATEGORIES: dict[str, Category] = {
@@ -61,6 +62,11 @@ def takes(entry: Entry, beside: MappingType[str, Schema]) -> Schema:
     return record({**arguments, **beside}, [a.name for a in entry.arguments if a.required])
 
 
+def _of_loss(entry: Entry) -> dict[str, Schema]:
+    """What a loss takes beside its arguments, under `train`."""
+    return {"mask": MASK, **({PORT: TARGET} if takes_constant(entry) else {})}
+
+
 @cached
 def entry_schema(kind: str, name: str) -> Schema:
     """The schema of a place of that kind that names this entry."""
@@ -68,10 +74,12 @@ def entry_schema(kind: str, name: str) -> Schema:
         entry = lookup(name)
         assert entry is not None
         start = {"initialize": ref("initializer", "How it starts.")} if entry.category == "weight" else {}
-        return takes(entry, {**STEERING, **start})
+        return takes(entry, {**STEERING, **start, **(_of_loss(entry) if entry.category == "loss" else {})})
     entry = lookup(name, CATEGORIES[kind])
     assert entry is not None
     beside = {"type": fixed(TEXT, "a name"), **BESIDE[kind]}
+    if entry.category == "loss":
+        beside |= _of_loss(entry)
     if kind == "optimizer":
         settings = {a.name: argument_schema(a) for a in entry.arguments}
         match = fixed(NAMES, "a pattern of parameter names, or a list of them", "Which parameters: `*.bias`, `head.*`.")
