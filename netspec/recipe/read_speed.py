@@ -1,8 +1,8 @@
-"""How a run is made fast: `compile`."""
+"""How a run is made fast: `compile` and `cuda_graphs`."""
 
 from __future__ import annotations
 
-from netspec.catalog.speed import BACKENDS, MODES
+from netspec.catalog.speed import BACKENDS, GRAPHED, MODES
 from netspec.document import Mapping
 from netspec.recipe.reading import WRONG, show
 from netspec.recipe.train import Compile
@@ -11,7 +11,7 @@ from netspec.suggest import suggest
 
 
 class SpeedReader(TrainReader):
-    """Reads `compile`."""
+    """Reads `compile` and `cuda_graphs`."""
 
     __slots__ = ()
 
@@ -33,6 +33,20 @@ class SpeedReader(TrainReader):
             dynamic=self.flag("dynamic", False, node),
             fullgraph=self.flag("fullgraph", False, node),
         )
+
+    def recording(self) -> bool:
+        node = self.node.items.get("compile")
+        wanted = self.flag("cuda_graphs", False, self.node)
+        if wanted and isinstance(node, Mapping):
+            mode = self.choice(node, "mode", MODES, "default")
+            if mode in GRAPHED or self.backend(node) == "cudagraphs":
+                self.error(
+                    "NS508",
+                    "`cuda_graphs` records whole steps, and what `compile` makes here would record parts of them",
+                    self.node.key_spans["cuda_graphs"],
+                    help="leave `cuda_graphs` out, or take `mode: max-autotune-no-cudagraphs`",
+                )
+        return wanted
 
     def backend(self, node: Mapping) -> str:
         """A compiler by name: one of torch's, or of an installed package, which is not known before torch is asked."""

@@ -97,6 +97,7 @@ class _Reader(AverageReader, ObjectiveReader, OptimizerReader, SeeingReader, Spe
             ema=self.ema(),
             swa=self.swa(length),
             compile=self.compiling(),
+            cuda_graphs=self.recording(),
             log_every=log_every,
             tensorboard=self.tensorboard(),
             monitor=self.monitoring(log_every),

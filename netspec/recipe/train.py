@@ -247,6 +247,8 @@ class TrainRecipe:
     ema: Ema | None = None
     swa: Swa | None = None
     compile: Compile | None = None
+    cuda_graphs: bool = False
+    """Whether steps are recorded as CUDA graphs."""
     log_every: int = 50
     objective: Instance | None = None
     """The graph of `train.layers`. What it applies to fields and outputs directly stands in `losses` as well."""

@@ -26,6 +26,7 @@ from netspec.runtime.signals import Stop
 from netspec.runtime.state import LooseBuffers
 
 if TYPE_CHECKING:
+    from netspec.runtime.graphs import Graphs
     from netspec.runtime.journal import Journal
     from netspec.runtime.monitors.watcher import Watcher
 
@@ -35,6 +36,8 @@ class Stream(Protocol):
 
     @property
     def size(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
     @property
     def batches_per_epoch(self) -> int: ...
     def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]: ...
@@ -85,6 +88,8 @@ class Job:
     watcher: Watcher | None = None
     """Looks at some of the updates and evaluations, where the recipe says so."""
     average: Average | None = None
+    graphs: Graphs | None = None
+    """Does the steps that can be recorded, where the recipe says so."""
     held: Snapshot | None = None
     """The best so far, where it was not yet time to write it."""
     saved: tuple[int, ...] = ()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import torch
 from torch import Tensor
 
-from netspec.recipe.train import ClipGrad
+from netspec.runtime.clipping import clip
 from netspec.runtime.epoch import close_epoch, save
 from netspec.runtime.finite import Buffers, explain
 from netspec.runtime.job import Job, Pace, Progress, finished, mark, reached
@@ -39,6 +39,7 @@ def fit(job: Job) -> None:
     lbfgs = isinstance(optimizer, torch.optim.LBFGS)
     watcher, pace = job.watcher, Pace()
     ema = job.average if recipe.ema is not None else None
+    graphs = job.graphs
     train_metrics = job.metrics if job.metrics and job.val is None else None
     buffers, limit = Buffers(model, guard.read()), recipe.withheld_limit
     at_once = scaler is None and not guard.deferred  # whether each update is known to be finite before the next
@@ -68,15 +69,21 @@ def fit(job: Job) -> None:
             look = (
                 watcher is not None and (by_steps or ends) and done + 1 >= share and looked_at(watcher, progress, ends)
             )
-            if context is None:
-                outputs = objective.forward(batch)
-                loss = objective.loss(outputs, batch)
+            updated = False
+            if graphs is not None and not look and share == accumulate and graphs.takes(batch):
+                outputs = loss = scaled = None  # nothing is left of a pass on another stream
+                outputs, loss = graphs.run(batch)
+                updated = graphs.whole
             else:
-                with context():
+                if context is None:
                     outputs = objective.forward(batch)
                     loss = objective.loss(outputs, batch)
-            scaled = loss if share == 1 else loss / share
-            (scaled if scaler is None else scaler.scale(scaled)).backward()  # type: ignore[no-untyped-call]
+                else:
+                    with context():
+                        outputs = objective.forward(batch)
+                        loss = objective.loss(outputs, batch)
+                scaled = loss if share == 1 else loss / share
+                (scaled if scaler is None else scaler.scale(scaled)).backward()  # type: ignore[no-untyped-call]
 
             size, seen = len(batch[first_field]), loss.detach()
             progress.loss.add_(seen, alpha=size)
@@ -89,7 +96,7 @@ def fit(job: Job) -> None:
 
             if scaler is not None:
                 step_scaled(job, parameters)
-            else:
+            elif not updated:
                 if clipping is not None:
                     clip(parameters, clipping)
                 if guard.check(seen, [p.grad for p in parameters if p.grad is not None]):
@@ -142,14 +149,6 @@ def fit(job: Job) -> None:
         save(job)
     job.saver.wait()
     progress.seconds = time.monotonic() - job.began
-
-
-def clip(parameters: list[torch.nn.Parameter], rule: ClipGrad) -> None:
-    """Shorten the gradients: all of them together to a norm, or each number to a range."""
-    if rule.norm is not None:
-        torch.nn.utils.clip_grad_norm_(parameters, rule.norm)
-    if rule.value is not None:
-        torch.nn.utils.clip_grad_value_(parameters, rule.value)
 
 
 def looked_at(watcher: Watcher, progress: Progress, ends: bool) -> bool:

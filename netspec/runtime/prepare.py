@@ -20,6 +20,7 @@ from netspec.runtime.directory import CHECKPOINTS, MODEL, RESOLVED
 from netspec.runtime.errors import RunError
 from netspec.runtime.finite import Guard
 from netspec.runtime.freezing import Freezing
+from netspec.runtime.graphs import make_graphs
 from netspec.runtime.job import Job, Progress, mark, reached, sum_type
 from netspec.runtime.journal import Journal
 from netspec.runtime.metrics import Metrics
@@ -126,6 +127,7 @@ def prepare(
     )
     if loaded is not None:
         restore(job, loaded, settings, telling.say)
+    job.graphs = make_graphs(job, warn)
     if telling.files:
         job.answers = lambda embed: make_answers(recipe, outputs, model, stream.classes, image, embed=embed)
     if events is not None:
