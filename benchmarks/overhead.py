@@ -39,7 +39,7 @@ from netspec.runtime.loop import fit
 
 BATCH = 64
 SAMPLES = 6400
-EPOCHS = {"logistic": 20, "mlp": 20, "lenet": 4}
+EPOCHS = {"logistic": 50, "mlp": 20, "lenet": 4}
 """Of a hundred steps each."""
 RATE = 0.05
 

@@ -70,14 +70,15 @@ class Journal:
             self._append(self.path, row)
         step = int(row["step"])
         if self.events is not None:
+            alone: dict[str, float] = {}
             together: dict[str, dict[str, float]] = {}
             for name, value in row.items():
                 if name not in _PLAIN:
                     split, _, figure = name.partition(".")
-                    self.events.scalar(f"{figure}/{split}_epoch", value, step)
-                    together.setdefault(figure, {})[split] = value
-            for figure, values in together.items():
-                self.events.together(figure, values, step)
+                    alone[f"{figure}/{split}_epoch"] = value
+                    together.setdefault(split, {})[figure] = value
+            self.events.scalars(alone, step)
+            self.events.together(together, step)
             self.events.flush()
         self._tell({name: value for name, value in row.items() if name not in ("step", "seconds")}, step)
         self._before = (0.0, 0, int(row["epoch"]))
@@ -97,10 +98,10 @@ class Journal:
         then, last = self._paced
         self._paced = (now, samples)
         if self.events is not None:
-            self.events.scalar("loss/train", mean, progress.step)
-            self.events.scalar("lr", rate, progress.step)
+            figures = {"loss/train": mean, "lr": rate}
             if then and samples > last:
-                self.events.scalar("samples_per_second", (samples - last) / (now - then), progress.step)
+                figures["samples_per_second"] = (samples - last) / (now - then)
+            self.events.scalars(figures, progress.step)
         self._tell({"train.loss_step": mean, "lr": rate}, progress.step)
         if self.bar is not None:
             self.bar.loss = mean

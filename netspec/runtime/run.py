@@ -169,6 +169,8 @@ def conduct(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[st
         raise
     finally:
         job.journal.close()
+        if job.watcher is not None:
+            job.watcher.events.close()
     draw_curves(progress.history, folder / directory.CURVES, program.name)
     done = Run(
         directory=folder,

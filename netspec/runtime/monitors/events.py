@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec
 import torch
 from torch import Tensor
 
+from netspec.runtime.monitors.event_file import EventFile
+
 if TYPE_CHECKING:
     from tensorboard.compat.proto.graph_pb2 import GraphDef
 
@@ -30,6 +32,8 @@ def _spared(write: Callable[Concatenate[Events, P], None]) -> Callable[Concatena
             write(self, *args, **kwargs)
         except OSError as error:
             self.broken = True
+            for file in self._files.values():
+                file.abandon()
             if self.warn is None:
                 raise
             self.warn(f"TensorBoard's events could not be written: {error.strerror}; the run goes on without them")
@@ -47,27 +51,42 @@ class Events:
     def __init__(self, folder: Path, step: int = 0, warn: Callable[[str], None] | None = None) -> None:
         self.folder = folder / FOLDER
         self.purge = step + 1 if step else None
-        self._writers: dict[str, Any] = {}
+        self._files: dict[str, EventFile] = {}
+        self._writer: Any = None
         self.warn = warn
         self.broken = False
 
-    def writer(self, split: str = "") -> Any:
-        """torch's `SummaryWriter`; that of a split shows its figures beside those of the others, in one chart."""
-        if split not in self._writers:
+    def writer(self) -> Any:
+        """torch's `SummaryWriter`, for all that is not a scalar; it writes into the same file."""
+        if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writers[split] = SummaryWriter(str(self.folder / split), purge_step=self.purge)
-        return self._writers[split]
+            file = self._file()
+
+            class Writer(SummaryWriter):
+                def _get_file_writer(self) -> EventFile:
+                    vars(self).update(file_writer=file, all_writers={file.get_logdir(): file})
+                    return file
+
+            self._writer = Writer(file.get_logdir())
+        return self._writer
+
+    def _file(self, split: str = "") -> EventFile:
+        """That of a split shows its figures beside those of the others, in one chart."""
+        if split not in self._files:
+            self._files[split] = EventFile(self.folder / split, self.purge)
+        return self._files[split]
 
     @_spared
-    def scalar(self, name: str, value: float, step: int) -> None:
-        self.writer().add_scalar(name, value, step)
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Figures of one moment."""
+        self._file().scalars(values, step)
 
     @_spared
-    def together(self, name: str, values: Mapping[str, float], step: int) -> None:
-        """Figures of several splits under one name: one chart, a line for each."""
-        for split, value in values.items():
-            self.writer(split).add_scalar(name, value, step)
+    def together(self, figures: Mapping[str, Mapping[str, float]], step: int) -> None:
+        """Figures by split: those of one name are one chart, with a line for each split."""
+        for split, values in figures.items():
+            self._file(split).scalars(values, step)
 
     @_spared
     def histograms(self, tensors: Mapping[str, Tensor], step: int) -> None:
@@ -89,7 +108,7 @@ class Events:
     def graph(self, graph: GraphDef) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
 
-        self.writer()._get_file_writer().add_event(Event(graph_def=graph.SerializeToString()))
+        self._file().add_event(Event(graph_def=graph.SerializeToString()))
 
     @_spared
     def pr_curve(self, name: str, true: Tensor, scores: Tensor, step: int) -> None:
@@ -103,14 +122,14 @@ class Events:
 
     @_spared
     def flush(self) -> None:
-        for writer in self._writers.values():
-            writer.flush()
+        for file in self._files.values():
+            file.flush()
 
     @_spared
     def close(self) -> None:
-        for writer in self._writers.values():
-            writer.close()
-        self._writers.clear()
+        for file in self._files.values():
+            file.close()
+        self._files, self._writer = {}, None
 
 
 def read_histograms(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:

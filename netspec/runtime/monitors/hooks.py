@@ -83,7 +83,7 @@ class Hooks:
             ):
                 for figure, value in zip(FIGURES, row, strict=True):
                     if figure != "norm" or name.startswith(scaled):
-                        events.scalar(f"{name}/{figure}", value, step)
+                        events.scalars({f"{name}/{figure}": value}, step)
             events.histograms(found, step)
         for name, maps in self.maps.items():
             events.picture(name, feature_grid(maps), step)

@@ -177,6 +177,7 @@ class Watcher:
         if self.graph is not None:
             graph, self.graph = self.graph, None
             self.events.graph(graph())
+        self.events.flush()
         cam = self.monitor.cam if self.monitor is not None else None
         if cam is None or self.image is None:
             return
