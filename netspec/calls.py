@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from netspec.arithmetic import Refused, type_of
 from netspec.catalog.entry import Argument as CatalogArgument
-from netspec.catalog.entry import Entry, Inferred, TypeLike
+from netspec.catalog.entry import Entry, GivenModule, Inferred, TypeLike
 from netspec.catalog.kinds import accepts
 from netspec.catalog.models import ModelEntry
 from netspec.choices import refuse_text
@@ -17,18 +17,19 @@ from netspec.document import Scalar
 from netspec.expressions import ExpressionError, Tensor, evaluate, report, tensors
 from netspec.frame import Frame, Poisoned
 from netspec.origins import origin_of, untraced
-from netspec.program import Apply, Argument, Arithmetic, Call, Instance, Node, Ref, Reuse
+from netspec.program import Apply, Argument, Arithmetic, Call, Instance, Node, Pending, Ref, Reuse
 from netspec.shapes import UNKNOWN, ListType, TensorType
-from netspec.spec import Layer, Value
+from netspec.spec import Block, Layer, Value
 from netspec.suggest import suggest as closest
+from netspec.values import FAILED
 
 if TYPE_CHECKING:
     pass
 from netspec.call_parts import Refs, _words, name_span, spread, untraced_type, weights
-from netspec.loss_calls import LossCaller
+from netspec.module_arguments import ArgumentCaller
 
 
-class Caller(LossCaller):
+class Caller(ArgumentCaller):
     """Makes the operation of a node, and reports what is wrong with it. Methods raise Poisoned after a report."""
 
     # Catalog entries
@@ -52,6 +53,7 @@ class Caller(LossCaller):
                 help=f"add {', '.join(f'`{argument}: …`' for argument in missing)}",
             )
             raise Poisoned
+        stated = self.with_modules(entry, stated, ports, layer)
         if isinstance(entry, ModelEntry):
             return self.model(entry, layer, stated, ports, env, name)
         inferred = self.infer(entry, layer, {k: a.value for k, a in stated.items()}, ports, name, mask)
@@ -80,11 +82,12 @@ class Caller(LossCaller):
                 failed = True
                 continue
             try:
-                argument = (
-                    self.elaborator.measuring(value, env) if value.tensors else self.elaborator.argument(value, env)
-                )
+                argument = self.value_of(declared, value, env)
             except Poisoned:
                 failed = True
+                continue
+            if isinstance(argument.value, Pending):
+                stated[name] = argument
                 continue
             problem = accepts(declared, untraced(argument.value))
             if problem is not None:
@@ -102,6 +105,31 @@ class Caller(LossCaller):
         if failed:
             raise Poisoned
         return stated
+
+    def value_of(self, declared: CatalogArgument, value: Value, env: Mapping[str, Any]) -> Argument:
+        """The value that an argument is given, whatever its kind."""
+        if declared.takes_module:
+            argument = self.pending(declared, value, env)
+            if isinstance(argument.value, Pending):
+                self.check_pending(argument.value)
+            return argument
+        if declared.takes_class:
+            return self.given_class(declared, value, env)
+        argument = self.elaborator.measuring(value, env) if value.tensors else self.elaborator.argument(value, env)
+        if declared.takes_function and isinstance(argument.value, str):
+            self.check_function(declared, value, argument.value)
+        return argument
+
+    def check_pending(self, pending: Pending) -> None:
+        """What can be said of the arguments of a layer whose input is not known yet."""
+        layer = pending.layer
+        target = self.elaborator.target(layer.type, pending.env) if layer.type is not None else None
+        if target is FAILED:
+            raise Poisoned
+        if isinstance(target, Entry):
+            self.entry_arguments(target, layer, pending.env)
+        elif isinstance(target, Block):
+            self.block_arguments(target, layer, pending.env)
 
     def entry_inputs(self, entry: Entry, layer: Layer, refs: Refs, name: str) -> dict[str, Ref | tuple[Ref, ...]]:
         ports = entry.inputs
@@ -223,7 +251,9 @@ class Caller(LossCaller):
             ports = self.entry_inputs(op.entry, layer, refs, name)
             if op.whole is not None:
                 return Reuse(target, ports), self.model_again(op, layer, ports, name)
-            stated = {k: a.value for k, a in op.arguments.items() if not a.inferred}
+            arguments = self.with_modules(op.entry, op.arguments, ports, layer)
+            self.same_modules(op, arguments, target, layer, name)
+            stated = {k: a.value for k, a in arguments.items() if not a.inferred}
             inferred = self.infer(op.entry, layer, stated, ports, name)
             for argument, size in (inferred.arguments or {}).items():
                 if op.arguments[argument].value != size:
@@ -263,6 +293,11 @@ class Caller(LossCaller):
         if untraced_type(only.type) != untraced_type(next(iter(target.inputs)).type):
             self.misfit(target, layer, "the input", next(iter(target.inputs)).type, only.type, name)
         return Reuse(target, {"x": only}), dict(target.types)
+
+    def same_modules(self, op: Call, again: Mapping[str, Argument], target: Node, layer: Layer, name: str) -> None:
+        """Refuse another use of a module whose own modules would have other weights there."""
+        for argument, first, second in differing(op.arguments, again):
+            self.misfit(target, layer, argument, first, second, name)
 
     def misfit(self, target: Node, layer: Layer, what: str, first: Any, second: Any, name: str) -> None:
         self.diagnostics.error(
@@ -384,6 +419,18 @@ def facts(entry: Entry) -> Facts:
         )
         known = _facts[id(entry)] = (entry, made)
     return known[1]
+
+
+def differing(
+    arguments: Mapping[str, Argument], others: Mapping[str, Argument]
+) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...]]]:
+    """The weights inside of modules among the arguments that have another shape elsewhere."""
+    for name, argument in arguments.items():
+        other = others[name].value if name in others else None
+        if isinstance(argument.value, GivenModule) and isinstance(other, GivenModule):
+            for path, shape in argument.value.parameters.items():
+                if (found := other.parameters.get(path)) is not None and found != shape:
+                    yield f"{name}.{path}", shape, found
 
 
 def _traced(types: list[TypeLike]) -> list[Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from netspec.call_parts import weights
+from netspec.calls import differing
 from netspec.catalog.entry import TypeLike
 from netspec.diagnostics import Diagnostics, Label
 from netspec.frame import Poisoned
@@ -70,6 +71,7 @@ def _same_weights(first: Any, other: Any, layer: Layer, name: str, diagnostics: 
     pairs: list[tuple[str, Any, Any]] = []
     if isinstance(first, Call) and first.entry.category != "function":
         pairs = [(k, a.value, other.arguments[k].value) for k, a in first.arguments.items() if a.inferred]
+        pairs += differing(first.arguments, other.arguments)
     elif isinstance(first, Apply):
         both = zip(weights(first.instance), weights(other.instance), strict=True)
         pairs = [(path, a, b) for (path, a), (_, b) in both]

@@ -7,9 +7,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from netspec import catalog
-from netspec.catalog.entry import Entry
+from netspec.catalog.entry import Entry, GivenModule
 from netspec.origins import untraced
-from netspec.program import Apply, Call, Instance, walk
+from netspec.program import Apply, Call, Instance, Node, walk
 
 
 def is_type(pattern: str) -> bool:
@@ -35,10 +35,28 @@ def leaves(instance: Instance) -> Iterator[tuple[str, Call]]:
     those of the catalog, and blocks and groups with a `Parameter` among their layers.
     """
     for path, node in walk(instance):
-        if isinstance(node.op, Call) and node.key is not None:
-            yield path, node.op
-        elif isinstance(node.op, Apply) and node.key is not None and (own := own_parameters(node.op.instance)):
-            yield path, Call(_holder(node.op.instance.block.name, own), {}, {})
+        if node.key is not None:
+            yield from _leaves_of(node, path)
+
+
+def _leaves_of(node: Node, path: str) -> Iterator[tuple[str, Call]]:
+    """A node's own module, and those that it is given, which stand inside of it."""
+    op = node.op
+    if isinstance(op, Apply) and (own := own_parameters(op.instance)):
+        yield path, Call(_holder(op.instance.block.name, own), {}, {})
+    if not isinstance(op, Call):
+        return
+    yield path, op
+    for declared in op.entry.arguments:
+        given = op.arguments.get(declared.name) if declared.places is not None else None
+        if given is None or not isinstance(given.value, GivenModule):
+            continue
+        assert declared.places is not None
+        for place in declared.places({name: argument.value for name, argument in op.arguments.items()}):
+            inner = given.value.node
+            yield from _leaves_of(inner, f"{path}.{place}")
+            if isinstance(inner.op, Apply):
+                yield from ((f"{path}.{place}.{below}", call) for below, call in leaves(inner.op.instance))
 
 
 def own_parameters(instance: Instance) -> dict[str, tuple[int, ...]]:

@@ -9,6 +9,7 @@ from netspec.catalog.entry import TypeLike
 from netspec.diagnostics import Diagnostics, Span
 from netspec.expressions import Literal
 from netspec.frame import Frame, Poisoned
+from netspec.order import stated_values
 from netspec.origins import Opaque, Traced, trace, translate, untraced
 from netspec.program import Apply, Gather, Instance, Node, Ref
 from netspec.shapes import Dim, ListType, TensorType, substitute
@@ -23,7 +24,7 @@ def seen_from_outside(type_: TypeLike, inside: Instance) -> TypeLike:
     read: set[str] = set()
     copies: set[str] = set()
     for node in inside.nodes:
-        for value in node.layer.arguments.values():
+        for value in stated_values(node.layer):
             read |= value.names
         for layer, _ in node.loops:
             read |= {name for value in (layer.loop.values if layer.loop else ()) for name in value.names}

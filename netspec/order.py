@@ -7,7 +7,7 @@ from heapq import heapify, heappop, heappush
 
 from netspec.diagnostics import Diagnostics, Label
 from netspec.expressions import Expr, ListExpr, Literal, Template
-from netspec.spec import Body, Layer, text_of
+from netspec.spec import Body, Layer, Value, text_of
 
 WEIGHTS = ("Parameter", "Buffer")
 """Layers without an input, which the flow from layer to layer passes by."""
@@ -123,7 +123,7 @@ def _bases(layer: Layer) -> Iterator[str]:
         for expr in value.expr.items if isinstance(value.expr, ListExpr) else (value.expr,):
             if (base := _base(expr)) is not None:
                 yield base
-    read = [name for value in layer.arguments.values() for name in value.tensors]
+    read = [name for value in stated_values(layer) for name in value.tensors]
     if layer.compute is not None:
         read += layer.compute.tensors
     for tensor in read:
@@ -133,6 +133,16 @@ def _bases(layer: Layer) -> Iterator[str]:
         own = {text_of(inner.name) for inner in layer.body.layers if inner.name is not None and not layer.inline}
         for inner in layer.body.layers:
             yield from (base for base in _bases(inner) if base not in own)
+
+
+def stated_values(layer: Layer) -> Iterator[Value]:
+    """The values of a layer's arguments, those of layers among them too."""
+    for value in layer.arguments.values():
+        yield value
+        if value.layer is not None:
+            if value.layer.type is not None:
+                yield value.layer.type
+            yield from stated_values(value.layer)
 
 
 def _base(name: Expr | str) -> str | None:

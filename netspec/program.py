@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from netspec.catalog.entry import Entry, TypeLike
+from netspec.catalog.entry import Entry, GivenModule, TypeLike
 from netspec.diagnostics import Diagnostic, Span
 from netspec.expressions import Expr
 from netspec.origins import Origin, origin_of
@@ -49,6 +49,8 @@ class Argument:
     inferred: bool = False
     measured: bool = False
     """Whether it reads the sizes of tensors, as `shape(x)` does."""
+    pending: Pending | None = None
+    """For a module: the layer that it was made of, so that it can be asked for another input."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +59,16 @@ class Factory:
 
     target: Entry | Block
     arguments: Mapping[str, Argument]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pending:
+    """A layer that stands as an argument, before it is known what it gets."""
+
+    layer: Layer
+    env: Mapping[str, Any]
+    factory: Factory | None = None
+    """Where it comes as a value, and not as written here."""
 
 
 @dataclass(slots=True, eq=False)
@@ -459,7 +471,7 @@ def instances(instance: Instance) -> Iterator[Instance]:
         if id(current) in seen:
             return
         seen.add(id(current))
-        for node in with_replaced(current.nodes):
+        for node in with_inner(current.nodes):
             if isinstance(node.op, Apply):
                 for used in (node.op.instance, *node.op.others):
                     yield from visit(used)
@@ -468,9 +480,17 @@ def instances(instance: Instance) -> Iterator[Instance]:
     yield from visit(instance)
 
 
-def with_replaced(nodes: Sequence[Node]) -> Iterator[Node]:
-    """Nodes, and those that replace children of library models among them."""
+def with_inner(nodes: Sequence[Node]) -> Iterator[Node]:
+    """Nodes, and those that no body holds: arguments that are modules, and what replaces children of library models."""
     for node in nodes:
         yield node
-        if isinstance(node.op, Call) and node.op.whole is not None:
-            yield from with_replaced(list(node.op.whole.replaced.values()))
+        if isinstance(node.op, Call):
+            yield from with_inner(given_nodes(node.op))
+            if node.op.whole is not None:
+                yield from with_inner(list(node.op.whole.replaced.values()))
+
+
+def given_nodes(call: Call) -> list[Node]:
+    """The arguments of a call that are modules, in the order of torch's signature."""
+    values = [call.arguments[a.name].value for a in call.entry.arguments if a.takes_module and a.name in call.arguments]
+    return [value.node for value in values if isinstance(value, GivenModule)]

@@ -11,7 +11,7 @@ from html import escape
 from math import prod
 from typing import Any
 
-from netspec.catalog.entry import TypeLike
+from netspec.catalog.entry import GivenModule, TypeLike
 from netspec.program import Apply, Arithmetic, Call, Gather, Instance, Node, Program, Ref, Reuse, Skip
 from netspec.shapes import Dim, ListType, Size, TensorType
 
@@ -140,7 +140,10 @@ def _flops(node: Node, sizes: Sizes) -> int | None:
         return 0
     from netspec.catalog.entry import Inferred
 
-    arguments = arguments_of(call)
+    arguments = {
+        name: replace(value, flops=_flops(value.node, sizes)) if isinstance(value, GivenModule) else value
+        for name, value in arguments_of(call).items()
+    }
     inputs = {name: _types(ref) for name, ref in node.op.inputs.items()}
     answer = call.entry.rule(arguments, inputs)
     assert isinstance(answer, Inferred), f"{node.name} was shaped once already"

@@ -19,7 +19,7 @@ from netspec.expressions import (
     report,
     walk,
 )
-from netspec.order import definition_order
+from netspec.order import definition_order, stated_values
 from netspec.spec import Block, Body, Layer, Spec, Value, literal_names
 from netspec.suggest import suggest
 
@@ -85,7 +85,7 @@ class Unused:
             self.reference(one, tensors, open_)
         if layer.compute is not None:
             self.value(layer.compute, scope)
-        for one in (layer.compute, *layer.arguments.values()):
+        for one in (layer.compute, *stated_values(layer)):
             if one is not None:
                 for tensor in one.tensors:
                     self.known(_base(tensor.name), one, tensors, open_)

@@ -109,6 +109,10 @@ class Values:
         )
         return FAILED
 
+    def names_layer(self, value: Value, env: Mapping[str, Any]) -> bool:
+        """Whether a value is the name of a layer, or a layer with arguments. Raises Poisoned where it has no value."""
+        return isinstance(self.argument(value, env).value, str | Factory)
+
     def given_at(self, value: Value) -> list[Label]:
         """Where the document gives what an expression of the model reads of its parameters."""
         model = self.spec.model

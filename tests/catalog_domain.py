@@ -10,6 +10,7 @@ from typing import Any
 
 import domain_algebra
 import domain_functions
+import domain_given
 import domain_layers
 import domain_losses
 import domain_modules
@@ -27,6 +28,7 @@ from domain_base import (
     INPUTS,
     TOGETHER,
     WHOLE,
+    Draft,
     Inputs,
     by_kind,
     dim,
@@ -34,7 +36,7 @@ from domain_base import (
     ranks,
 )
 
-from netspec.catalog import Entry
+from netspec.catalog import Argument, Entry, lookup
 
 PARTS = (
     domain_layers,
@@ -48,6 +50,7 @@ PARTS = (
     domain_sequences,
     domain_vision,
     domain_losses,
+    domain_given,
 )
 """Importing them has filled the tables."""
 
@@ -59,25 +62,29 @@ __all__ = [
     "NEEDS_BATCH",
     "UNCOUNTED",
     "WHOLE",
+    "Draft",
     "Inputs",
     "arguments_of",
+    "fed",
     "guess",
     "inputs_of",
 ]
 
-BATCHED = {"Linear": 2, "LayerNorm": 2, "RMSNorm": 2, "Bilinear": 2} | dict.fromkeys(
+BATCHED = {"Linear": 2, "LayerNorm": 2, "RMSNorm": 2, "Bilinear": 2, "MLP": 2, "SqueezeExcitation": 4} | dict.fromkeys(
     ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss", "MultiLabelSoftMarginLoss", "BCELoss", "BCEWithLogitsLoss"), 2
 )
 """The rank at which dimension 0 is surely a batch, for entries that also take single samples."""
 for _name in INPUTS:
     if _name[-2:] in ("1d", "2d", "3d") and not _name.startswith("BatchNorm"):
         BATCHED[_name] = int(_name[-2]) + 2
+BATCHED |= {"Conv2dNormActivation": 4, "Conv3dNormActivation": 5}
 
 NEEDS_BATCH = {
     *("add", "sub", "mul", "div", "maximum", "minimum", "matmul", "stack", "cat", "squeeze", "expand", "chunk"),
     *("split", "unbind", "reshape", "unflatten", "Unflatten", "LayerNorm", "RMSNorm", "layer_norm", "CTCLoss"),
     *("where", "masked_fill", "gather", "bmm", "baddbmm", "scaled_dot_product_attention"),
     *("MultiheadAttention", "TransformerEncoderLayer", "TransformerDecoderLayer", "Transformer"),
+    *("TransformerEncoder", "TransformerDecoder"),
     *("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"),
     *("CosineSimilarity", "PairwiseDistance", "cosine_similarity", "pairwise_distance"),
 }
@@ -132,11 +139,28 @@ def arguments_of(random: Random, entry: Entry, inputs: Inputs) -> dict[str, Any]
             continue
         if argument.name in special:
             drawn[argument.name] = special[argument.name](random, inputs)
+        elif argument.takes_module and (argument.required or random.random() < 0.5):
+            drawn[argument.name] = draft(random, entry, argument, inputs)
         elif argument.name in ("dim", "start_dim", "end_dim", "dim0", "dim1") and argument.kind in ("int", "int?"):
             drawn[argument.name] = dim(random, inputs)
-        else:
+        elif not argument.takes_module:
             drawn[argument.name] = by_kind(random, argument, inputs)
     return drawn
+
+
+def draft(random: Random, entry: Entry, argument: Argument, inputs: Inputs) -> Draft:
+    """A layer for an argument that takes one, drawn for what it will get."""
+    given = lookup(random.choice(argument.types or domain_given.NORMS))
+    assert given is not None
+    drawn = arguments_of(random, given, fed(entry, argument, given, inputs))
+    return Draft(given, {a.name: drawn[a.name] for a in given.arguments if a.name in drawn and not a.call})
+
+
+def fed(entry: Entry, argument: Argument, given: Entry, inputs: Inputs) -> Inputs:
+    """What the layer of an argument gets, in the order of its ports."""
+    ports = {port.name: type_ for port, type_ in zip(entry.inputs, inputs, strict=True)}
+    found = {inner or given.inputs[0].name: ports[outer] for inner, outer in argument.fed}
+    return [found.get(port.name) for port in given.inputs]
 
 
 def guess(entry: Entry, argument: str, inputs: Inputs) -> Any:

@@ -8,16 +8,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from netspec.catalog import Argument
+from netspec.catalog import Argument, Entry
 from netspec.catalog.kinds import DTYPES
 from netspec.shapes import ListType, TensorType
 
 Inputs = list[Any]
 """TensorType, ListType, or a tuple of them for a variadic port, in the order of the ports; None: not connected."""
 Draw = Callable[[Random, Inputs], Any]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A layer that is drawn as an argument, its own arguments as they are stated."""
+
+    entry: Entry
+    arguments: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"{self.entry.name}({self.arguments})"
+
 
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 
@@ -102,6 +115,9 @@ def by_kind(random: Random, argument: Argument, inputs: Inputs) -> Any:
         return random.choice(argument.choices)
     if kind == "dtype":
         return dtype(random)
+    if kind == "function":
+        other = random.choice(("glu", "sum", "argmax", "add"))
+        return random.choice(("silu", "tanh", "relu6", "leaky_relu", "exp", other))
     if kind in ("ints", "sizes"):
         return [random.randint(int(low), int(low) + 3) for _ in range(random.randint(1, 3))]
     raise AssertionError(f"no values for {argument.name}: {argument.kind}")

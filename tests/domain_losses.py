@@ -136,5 +136,9 @@ INPUTS["TripletMarginLoss"] = INPUTS["TripletMarginWithDistanceLoss"] = alike(3)
 INPUTS["GaussianNLLLoss"] = variances
 INPUTS["CTCLoss"] = speech
 WHOLE["CTCLoss"] = {"input_lengths": 6, "target_lengths": 2}
-ARGUMENTS["TripletMarginWithDistanceLoss"] = {"distance_function": lambda random, inputs: None}
+ARGUMENTS["TripletMarginWithDistanceLoss"] = {
+    "distance_function": lambda random, inputs: random.choice(
+        (None, None, "pairwise_distance", "cosine_similarity", "sub", "eq", "relu")
+    )
+}
 ARGUMENTS["CTCLoss"] = {"blank": lambda random, inputs: random.choice((0, 1, 1, 5, -1))}

@@ -60,7 +60,6 @@ ABSENT = {
     "scaled_dot_product_attention": {"enable_gqa"},
     "SyncBatchNorm": {"process_group"},
     "LinearCrossEntropyLoss": {"options"},
-    "Transformer": {"custom_encoder", "custom_decoder"},
 }
 """Arguments that torch has and the catalog leaves out: deprecated, of no use in a spec, or objects of Python."""
 OVERLOADED = {"scatter": {"value"}}

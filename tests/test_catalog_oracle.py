@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from random import Random
 from typing import Any
@@ -21,13 +22,23 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from netspec import catalog
-from netspec.catalog import Entry, Inferred
+from netspec.catalog import Entry, GivenClass, GivenModule, Inferred
+from netspec.catalog.given import leading
 from netspec.catalog.kinds import accepts
 from netspec.shapes import Dim, ListType, Problem, TensorType, substitute, symbols
 
 NAMES = [name for name in catalog.names() if name not in catalog.names("weight")]
 """Without the tensors that stand alone, which torch has no call for: they have the shape that is stated."""
-REFUSED = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, AssertionError, ZeroDivisionError)
+REFUSED = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    IndexError,
+    NotImplementedError,
+    AssertionError,
+    ZeroDivisionError,
+    AttributeError,  # of a tuple, where a module that was given gives several tensors
+)
 
 
 def make(kind: TensorType, whole: int, gradient: bool) -> torch.Tensor:
@@ -59,8 +70,7 @@ def real(
         if given is not None
     }
     module: nn.Module | None = None
-    home, _, name = entry.target.rpartition(".")
-    function: Any = getattr(torch.Tensor if home == "torch.Tensor" else import_module(home), name)
+    function: Any = found(entry.target)
     if isinstance(function, type):
         in_call = {argument.name for argument in entry.arguments if argument.call}
         module = function(**{name: given for name, given in values.items() if name not in in_call})
@@ -110,11 +120,33 @@ def value(entry: Entry, name: str, given: Any) -> Any:
     assert argument is not None
     if given is None:
         return None
+    if isinstance(given, domain.Draft):
+        return module_of(given)
+    if isinstance(given, GivenClass):
+        values = {key: value(given.entry, key, one) for key, one in given.arguments.items()}
+        first = [values.pop(key) for key in leading(given)]
+        return partial(found(given.entry.target), *first, **values)
+    if isinstance(given, str) and given not in argument.choices and "function" in argument.kind:
+        called = catalog.lookup(given, "function")
+        assert called is not None
+        return found(called.target)
     if argument.kind.startswith("dtype"):
         return getattr(torch, given)
     if argument.kind.startswith("tensor"):
         return torch.tensor(given, dtype=torch.float32)
     return tuple(given) if isinstance(given, list) else given
+
+
+def found(target: str) -> Any:
+    home, _, name = target.rpartition(".")
+    return getattr(torch.Tensor if home == "torch.Tensor" else import_module(home), name)
+
+
+def module_of(draft: domain.Draft) -> nn.Module:
+    """A module that is given to another, as a person would make it."""
+    values = {name: value(draft.entry, name, given) for name, given in draft.arguments.items()}
+    made: nn.Module = found(draft.entry.target)(**values)
+    return made
 
 
 def build(given: Any, whole: int, gradient: bool) -> Any:
@@ -139,15 +171,77 @@ def answered(answer: Inferred) -> Any:
 
 def ask(entry: Entry, arguments: Mapping[str, Any], inputs: domain.Inputs) -> Inferred | Problem:
     """What the catalog says of a layer with these stated arguments."""
-    filled = {a.name: a.default for a in entry.arguments if not a.required and not a.inferred}
-    ports = {port.name: given for port, given in zip(entry.inputs, inputs, strict=True) if given is not None}
-    assert entry.rule is not None, f"{entry.name} has no rule"
-    return entry.rule({**filled, **arguments}, ports)
-
-
-def filled(entry: Entry, arguments: Mapping[str, Any], answer: Inferred) -> dict[str, Any]:
+    given = settled(entry, arguments, inputs)
+    if isinstance(given, Problem):
+        return given
     defaults = {a.name: a.default for a in entry.arguments if not a.required and not a.inferred}
-    return {**defaults, **arguments, **(answer.arguments or {})}
+    assert entry.rule is not None, f"{entry.name} has no rule"
+    return entry.rule({**defaults, **given}, ports_of(entry, inputs))
+
+
+def ports_of(entry: Entry, inputs: domain.Inputs) -> dict[str, Any]:
+    return {port.name: given for port, given in zip(entry.inputs, inputs, strict=True) if given is not None}
+
+
+def settled(entry: Entry, arguments: Mapping[str, Any], inputs: domain.Inputs) -> dict[str, Any] | Problem:
+    """The arguments with the layers among them as rules see them, or what is wrong with one of those."""
+    found = dict(arguments)
+    for argument in entry.arguments:
+        draft = arguments.get(argument.name)
+        if isinstance(draft, domain.Draft):
+            fed = domain.fed(entry, argument, draft.entry, inputs)
+            answer = ask(draft.entry, draft.arguments, fed)
+            if isinstance(answer, Problem):
+                return answer
+            inner = filled(draft.entry, draft.arguments, answer, fed)
+            ports = ports_of(draft.entry, fed)
+            found[argument.name] = GivenModule(
+                name=draft.entry.name,
+                entry=draft.entry,
+                arguments=inner,
+                outputs=answer.outputs,
+                parameters=draft.entry.parameters(inner) if draft.entry.parameters else {},
+                buffers=draft.entry.buffers(inner) if draft.entry.buffers else {},
+                flops=draft.entry.flops(inner, ports, answer) if draft.entry.flops else 0,
+            )
+    return found
+
+
+def filled(entry: Entry, arguments: Mapping[str, Any], answer: Inferred, inputs: domain.Inputs) -> dict[str, Any]:
+    defaults = {a.name: a.default for a in entry.arguments if not a.required and not a.inferred}
+    given = settled(entry, arguments, inputs)
+    assert isinstance(given, dict), given
+    return {**defaults, **given, **(answer.arguments or {})}
+
+
+def completed(entry: Entry, arguments: Mapping[str, Any], inputs: domain.Inputs, what: str) -> dict[str, Any]:
+    """The arguments as torch takes them: the inferred ones too, guessed where the rule refuses."""
+    answer = ask(entry, arguments, inputs)
+    complete = dict(arguments)
+    for argument in entry.arguments:
+        draft = complete.get(argument.name)
+        if isinstance(draft, domain.Draft):
+            fed = domain.fed(entry, argument, draft.entry, inputs)
+            complete[argument.name] = domain.Draft(draft.entry, completed(draft.entry, draft.arguments, fed, what))
+        if argument.inferred and argument.name not in complete:
+            if isinstance(answer, Inferred):
+                assert answer.arguments is not None and argument.name in answer.arguments, what
+                complete[argument.name] = answer.arguments[argument.name]
+            else:
+                complete[argument.name] = domain.guess(entry, argument.name, inputs)
+    return complete
+
+
+def refused_by_limits(entry: Entry, arguments: Mapping[str, Any]) -> bool:
+    """Whether a value is outside of limits that the catalog may draw closer than torch does."""
+    for argument in entry.arguments:
+        given = arguments.get(argument.name)
+        if isinstance(given, domain.Draft):
+            if refused_by_limits(given.entry, given.arguments):
+                return True
+        elif argument.name in arguments and accepts(argument, given):
+            return True
+    return False
 
 
 def check(entry: Entry, random: Random, thorough: bool = True) -> bool:
@@ -159,19 +253,12 @@ def check(entry: Entry, random: Random, thorough: bool = True) -> bool:
     inputs = domain.inputs_of(random, entry)
     arguments = domain.arguments_of(random, entry, inputs)
     what = f"{entry.name}({arguments}) on {inputs}"
-    if any(accepts(a, arguments[a.name]) for a in entry.arguments if a.name in arguments):
-        return False  # out of limits that the catalog may draw closer than torch does: no layer has 0 features
+    if refused_by_limits(entry, arguments):
+        return False  # no layer has 0 features
     answer = ask(entry, arguments, inputs)
     if isinstance(answer, Problem) and answer.code == "NS406" and entry.name in domain.CRASHES:
         return False
-    complete = dict(arguments)
-    for argument in entry.arguments:
-        if argument.inferred and argument.name not in complete:
-            if isinstance(answer, Inferred):
-                assert answer.arguments is not None and argument.name in answer.arguments, what
-                complete[argument.name] = answer.arguments[argument.name]
-            else:
-                complete[argument.name] = domain.guess(entry, argument.name, inputs)
+    complete = completed(entry, arguments, inputs, what)
     torch.manual_seed(random.randrange(1 << 30))
     try:
         # What the rule refuses may be refused by the gradient alone.
@@ -185,14 +272,14 @@ def check(entry: Entry, random: Random, thorough: bool = True) -> bool:
         assert answer.code == "NS406", f"{what}: torch gives {types_of(outputs)}, the rule says {answer}"
         return False
     assert answered(answer) == types_of(outputs), what
-    given = filled(entry, arguments, answer)
+    given = filled(entry, arguments, answer, inputs)
     parameters = {n: tuple(p.shape) for n, p in module.named_parameters()} if module else {}
     assert list((entry.parameters(given) if entry.parameters else {}).items()) == list(parameters.items()), what
     buffers = {n: tuple(b.shape) for n, b in module.named_buffers()} if module else {}
     assert list((entry.buffers(given) if entry.buffers else {}).items()) == list(buffers.items()), what
     if not thorough:
         return True
-    ports = {port.name: x for port, x in zip(entry.inputs, inputs, strict=True) if x is not None}
+    ports = ports_of(entry, inputs)
     # Products of integers run by other kernels.
     if answer_dtype(answer) in domain.FLOATS and entry.name not in domain.UNCOUNTED:
         assert (entry.flops(given, ports, answer) if entry.flops else 0) == operations, what
@@ -224,6 +311,8 @@ def map_sizes(thing: Any, change: Any) -> Any:
         return TensorType(tuple(change(size) for size in thing.shape), thing.dtype)
     if isinstance(thing, ListType):
         return ListType(tuple(map_sizes(item, change) for item in thing.items))
+    if isinstance(thing, domain.Draft):
+        return domain.Draft(thing.entry, {name: map_sizes(given, change) for name, given in thing.arguments.items()})
     if isinstance(thing, tuple | list):
         return type(thing)(map_sizes(item, change) for item in thing)
     if isinstance(thing, int) and not isinstance(thing, bool):

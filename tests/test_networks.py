@@ -77,6 +77,23 @@ class Transformer(nn.Module):
         return self.head(self.norm(self.encoder(tokens)).mean(1))
 
 
+class TextEncoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(20000, 128, padding_idx=0)
+        self.positions = nn.Parameter(torch.empty(1, 256, 128).normal_(std=0.02))
+        self.drop = nn.Dropout(0.1)
+        layer = nn.TransformerEncoderLayer(
+            128, nhead=4, dim_feedforward=512, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, num_layers=4, norm=nn.LayerNorm(128), enable_nested_tensor=False)
+        self.head = nn.Linear(128, 4)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        placed = self.drop(self.words(tokens) + self.positions)
+        return self.head(self.encoder(placed, src_key_padding_mask=tokens == 0)[:, 0])
+
+
 class CifarBlock(nn.Module):
     def __init__(self, in_planes: int, planes: int, stride: int) -> None:
         super().__init__()
@@ -234,11 +251,18 @@ def digits(random: torch.Generator) -> Tensor:
     return torch.rand(4, 1, 8, 8, generator=random)
 
 
+def words(random: torch.Generator) -> Tensor:
+    """Texts of different lengths, filled up."""
+    tokens = torch.randint(1, 20000, (3, 256), generator=random)
+    return tokens.masked_fill(torch.arange(256) >= torch.tensor([[256], [100], [7]]), 0)
+
+
 REFERENCES: dict[str, tuple[Callable[[], nn.Module], Callable[[torch.Generator], Tensor]]] = {
     "autoencoder": (Autoencoder, digits),
     "lstm": (lambda: Recurrent(nn.LSTM), digits),
     "gru": (lambda: Recurrent(nn.GRU), digits),
     "transformer": (Transformer, digits),
+    "text_encoder": (TextEncoder, words),
     "cifar10": (Resnet20, lambda random: torch.randn(4, 3, 32, 32, generator=random)),
     "unet": (UNet, lambda random: torch.randn(2, 3, 32, 48, generator=random)),
     "gpt": (GPT, lambda random: torch.randint(0, 65, (2, 16), generator=random)),

@@ -51,6 +51,7 @@ STAIRCASE = (
         "members",
         "mistakes",
         "model_calls",
+        "module_arguments",
         "objective",
         "order",
         "patterns",

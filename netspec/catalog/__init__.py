@@ -5,7 +5,7 @@
 `cached`, so that it follows.
 """
 
-from netspec.catalog.entry import REQUIRED, Argument, Category, Entry, Inferred, Port, Rule
+from netspec.catalog.entry import REQUIRED, Argument, Category, Entry, GivenClass, GivenModule, Inferred, Port, Rule
 from netspec.catalog.left_out import instead
 from netspec.catalog.registry import cached, lookup, names, register, registered, suggest, unregister
 
@@ -14,6 +14,8 @@ __all__ = [
     "Argument",
     "Category",
     "Entry",
+    "GivenClass",
+    "GivenModule",
     "Inferred",
     "Port",
     "Rule",

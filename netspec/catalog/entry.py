@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from netspec.shapes import ListType, Problem, Size, TensorType
@@ -38,7 +38,8 @@ class Argument:
 
     `kind` is a small vocabulary that `catalog.kinds` defines once (what JSON Schema it has, what values it accepts,
     how it is described): "int", "float", "bool", "str", "size2" (an int or 2 ints), "ints", "floats", "dtype",
-    "choice", "any", "layer" … Alternatives are joined by "|" ("int|ints"); a kind may end in "?" where null is allowed.
+    "choice", "any", "module" … Alternatives are joined by "|" ("int|ints"); a kind may end in "?" where null is
+    allowed.
     """
 
     name: str
@@ -62,6 +63,33 @@ class Argument:
     """True where it stands before the tensors: `torch.einsum("bqd,bkd->bqk", q, k)`."""
     since: str = ""
     """A version of the library that has it, where the oldest that we support has not."""
+    types: tuple[str, ...] = ()
+    """Of a module: the names of the layers that will do, where not any will."""
+    fed: tuple[tuple[str, str], ...] = ()
+    """Of a module: what it is called with. Each of its inputs, by name, with the input of this entry whose type it
+    has; one without a name goes to whatever it calls its first."""
+    places: Callable[[Mapping[str, Any]], Sequence[str]] | None = None
+    """Of a module: places(arguments) -> the paths at which it stands inside, one for each copy."""
+
+    @property
+    def takes_module(self) -> bool:
+        """Whether it takes a layer that is made beforehand."""
+        return "module" in self.kinds
+
+    @property
+    def takes_class(self) -> bool:
+        """Whether it takes a class, of which layers are made later."""
+        return "class" in self.kinds
+
+    @property
+    def takes_function(self) -> bool:
+        """Whether it takes the name of a function."""
+        return "function" in self.kinds
+
+    @property
+    def kinds(self) -> list[str]:
+        """The alternatives of its kind."""
+        return self.kind.removesuffix("?").split("|")
 
     @property
     def required(self) -> bool:
@@ -85,6 +113,45 @@ class Port:
 
 
 TypeLike = TensorType | ListType
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
+class GivenModule:
+    """A module that is the value of an argument, as rules see it: what it was made with and what it gives.
+
+    Its values are for the inputs at hand; a second use of the same module has another.
+    """
+
+    name: str
+    """What it is, as a spec says it."""
+    entry: Entry | None = None
+    """None where it is a block or a group of layers."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """All of them, for an entry."""
+    outputs: Mapping[str, TypeLike]
+    parameters: Mapping[str, tuple[int, ...]]
+    """The shapes of its weights by path, in torch's order of registration."""
+    buffers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    flops: Size | None = 0
+    """None where they are not known."""
+    node: Any = None
+    """What the compiler made of it, and both doors make a module from."""
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
+class GivenClass:
+    """A layer's class that is the value of an argument: the module makes layers of it by itself (`norm_layer`)."""
+
+    entry: Entry
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """What is said of it beforehand."""
+
+    def __repr__(self) -> str:
+        said = ", ".join(f"{name}: {value}" for name, value in self.arguments.items())
+        return f"{{type: {self.entry.name}, {said}}}" if said else self.entry.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

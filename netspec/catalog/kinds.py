@@ -15,7 +15,9 @@ A kind is one of the atoms below, or several joined by `|`, and may end in `?` w
 | `dtype` | a name of torch's, `float32` |
 | `choice` | one of the argument's choices |
 | `mapping` | keys and values |
-| `layer`, `function` | a layer as one writes it under `layers`; the name of a function of the catalog |
+| `module` | a layer, made beforehand |
+| `class` | the name of a layer, or a mapping with some of its arguments, of which layers are made later |
+| `function` | the name of a function of the catalog |
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from netspec.catalog.entry import REQUIRED, Argument
+from netspec.catalog.entry import REQUIRED, Argument, GivenClass, GivenModule
 from netspec.shapes import Dim, Problem
 
 DTYPES: Final = (
@@ -277,10 +279,15 @@ _ATOMS: Final[dict[str, _Atom]] = {
         lambda a, n, v: v in a.choices,
         lambda a, n: {"enum": list(a.choices)},
     ),
-    "layer": _Atom(
-        lambda a, n: ["a layer"],
-        lambda a, n, v: isinstance(v, str | dict | list),
-        lambda a, n: {"type": ["string", "object", "array"]},
+    "module": _Atom(
+        lambda a, n: [f"a layer ({_either(list(a.types))})" if a.types else "a layer"],
+        lambda a, n, v: isinstance(v, GivenModule),
+        lambda a, n: {"type": ["string", "object"]},
+    ),
+    "class": _Atom(
+        lambda a, n: ["the name of a layer, or a mapping with some of its arguments"],
+        lambda a, n, v: isinstance(v, str | GivenClass),
+        lambda a, n: {"type": ["string", "object"]},
     ),
     "function": _scalar("the name of a function", str, "string"),
 }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from netspec.catalog.entry import Argument, Entry, Inferred, Port
+from netspec.catalog.given import applied
 from netspec.catalog.losses import REDUCTION, flag, loss, not_bool, number, prediction, reduced, same_shape
-from netspec.catalog.rules import Arguments, Inputs, promoted, refuse, rule, tensor
+from netspec.catalog.rules import FLOATING, Arguments, Inputs, promoted, refuse, rule, tensor
 from netspec.shapes import TensorType
 
 
@@ -71,7 +72,22 @@ def _triplet_margin(arguments: Arguments, inputs: Inputs) -> Inferred:
 
 @rule
 def _triplet_distance(arguments: Arguments, inputs: Inputs) -> Inferred:
-    return _triplet("TripletMarginWithDistanceLoss", arguments, inputs)
+    name, called = "TripletMarginWithDistanceLoss", arguments["distance_function"]
+    answer = _triplet(name, arguments, inputs)
+    if called is None:
+        return answer
+    anchor, positive, negative = (tensor(inputs, name, port) for port in ("anchor", "positive", "negative"))
+    pairs = [(anchor, positive), (anchor, negative), *([(positive, negative)] if arguments["swap"] else [])]
+    distances = [applied(name, "distance_function", called, *pair) for pair in pairs]
+    found = [one for one in distances if isinstance(one, TensorType) and one.dtype in FLOATING]
+    if len(found) != len(distances) or len({one.shape for one in found}) > 1:
+        refuse(
+            f"{name} takes distances in floating point, and {called} makes {', '.join(map(str, distances))}",
+            argument="distance_function",
+            ports=(),
+            code="NS406",
+        )
+    return reduced(arguments, found[0].shape, _together(*found))
 
 
 @rule

@@ -46,6 +46,8 @@ _FILES: Final = MappingProxyType(
             "boxes",
             "recurrent",
             "transformer",
+            "transformer_stacks",
+            "vision_blocks",
             "losses",
             "weights",
             "losses_classes",

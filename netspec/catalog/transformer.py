@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from netspec.catalog.attention import attention_flops
 from netspec.catalog.entry import Argument, Entry, Inferred, Port, Rule
+from netspec.catalog.given import applied
 from netspec.catalog.rules import (
     Arguments,
     Inputs,
-    Refused,
     Shape,
     inferred,
     known,
@@ -21,13 +20,13 @@ from netspec.catalog.rules import (
     tensor,
     weighted,
 )
-from netspec.shapes import Problem, Size, TensorType
+from netspec.shapes import Size, TensorType
 
 Weights = dict[str, tuple[int, ...]]
 _MHA: Final = "MultiheadAttention"
 
 
-def _tokens(name: str, inputs: Inputs, port: str, batch_first: bool) -> tuple[Shape, Size, int]:
+def tokens(name: str, inputs: Inputs, port: str, batch_first: bool) -> tuple[Shape, Size, int]:
     """(batch, tokens, width) of a sequence; the batch is empty where it has none."""
     x = tensor(inputs, name, port)
     if len(x.shape) not in (2, 3):
@@ -51,7 +50,8 @@ def _heads(name: str, width: int, heads: int, argument: str) -> None:
         )
 
 
-def _one_batch(name: str, first: Shape, second: Shape, ports: tuple[str, str]) -> None:
+def one_batch(name: str, first: Shape, second: Shape, ports: tuple[str, str]) -> None:
+    """Refuse sequences of different batches."""
     if first != second:
         refuse(f"{name} takes sequences of one batch, and got {list(first)} and {list(second)}", ports=ports)
 
@@ -82,7 +82,8 @@ def _masks(
     _mask(name, inputs, ports[1], ((*batch, keys),))
 
 
-def _hint(name: str, arguments: Arguments, inputs: Inputs, argument: str, mask: str) -> None:
+def hint(name: str, arguments: Arguments, inputs: Inputs, argument: str, mask: str) -> None:
+    """Refuse a word on a mask that is not there."""
     if arguments[argument] and mask not in inputs:
         refuse(f"{name}: {argument} only says what {mask} is, and there is none", argument=argument, code="NS404")
 
@@ -91,7 +92,7 @@ def _hint(name: str, arguments: Arguments, inputs: Inputs, argument: str, mask: 
 def _multihead(arguments: Arguments, inputs: Inputs) -> Inferred:
     first = arguments["batch_first"]
     (batch, queries, width), (other, keys, key_width), (third, values, value_width) = (
-        _tokens(_MHA, inputs, port, first) for port in ("query", "key", "value")
+        tokens(_MHA, inputs, port, first) for port in ("query", "key", "value")
     )
     embed = inferred(_MHA, arguments, "embed_dim", width, "features in its last dimension", "query")
     heads = arguments["num_heads"]
@@ -106,12 +107,12 @@ def _multihead(arguments: Arguments, inputs: Inputs) -> Inferred:
                 argument=argument,
                 code="NS403",
             )
-    _one_batch(_MHA, batch, other, ("query", "key"))
-    _one_batch(_MHA, batch, third, ("query", "value"))
+    one_batch(_MHA, batch, other, ("query", "key"))
+    one_batch(_MHA, batch, third, ("query", "value"))
     if keys != values:
         refuse(f"{_MHA}: there are {keys} keys, and {values} values", ports=("key", "value"), code="NS403")
     _masks(_MHA, inputs, ("attn_mask", "key_padding_mask"), batch, heads, queries, keys)
-    _hint(_MHA, arguments, inputs, "is_causal", "attn_mask")
+    hint(_MHA, arguments, inputs, "is_causal", "attn_mask")
     query = inputs["query"]
     outputs = {"attn_output": TensorType((*query.shape[:-1], embed), query.dtype)}
     if arguments["need_weights"]:
@@ -151,7 +152,7 @@ def _attention_weights(arguments: Mapping[str, Any]) -> Weights:
 def _multihead_flops(arguments: Arguments, inputs: Inputs, answer: Inferred) -> Size:
     embed, heads, first = arguments["embed_dim"], arguments["num_heads"], arguments["batch_first"]
     (batch, queries, _), (_, keys, key_width), (_, _, value_width) = (
-        _tokens(_MHA, inputs, port, first) for port in ("query", "key", "value")
+        tokens(_MHA, inputs, port, first) for port in ("query", "key", "value")
     )
     rows = batch[0] if batch else 1
     projections = 2 * rows * embed * (2 * queries * embed + keys * key_width + keys * value_width)
@@ -164,7 +165,7 @@ def _multihead_flops(arguments: Arguments, inputs: Inputs, answer: Inferred) -> 
 # Layers of transformers
 
 
-def _small(bias: bool, *rows: tuple[str, tuple[int, ...]]) -> Weights:
+def small(bias: bool, *rows: tuple[str, tuple[int, ...]]) -> Weights:
     """Weights with a bias as long as their first size, where there are biases."""
     found: Weights = {}
     for name, shape in rows:
@@ -180,7 +181,9 @@ def _self_attention(name: str, arguments: Mapping[str, Any]) -> Weights:
     return {f"{name}.{weight}": shape for weight, shape in weights.items()}
 
 
-def _layer_weights(decoder: bool) -> Any:
+def layer_weights(decoder: bool) -> Any:
+    """The weights of an encoder layer, or of a decoder layer."""
+
     def shapes(arguments: Mapping[str, Any]) -> Weights:
         width, inner = arguments["d_model"], arguments["dim_feedforward"]
         attentions = ("self_attn", "multihead_attn") if decoder else ("self_attn",)
@@ -188,33 +191,55 @@ def _layer_weights(decoder: bool) -> Any:
         for name in attentions:
             found |= _self_attention(name, arguments)
         norms = [(f"norm{i + 1}", (width,)) for i in range(len(attentions) + 1)]
-        return found | _small(arguments["bias"], ("linear1", (inner, width)), ("linear2", (width, inner)), *norms)
+        return found | small(arguments["bias"], ("linear1", (inner, width)), ("linear2", (width, inner)), *norms)
 
     return shapes
 
 
-def _encoder_layer(name: str) -> Rule:
+def _activation(name: str, arguments: Arguments, x: TensorType) -> None:
+    """Refuse a function that does not keep the shape of what stands between the linear layers."""
+    called = arguments["activation"]
+    if called in ("relu", "gelu"):
+        return
+    between = TensorType((*x.shape[:-1], arguments["dim_feedforward"]), x.dtype)
+    given = applied(name, "activation", called, between)
+    if given != between:
+        refuse(
+            f"{name} takes an activation that keeps the shape, and {called} makes {given} of {between}",
+            argument="activation",
+            ports=(),
+            code="NS404",
+        )
+
+
+def encoder_layer(name: str) -> Rule:
+    """The rule of an encoder layer, under the name of what has it."""
+
     @rule
     def infer(arguments: Arguments, inputs: Inputs) -> Inferred:
-        batch, length, width = _tokens(name, inputs, "src", arguments["batch_first"])
+        batch, length, width = tokens(name, inputs, "src", arguments["batch_first"])
         model = inferred(name, arguments, "d_model", width, "features in its last dimension", "src")
         _heads(name, model, arguments["nhead"], "nhead")
+        _activation(name, arguments, inputs["src"])
         _masks(name, inputs, ("src_mask", "src_key_padding_mask"), batch, arguments["nhead"], length, length)
-        _hint(name, arguments, inputs, "is_causal", "src_mask")
+        hint(name, arguments, inputs, "is_causal", "src_mask")
         return one(inputs["src"].shape, inputs["src"].dtype, {"d_model": model})
 
     return infer
 
 
-def _decoder_layer(name: str) -> Rule:
+def decoder_layer(name: str) -> Rule:
+    """The rule of a decoder layer, under the name of what has it."""
+
     @rule
     def infer(arguments: Arguments, inputs: Inputs) -> Inferred:
         first, heads = arguments["batch_first"], arguments["nhead"]
-        batch, length, width = _tokens(name, inputs, "tgt", first)
-        other, keys, key_width = _tokens(name, inputs, "memory", first)
+        batch, length, width = tokens(name, inputs, "tgt", first)
+        other, keys, key_width = tokens(name, inputs, "memory", first)
         model = inferred(name, arguments, "d_model", width, "features in its last dimension", "tgt")
         _heads(name, model, heads, "nhead")
-        _one_batch(name, batch, other, ("tgt", "memory"))
+        _activation(name, arguments, inputs["tgt"])
+        one_batch(name, batch, other, ("tgt", "memory"))
         if key_width != model:
             refuse(
                 f"{name} takes a memory with {model} features, and got {key_width}",
@@ -223,8 +248,8 @@ def _decoder_layer(name: str) -> Rule:
             )
         _masks(name, inputs, ("tgt_mask", "tgt_key_padding_mask"), batch, heads, length, length)
         _masks(name, inputs, ("memory_mask", "memory_key_padding_mask"), batch, heads, length, keys)
-        _hint(name, arguments, inputs, "tgt_is_causal", "tgt_mask")
-        _hint(name, arguments, inputs, "memory_is_causal", "memory_mask")
+        hint(name, arguments, inputs, "tgt_is_causal", "tgt_mask")
+        hint(name, arguments, inputs, "memory_is_causal", "memory_mask")
         return one(inputs["tgt"].shape, inputs["tgt"].dtype, {"d_model": model})
 
     return infer
@@ -237,60 +262,20 @@ def _self_flops(rows: Size, queries: Size, keys: Size, width: int, heads: int) -
     return flops
 
 
-def _layer_flops(decoder: bool) -> Any:
+def layer_flops(decoder: bool) -> Any:
+    """The FLOPs of an encoder layer, or of a decoder layer."""
+
     def count(arguments: Arguments, inputs: Inputs, answer: Inferred) -> Size:
         first, heads = arguments["batch_first"], arguments["nhead"]
-        batch, length, width = _tokens("", inputs, "tgt" if decoder else "src", first)
+        batch, length, width = tokens("", inputs, "tgt" if decoder else "src", first)
         rows = batch[0] if batch else 1
         flops = _self_flops(rows, length, length, width, heads)
         if decoder:
-            flops = flops + _self_flops(rows, length, _tokens("", inputs, "memory", first)[1], width, heads)
+            flops = flops + _self_flops(rows, length, tokens("", inputs, "memory", first)[1], width, heads)
         both: Size = flops + 4 * rows * length * width * arguments["dim_feedforward"]
         return both
 
     return count
-
-
-_SOURCE: Final = ("src", "src_mask", "src_key_padding_mask")
-_TARGET: Final = ("tgt", "tgt_mask", "memory_mask", "tgt_key_padding_mask", "memory_key_padding_mask")
-
-
-def _parts(arguments: Arguments, inputs: Inputs) -> tuple[Arguments, Inputs, Arguments, Inputs]:
-    """What the layers of the encoder and those of the decoder get."""
-    encoder = {**arguments, "is_causal": bool(arguments["src_is_causal"])}
-    decoder = {**arguments, "tgt_is_causal": bool(arguments["tgt_is_causal"])}
-    source, target = ({n: inputs[n] for n in names if n in inputs} for names in (_SOURCE, _TARGET))
-    return encoder, source, decoder, {**target, "memory": inputs["src"]}
-
-
-@rule
-def _transformer(arguments: Arguments, inputs: Inputs) -> Inferred:
-    encoder, source, decoder, target = _parts(arguments, inputs)
-    for port in ("src", "tgt"):
-        _tokens("Transformer", inputs, port, arguments["batch_first"])
-    first = _encoder_layer("Transformer")(encoder, source)
-    second = _decoder_layer("Transformer")(decoder, target)
-    for answer in (first, second):
-        if isinstance(answer, Problem):
-            raise Refused(answer)
-    assert isinstance(second, Inferred)
-    return second
-
-
-def _transformer_weights(arguments: Mapping[str, Any]) -> Weights:
-    found: Weights = {}
-    for side, decoder in (("encoder", False), ("decoder", True)):
-        for i in range(arguments[f"num_{side}_layers"]):
-            found |= {f"{side}.layers.{i}.{name}": shape for name, shape in _layer_weights(decoder)(arguments).items()}
-        found |= _small(arguments["bias"], (f"{side}.norm", (arguments["d_model"],)))
-    return found
-
-
-def _transformer_flops(arguments: Arguments, inputs: Inputs, answer: Inferred) -> Size:
-    encoder, source, decoder, target = _parts(arguments, inputs)
-    flops: Size = _layer_flops(False)(encoder, source, answer) * arguments["num_encoder_layers"]
-    flops = flops + _layer_flops(True)(decoder, target, answer) * arguments["num_decoder_layers"]
-    return flops
 
 
 def _flag(name: str, default: bool, doc: str, call: bool = False) -> Argument:
@@ -310,12 +295,18 @@ def _dropout(default: float, doc: str) -> Argument:
 
 
 _FIRST = _flag("batch_first", False, "whether sequences are [N, T, features], not [T, N, features]")
-_LAYER = (
+LAYER: Final = (
     _width("d_model"),
     _number("nhead", "parts that the features fall into, each with an attention of its own"),
     Argument(name="dim_feedforward", kind="int", default=2048, minimum=1, doc="features between the two linear layers"),
     _dropout(0.1, "probability that a value is set to zero in training"),
-    Argument(name="activation", kind="choice", choices=("relu", "gelu"), default="relu", doc="between linear layers"),
+    Argument(
+        name="activation",
+        kind="choice|function",
+        choices=("relu", "gelu"),
+        default="relu",
+        doc="the function between the linear layers",
+    ),
     Argument(name="layer_norm_eps", kind="float", default=1e-5, doc="added to the variance in the norms"),
     _FIRST,
     _flag("norm_first", False, "whether the norms stand before attention and linear layers, not after"),
@@ -323,19 +314,18 @@ _LAYER = (
 )
 
 
-def _ports(*names: str, optional: tuple[str, ...] = ()) -> tuple[Port, ...]:
+def ports(*names: str, optional: tuple[str, ...] = ()) -> tuple[Port, ...]:
+    """Tensors by position, and masks by name."""
     return (*(Port(name=name) for name in names), *(Port(name=name, optional=True, keyword=True) for name in optional))
 
 
-def _causal(name: str, mask: str) -> Argument:
+def causal(name: str, mask: str) -> Argument:
+    """An argument of the call that says what a mask is like."""
     return _flag(name, False, f"says that {mask} is causal, which may be faster", call=True)
 
 
-def _layers(side: str) -> Argument:
-    return Argument(name=f"num_{side}_layers", kind="int", default=6, minimum=1, doc=f"how many layers the {side} has")
-
-
-def _detected(name: str, mask: str) -> Argument:
+def detected(name: str, mask: str) -> Argument:
+    """The same, where torch looks at the mask if nothing is said."""
     doc = f"says that {mask} is causal, which may be faster; null: torch looks"
     return Argument(name=name, kind="bool?", default=None, doc=doc, call=True)
 
@@ -357,10 +347,10 @@ ENTRIES: tuple[Entry, ...] = (
             _FIRST,
             _flag("need_weights", True, "whether the weights are given too, which costs time", call=True),
             _flag("average_attn_weights", True, "whether the weights are averaged over the heads", call=True),
-            _causal("is_causal", "attn_mask"),
+            causal("is_causal", "attn_mask"),
         ),
         inputs=(
-            *_ports("query", "key", "value", optional=("key_padding_mask",)),
+            *ports("query", "key", "value", optional=("key_padding_mask",)),
             Port(name="attn_mask", optional=True, keyword=True),
         ),
         returns=("attn_output", "attn_output_weights"),
@@ -373,11 +363,11 @@ ENTRIES: tuple[Entry, ...] = (
         name="TransformerEncoderLayer",
         category="layer",
         target="torch.nn.TransformerEncoderLayer",
-        arguments=(*_LAYER, _causal("is_causal", "src_mask")),
-        inputs=_ports("src", optional=("src_mask", "src_key_padding_mask")),
-        rule=_encoder_layer("TransformerEncoderLayer"),
-        parameters=_layer_weights(False),
-        flops=_layer_flops(False),
+        arguments=(*LAYER, causal("is_causal", "src_mask")),
+        inputs=ports("src", optional=("src_mask", "src_key_padding_mask")),
+        rule=encoder_layer("TransformerEncoderLayer"),
+        parameters=layer_weights(False),
+        flops=layer_flops(False),
         doc="Attention of a sequence to itself and two linear layers, each with a shortcut and a norm.",
     ),
     Entry(
@@ -385,49 +375,18 @@ ENTRIES: tuple[Entry, ...] = (
         category="layer",
         target="torch.nn.TransformerDecoderLayer",
         arguments=(
-            *_LAYER,
-            _causal("tgt_is_causal", "tgt_mask"),
-            _causal("memory_is_causal", "memory_mask"),
+            *LAYER,
+            causal("tgt_is_causal", "tgt_mask"),
+            causal("memory_is_causal", "memory_mask"),
         ),
-        inputs=_ports(
+        inputs=ports(
             "tgt",
             "memory",
             optional=("tgt_mask", "memory_mask", "tgt_key_padding_mask", "memory_key_padding_mask"),
         ),
-        rule=_decoder_layer("TransformerDecoderLayer"),
-        parameters=_layer_weights(True),
-        flops=_layer_flops(True),
+        rule=decoder_layer("TransformerDecoderLayer"),
+        parameters=layer_weights(True),
+        flops=layer_flops(True),
         doc="Attention of a sequence to itself and to a memory, and two linear layers.",
-    ),
-    Entry(
-        name="Transformer",
-        category="layer",
-        target="torch.nn.Transformer",
-        arguments=(
-            _LAYER[0],
-            replace(_LAYER[1], default=8),
-            _layers("encoder"),
-            _layers("decoder"),
-            *_LAYER[2:],
-            _detected("src_is_causal", "src_mask"),
-            _detected("tgt_is_causal", "tgt_mask"),
-            _causal("memory_is_causal", "memory_mask"),
-        ),
-        inputs=_ports(
-            "src",
-            "tgt",
-            optional=(
-                "src_mask",
-                "tgt_mask",
-                "memory_mask",
-                "src_key_padding_mask",
-                "tgt_key_padding_mask",
-                "memory_key_padding_mask",
-            ),
-        ),
-        rule=_transformer,
-        parameters=_transformer_weights,
-        flops=_transformer_flops,
-        doc="An encoder of one sequence and a decoder of another, as in the paper that named them.",
     ),
 )

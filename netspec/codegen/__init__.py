@@ -109,6 +109,8 @@ def _imports(classes: Classes) -> list[str]:
         standard.append(f"from collections.abc import {', '.join(abstract)}")
     if "fnmatchcase" in wanted:
         standard.append("from fnmatch import fnmatchcase")
+    if "partial" in wanted:
+        standard.append("from functools import partial")
     typing = sorted((wanted & {"NamedTuple"}) | ({"Self"} if any(w.frozen_paths for w in classes.written) else set()))
     if typing:
         standard.append(f"from typing import {', '.join(typing)}")

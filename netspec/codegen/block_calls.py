@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from netspec.codegen.literals import literal
 from netspec.codegen.scope import Lifted, OpenLoop, Retry, bound_sizes, is_constant
 from netspec.expressions import Conditional, ListExpr, Literal, Name, free_names, to_python
+from netspec.order import stated_values
 from netspec.origins import Opaque, names_of, origin_of, untraced
 from netspec.program import Apply, Node
 from netspec.shapes import TensorType
@@ -38,7 +39,7 @@ class BlockCalls(LayerCalls):
         written = {id(w): w for w in (self.classes.of(node.op.instance) for node in rows if isinstance(node.op, Apply))}
         choice = self.choice(layer, list(written.values())) if len(written) == 2 else None
         if len(written) > 1 and choice is None:
-            depends = frozenset().union(*(free_names(v.expr) for v in layer.arguments.values()), *(
+            depends = frozenset().union(*(free_names(v.expr) for v in stated_values(layer)), *(
                 names_of(origin_of(size))
                 for node in rows for ref in node.inputs if isinstance(ref.type, TensorType)
                 for size in ref.type.shape if isinstance(size, int)

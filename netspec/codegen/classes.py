@@ -18,7 +18,7 @@ from netspec.codegen.source_map import Mark, marked, rewritten
 from netspec.codegen.writer import mark_of
 from netspec.expressions import Expr, ExpressionError, evaluate, free_names
 from netspec.origins import untraced
-from netspec.program import Apply, Call, Factory, Instance, Program, Ref, instances, with_replaced
+from netspec.program import Apply, Call, Factory, Instance, Program, Ref, instances, with_inner
 from netspec.shapes import ListType
 from netspec.spec import Block
 
@@ -334,7 +334,7 @@ def imported(program: Program, taken: set[str]) -> set[str]:
 
     One whose name is taken by something else is written with its module.
     """
-    nodes = [node for instance in instances(program.model) for node in with_replaced(instance.nodes)]
+    nodes = [node for instance in instances(program.model) for node in with_inner(instance.nodes)]
     calls = [node.op for node in nodes if isinstance(node.op, Call)]
     targets = list(dict.fromkeys(call.entry.target for call in calls if call.entry.plugin))
     bare = Counter(target.rpartition(".")[2] for target in targets)
@@ -367,7 +367,7 @@ def hint_of(ref: Ref) -> str:
 def classes_in(instance: Instance) -> list[Instance]:
     """The instances below that are classes, through the groups that are written in place."""
     found: list[Instance] = []
-    for node in with_replaced(instance.nodes):
+    for node in with_inner(instance.nodes):
         if isinstance(node.op, Apply):
             for inner in (node.op.instance, *node.op.others):
                 found += [inner] if is_class(inner) else classes_in(inner)

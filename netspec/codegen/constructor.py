@@ -239,7 +239,9 @@ class Constructor(Repeats):
     def variable(self, layer: Layer) -> str:
         name = layer.name.parts[0] if isinstance(layer.name, Template) else getattr(layer.name, "value", None)
         base = as_identifier(str(name)).rstrip("_") if isinstance(name, str) and name.strip("_-") else "stage"
-        base = local_name(base)
+        return self.fresh_variable(local_name(base))
+
+    def fresh_variable(self, base: str) -> str:
         name, number = base, 2
         while name in self.variables or name in self.block.params or name in self.block.let:
             name, number = f"{base}{number}", number + 1

@@ -10,6 +10,7 @@ from netspec.codegen.scope import Plan, Scope
 from netspec.codegen.source_map import Mark, Piece, marked
 from netspec.diagnostics import Span
 from netspec.expressions import Expr, ListExpr, Literal
+from netspec.order import stated_values
 from netspec.program import Instance, Loop, Node
 from netspec.spec import Body, Layer
 
@@ -100,7 +101,7 @@ class Writer(Scope):
         found = [body for body in bodies.values() if any(id(inner) in made for inner in _reach(body))]
         if len(found) > 1:
             assert layer.type is not None
-            self.give_up_on(frozenset().union(*(value.names for value in layer.arguments.values())), must=True)
+            self.give_up_on(frozenset().union(*(value.names for value in stated_values(layer))), must=True)
         return found[0] if found else Body(kind="list", layers=(), span=layer.span)
 
     def say(self, statement: str) -> None:

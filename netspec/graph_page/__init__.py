@@ -13,7 +13,7 @@ from hashlib import sha256
 from itertools import takewhile
 from typing import Any, Final
 
-from netspec.catalog.entry import TypeLike
+from netspec.catalog.entry import GivenClass, GivenModule, TypeLike
 from netspec.graph import LayerGraph
 from netspec.program import Apply, Argument, Arithmetic, Call, Factory, Node, Program, Reuse, Skip, walk
 from netspec.shapes import ListType
@@ -178,6 +178,9 @@ def _brief(call: Call) -> str:
     """What tells a layer of its kind from others, in a few words."""
     value = {name: argument.value for name, argument in call.arguments.items()}
     words: list[str] = []
+    layers = [one for one in value.values() if isinstance(one, GivenModule) and one.entry is not None and one.node]
+    if layers and "num_layers" in value:
+        words.append(f"{value['num_layers']} {BY} {layers[0].name}")
     for before, after in (("in_channels", "out_channels"), ("in_features", "out_features")):
         if after in value:
             words.append(f"{value[before]} → {value[after]}" if before in value else str(value[after]))
@@ -219,6 +222,8 @@ def _text(value: Any) -> str:
     if isinstance(value, Factory):
         inner = ", ".join(f"{name}: {_text(one.value)}" for name, one in value.arguments.items())
         return value.target.name + (f" ({inner})" if inner else "")
+    if isinstance(value, GivenModule | GivenClass):
+        return value.name if isinstance(value, GivenModule) else value.entry.name
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | tuple):

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from netspec.catalog.entry import Argument, Entry
+from netspec.catalog.entry import Argument, Entry, GivenClass, GivenModule
+from netspec.catalog.given import function, leading
 from netspec.origins import untraced
 from netspec.program import Argument as Given
-from netspec.program import Call, Ref
+from netspec.program import Call, Node, Ref
 from netspec.shapes import ListType
 
 Inputs = Mapping[str, Ref | tuple[Ref, ...]]
 Get = Callable[[Ref], Any]
 
 
-def make(call: Call) -> nn.Module:
-    """The module of a call; what its `forward` takes is left to `apply`."""
-    made: nn.Module = resolve(call.entry.target)(**_stated(call, _plain, in_call=False))
+def make(call: Call, child: Callable[[Node], nn.Module]) -> nn.Module:
+    """The module of a call; what its `forward` takes is left to `apply`. `child` makes the modules that it is given."""
+    stated = _stated(call, _plain, in_call=False)
+    for argument in call.entry.arguments:  # in torch's order, in which the emitted code makes them too
+        given = stated.get(argument.name)
+        if isinstance(given, GivenModule):
+            stated[argument.name] = child(given.node)
+    made: nn.Module = resolve(call.entry.target)(**stated)
     return made
 
 
@@ -77,10 +83,24 @@ def python_value(entry: Entry, name: str, value: Any) -> Any:
 
 
 def _python(declared: Argument, value: Any) -> Any:
-    """A value as torch takes it: the dtype of that name."""
+    """A value as torch takes it: the dtype, the function or the class of that name."""
     if declared.kind.startswith("dtype") and isinstance(value, str):
         return getattr(torch, value)
+    if isinstance(value, GivenClass):
+        return _class(value)
+    if isinstance(value, str) and value not in declared.choices and declared.takes_function:
+        entry = function(value)
+        assert entry is not None
+        return resolve(entry.target)
     return value
+
+
+def _class(given: GivenClass) -> Any:
+    """A class of layers, what is said of it beforehand bound to it."""
+    made = resolve(given.entry.target)
+    values = {name: python_value(given.entry, name, value) for name, value in given.arguments.items()}
+    first = [values.pop(name) for name in leading(given)]
+    return partial(made, *first, **values) if first or values else made
 
 
 def _leading(entry: Entry, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def child(node: Node) -> nn.Module:
     op = node.op
     module: nn.Module
     if isinstance(op, Call):
-        module = calls.make(op) if op.whole is None else library.make(op, child)
+        module = calls.make(op, child) if op.whole is None else library.make(op, child)
         _initialize(module, node.layer.initialize, node.env)
     elif isinstance(op, Apply):
         module = _module(op.instance)

@@ -51,7 +51,7 @@ _WORDS: dict[str, Schema] = {
 
 def argument_schema(argument: Argument) -> Schema:
     """What may stand for an argument of a catalog entry: its kind, or an expression."""
-    if "layer" in argument.kind.removesuffix("?").split("|"):
+    if argument.takes_module or argument.takes_class:
         return ref("module", argument.doc)
     return value(json_schema(argument), describe(argument))
 
