@@ -27,6 +27,8 @@ _SECTIONS: Final = ("model", "one_model", "data", "train")
 _MERGED: Final = ("document", "block", *_SECTIONS)
 """What may be written in part, with the rest in a base or another file: nothing in it is required here."""
 _OURS: Final = ("expects", "example")
+_SHARED: Final = "torchvision.ops."
+"""Where modules come from by whose names people call blocks too (`MLP`): what these take is offered, not asked for."""
 
 
 def editor_schema() -> Schema:
@@ -113,6 +115,8 @@ def _mapping(kind: str, entries: Iterable[Entry], beside: Mapping[str, Schema]) 
         arguments = {key: part for key, part in schema["properties"].items() if key not in beside and key != "type"}
         needed = {"required": schema["required"]} if "required" in schema else {}
         takes = {"properties": _published_all(arguments), **needed, **closed}
+        if entry.target.startswith(_SHARED):
+            takes = {"properties": takes["properties"]}
         alike = next((case for case in cases if case.get("then") == takes), None) if entry.category == "model" else None
         if alike is not None:  # models of one family take the same
             alike["if"]["properties"]["type"]["enum"].append(entry.name)
