@@ -13,8 +13,8 @@ from netspec.catalog.given import function
 from netspec.diagnostics import Span
 from netspec.expressions import Literal
 from netspec.frame import Frame, Poisoned
-from netspec.mistakes import got
 from netspec.loss_calls import LossCaller
+from netspec.mistakes import got
 from netspec.model_calls import Ports
 from netspec.origins import untraced
 from netspec.program import Apply, Argument, Call, Factory, Instance, Node, Pending, Ref, parameters, walk
