@@ -223,6 +223,7 @@ ONLY_VALIDATE = {
     "NS102_inputs": "the rest may stand in a base",
     "NS102_model": "the rest may stand in a base",
     "NS103_block_word": COMPUTED,
+    "NS103_null_layer": COMPUTED,
     "NS103_by_value": COMPUTED,
     "NS103_computed_float": COMPUTED,
     "NS103_if_text": COMPUTED,
