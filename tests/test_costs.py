@@ -163,6 +163,26 @@ def test_what_cells_keep_is_counted_to_the_byte(name: str, tmp_path: Path) -> No
     assert kept_by_netspec(program, {"N": 5}) == real
 
 
+STACK = "num_layers: 3, enable_nested_tensor: false, encoder_layer: {type: TransformerEncoderLayer, nhead: 2"
+INSIDE = {
+    "stack": ("[N, 7, 16]", f"type: TransformerEncoder, norm: LayerNorm, {STACK}, batch_first: true}}"),
+    "norm_first": ("[N, 7, 16]", f"type: TransformerEncoder, {STACK}, dropout: 0.0, norm_first: true}}"),
+    "conv": ("[N, 3, 9, 9]", "type: Conv2dNormActivation, out_channels: 8, activation_layer: SiLU"),
+    "mlp": ("[N, 6]", "type: MLP, hidden_channels: [8, 5], norm_layer: LayerNorm, dropout: 0.5"),
+    "excitation": ("[N, 6, 4, 4]", "type: SqueezeExcitation, squeeze_channels: 2, scale_activation: Hardsigmoid"),
+}
+
+
+@pytest.mark.parametrize("case", INSIDE)
+def test_what_layers_inside_keep_is_counted_to_the_byte(case: str, tmp_path: Path) -> None:
+    shape, layer = INSIDE[case]
+    text = f"netspec: 1\nname: r\nmodel:\n  inputs: {{x: {shape}}}\n  layers: {{r: {{{layer}}}}}\n"
+    (tmp_path / "r.yaml").write_text(text, encoding="utf-8")
+    program = netspec.compile(tmp_path / "r.yaml")
+    real = kept_by_torch(program.module().train(), inputs_of(program, {"N": 5}, "cpu"))
+    assert kept_by_netspec(program, {"N": 5}) == real
+
+
 @pytest.mark.parametrize(
     "name", ["digits", "imagenet/resnet18", "imagenet/googlenet", "imagenet/swin_t", "imagenet/vit_b_32"]
 )

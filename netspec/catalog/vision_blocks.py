@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from netspec.catalog.conv import ENTRIES as CONVOLUTIONS
 from netspec.catalog.conv import images
@@ -62,7 +62,7 @@ def _statistics(parts: Parts) -> Callable[[Mapping[str, Any]], Weights]:
     return shapes
 
 
-def _through(name: str, parts: Iterator[Part], x: TensorType) -> Iterator[tuple[Part, TensorType, TensorType]]:
+def through(name: str, parts: Iterator[Part], x: TensorType) -> Iterator[tuple[Part, TensorType, TensorType]]:
     """The layers in a row, each with what it gets and gives."""
     for part in parts:
         given = answered(name, part.argument, part.entry, part.arguments, x)
@@ -82,7 +82,7 @@ def _chain(name: str, parts: Parts, into: str, axis: int) -> Any:
             refuse(f"{name} takes [..., features], and got a tensor without dimensions")
         what = "features in its last dimension" if axis == -1 else "channels"
         size = inferred(name, arguments, into, known(name, x.shape[axis], "the number of channels"), what)
-        for _, _, given in _through(name, parts({**arguments, into: size}), x):
+        for _, _, given in through(name, parts({**arguments, into: size}), x):
             x = given
         return one(x.shape, x.dtype, {into: size})
 
@@ -92,7 +92,7 @@ def _chain(name: str, parts: Parts, into: str, axis: int) -> Any:
 def _flops(name: str, parts: Parts) -> Any:
     def count(arguments: Arguments, inputs: Inputs, answer: Inferred) -> Size:
         found: Size = 0
-        for part, x, given in _through(name, parts(arguments), inputs["input"]):
+        for part, x, given in through(name, parts(arguments), inputs["input"]):
             if part.entry.flops is not None:
                 found = found + part.entry.flops(part.arguments, {"input": x}, one(given.shape, given.dtype))
         return found
@@ -246,11 +246,24 @@ def _squeeze(arguments: Arguments, inputs: Inputs) -> Inferred:
     channels = known(name, x.shape[-3], "the number of channels")
     size = inferred(name, arguments, "input_channels", channels, "channels")
     scale = x
-    for _, _, given in _through(name, _squeeze_in_order({**arguments, "input_channels": size}), x):
+    for _, _, given in through(name, _squeeze_in_order({**arguments, "input_channels": size}), x):
         scale = given
     if scale.shape != (*x.shape[:-2], 1, 1):
         refuse(f"{name} multiplies by one number for each channel, and its layers make {scale}", code="NS406")
     return one(x.shape, x.dtype, {"input_channels": size})
+
+
+_IN_ORDER: Final[Mapping[str, Parts]] = {
+    "Conv2dNormActivation": _conv_parts(2),
+    "Conv3dNormActivation": _conv_parts(3),
+    "MLP": _mlp_parts,
+    "SqueezeExcitation": _squeeze_in_order,
+}
+
+
+def in_order(name: str) -> Parts | None:
+    """The layers inside of one of these modules in the order in which they run; None for another."""
+    return _IN_ORDER.get(name)
 
 
 ENTRIES: tuple[Entry, ...] = (

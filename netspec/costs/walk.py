@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from netspec.arithmetic import type_of
+from netspec.broadcast import broadcast
 from netspec.catalog.entry import TypeLike
+from netspec.costs.inner import run_inside, runs_inside
 from netspec.costs.keep import factors, rule_of
 from netspec.costs.tensors import Held, Storage, numel, size_of, straight
 from netspec.costs.work import Work
@@ -235,6 +237,20 @@ class Trace:
             self.keep(here, [inside])
         return made
 
+    def arguments(self, call: Call) -> dict[str, Any]:
+        """All arguments of a call, defaults filled in."""
+        return arguments_of(call)
+
+    def product(self, here: str, a: Held, b: Held) -> Held:
+        """What two tensors multiplied with each other give."""
+        shape = broadcast(a.type.shape, b.type.shape)
+        assert isinstance(shape, tuple)
+        made = Held(type=TensorType(shape, b.type.dtype), storage=Storage(size_of(b.type)), grad=a.grad or b.grad)
+        self.steps.append(([a.storage, b.storage], [made.storage]))
+        if self.setting.training:
+            self.keep(here, factors([a, b], False))
+        return replace(made, order=straight(made.type))
+
     def call(self, call: Call, node: Node, here: str, owner: str, get: Any, frozen: bool) -> dict[str, Many | None]:
         entry = call.entry
         if entry.category == "weight":
@@ -242,6 +258,8 @@ class Trace:
             return {port: self.fresh(self.sized(type_), learns, True) for port, type_ in node.types.items()}
         if call.whole is not None:
             return self.library(node, here, frozen)
+        if runs_inside(call):
+            return {next(iter(node.types)): run_inside(self, call, node, here, get, frozen)}
         arguments = {**arguments_of(call), "frozen": frozen}
         refs = node.op.inputs
         inputs: dict[str, tuple[Held, ...]] = {}
