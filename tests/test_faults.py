@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from netspec.recipe.seeing import TensorBoard
 from netspec.recipe.train import Checkpoint, Duration
 from netspec.runtime import checkpoint
 from netspec.runtime.errors import RunError
+from netspec.runtime.finite import Guard
 from netspec.runtime.run import train
 
 EACH = Checkpoint(every=Duration(epochs=1))
@@ -231,16 +233,53 @@ class TestNotFinite:
             stream.fields["image"][order[number * stream.batch_size], 0, 3, 3] = float("nan")
         return data
 
-    def test_a_bad_batch_is_skipped_whole(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("settings", [{}, {"precision": "fp16"}, {"precision": "fp16", "accumulate": 2}])
+    def test_a_bad_batch_is_skipped_whole(self, settings: dict[str, Any], tmp_path: Path) -> None:
         """The weights and the running means are as if the batch had not been there."""
-        program = StubProgram(MLP, recipe(length=Duration(epochs=1)))
+        program = StubProgram(MLP, recipe(length=Duration(epochs=1), **settings))
         run = train(program, run_dir=tmp_path / "run", data=self.spoiled(3, 4), progress="none")
         assert run.history[0]["withheld"] == 2 and run.history[0]["val.loss"] < 2.5
         found = checkpoint.newest(tmp_path / "run" / "checkpoints", pytest.fail)
         assert found is not None and found.stored.finite
 
-    def test_the_limit_is_the_specs(self, tmp_path: Path) -> None:
-        program = StubProgram(MLP, recipe(withheld_limit=1))
+    def test_gradients_that_the_scaler_withholds_are_no_fault(self, tmp_path: Path) -> None:
+        """In search of its factor it meets infinite ones, and running means go on from the batches that gave them."""
+        steep = (replace(recipe().losses[0], factor=1e4),)
+        program = StubProgram(MLP, recipe(length=Duration(epochs=1), precision="fp16", losses=steep))
+        run = train(program, run_dir=tmp_path / "run", data=digits(), progress="none")
+        state = checkpoint.load(tmp_path / "run" / "checkpoints" / "step-20")
+        assert state.state["scaler"]["scale"] < 65536 and run.history[0]["withheld"] == 0
+        assert state.model["bn1.num_batches_tracked"] == 20
+
+    def test_a_checkpoint_between_two_looks_is_gone_on_from_exactly(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where the answer stays on the device, running means are put back with the log, and with each checkpoint."""
+
+        def deferred(optimizer: Any, device: Any, scaler: Any, **settings: Any) -> Guard:
+            return Guard(optimizer, device, deferred=True, **{"withheld": 0, "step": 0, **settings})
+
+        monkeypatch.setattr("netspec.runtime.prepare.make_guard", deferred)
+        stepped = Checkpoint(every=Duration(steps=4))
+        program = StubProgram(MLP, recipe(length=Duration(epochs=1), checkpoint=stepped, log_every=7))
+        train(program, run_dir=tmp_path / "whole", data=self.spoiled(7, 10), progress="none")
+
+        class Dying(TensorStream):
+            def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+                for index, batch in enumerate(super().batches(epoch, start), start):
+                    if index == 9:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    yield batch
+
+        data = self.spoiled(7, 10)
+        data.splits["train"] = Dying(**vars(data.splits["train"]))
+        assert in_child(lambda: start_or_resume(program, tmp_path / "killed", data)) == -signal.SIGKILL
+        start_or_resume(program, tmp_path / "killed", self.spoiled(7, 10))
+        assert_same(tmp_path / "whole", tmp_path / "killed")
+
+    @pytest.mark.parametrize("precision", ["fp32", "fp16"])
+    def test_the_limit_is_the_specs(self, precision: Any, tmp_path: Path) -> None:
+        program = StubProgram(MLP, recipe(withheld_limit=1, precision=precision))
         with pytest.raises(
             RunError,
             match=r"NS902 1 update was withheld: .* at epoch 1, batch 4 of 20: the field `image` of the batch itself",

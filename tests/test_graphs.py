@@ -83,7 +83,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Repeating:
         fused = all(group.get("fused") for group in optimizer.param_groups)
         settings.setdefault("withheld", 0)
         settings.setdefault("step", 0)
-        return Guard(optimizer, device, deferred=fused and scaler is None, **settings)
+        return Guard(optimizer, device, deferred=fused and scaler is None, scaled=scaler is not None, **settings)
 
     original = graphs.make_graphs
     monkeypatch.setattr(prepare, "make_graphs", make)

@@ -157,6 +157,7 @@ RECIPES = {
         optimizer=Optimizer(type="LBFGS", target="torch.optim.LBFGS", arguments={"lr": 0.1, "max_iter": 3}),
     ),
     "bf16": recipe(checkpoint=STEPPED, precision="bf16"),
+    "fp16": recipe(checkpoint=STEPPED, precision="fp16", optimizer=SGD, accumulate=2, clip_grad=ClipGrad(norm=1.0)),
 }
 
 

@@ -96,6 +96,7 @@ class _Reader(AverageReader, ObjectiveReader, OptimizerReader, SeeingReader, Spe
             withheld_limit=self.whole("withheld_limit", 10, 1),
             ema=self.ema(),
             swa=self.swa(length),
+            channels_last=self.flag("channels_last", False, self.node) if "channels_last" in self.node.items else None,
             compile=self.compiling(),
             cuda_graphs=self.recording(),
             log_every=log_every,

@@ -246,6 +246,8 @@ class TrainRecipe:
     """At how many updates withheld, as loss or gradients were not finite, a run stops."""
     ema: Ema | None = None
     swa: Swa | None = None
+    channels_last: bool | None = None
+    """How images lie in memory; None: so on a GPU, where the model has convolutions over images."""
     compile: Compile | None = None
     cuda_graphs: bool = False
     """Whether steps are recorded as CUDA graphs."""

@@ -17,6 +17,7 @@ from netspec.runtime.compiling import compiled
 from netspec.runtime.device import autocast, choose_device, set_precision, set_threads
 from netspec.runtime.epoch import evaluate as evaluate_stream
 from netspec.runtime.errors import RunError
+from netspec.runtime.layout import ChannelsLast, to_channels_last, wants_channels_last
 from netspec.runtime.library import without_weights
 from netspec.runtime.load import check_source, import_source, model_class
 from netspec.runtime.metrics import Metrics
@@ -152,6 +153,9 @@ def _figures(run: TrainedModel, stream: Any) -> tuple[dict[str, float] | None, A
         kept = run.data_state.get("fields", {}).get(loss.inputs[-1].name, {})
         answers = Answers(loss, outputs, kept.get("classes"), image=None)
     objective = make_objective(run.model, run.recipe, outputs, run.device)
+    if wants_channels_last(run.recipe.channels_last, run.model, run.device):
+        to_channels_last(run.model)
+        objective = ChannelsLast(objective)
     figures = evaluate_stream(
         compiled(objective, run.recipe.compile, [stream], run.device, _to_stderr),
         stream,

@@ -46,7 +46,8 @@ class Guard:
 
     `check` answers at once, or with `deferred` always yes: then a fused optimizer reads the answer on the device and
     leaves the weights alone, and the count is read when the log is written. withheld, step: where a resumed run stands.
-    sparse: some gradients hold the rows alone that are not zero.
+    sparse: some gradients hold the rows alone that are not zero. scaled: a `GradScaler` withholds updates, as it does
+    in search of its factor too, so that `note` asks in place of `check`.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Guard:
         withheld: int,
         step: int,
         sparse: bool = False,
+        scaled: bool = False,
     ) -> None:
         self.deferred = deferred
         self.found = torch.zeros((), device=device)
@@ -71,9 +73,10 @@ class Guard:
         self.last = 0
         """The number of the last one that was withheld, as of the last `read`."""
         if deferred:
-            # A fused optimizer leaves everything as it is where this is 1 (torch.amp.GradScaler relies on it).
-            optimizer.found_inf = self.found  # type: ignore[attr-defined]
-            optimizer.grad_scale = None  # type: ignore[attr-defined]
+            if not scaled:
+                # A fused optimizer leaves everything as it is where this is 1 (torch.amp.GradScaler relies on it).
+                optimizer.found_inf = self.found  # type: ignore[attr-defined]
+                optimizer.grad_scale = None  # type: ignore[attr-defined]
             self._count = torch.tensor(float(withheld), dtype=torch.float64, device=device)
             self._step = torch.tensor(float(step), dtype=torch.float64, device=device)
             self._last = torch.zeros((), dtype=torch.float64, device=device)
@@ -94,6 +97,20 @@ class Guard:
             torch._amp_foreach_non_finite_check_and_unscale_([*gradients, loss], found, self.one)
         else:
             found += 1 - torch.stack([g.isfinite().all() for g in (*gradients, loss)]).all().float()
+        return self._counted(found)
+
+    def note(self, loss: Tensor, buffers: list[Tensor]) -> bool:
+        """Whether an update that a scaler has made or withheld was sound: gradients that its factor has made infinite
+        are its own affair, but not a loss or the buffers that forward passes have written.
+
+        loss: detached, a tensor of shape []. The answer comes as that of `check` does.
+        """
+        self.step += 1
+        largest = torch._foreach_norm(buffers, float("inf")) if buffers else ()
+        sound = torch.stack([loss.float(), *(number.float() for number in largest)]).isfinite().all()
+        return self._counted(self.found.copy_(sound.logical_not()))
+
+    def _counted(self, found: Tensor) -> bool:
         if self.deferred:
             self._count += found
             self._step += 1

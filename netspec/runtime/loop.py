@@ -42,7 +42,7 @@ def fit(job: Job) -> None:
     graphs = job.graphs
     train_metrics = job.metrics if job.metrics and job.val is None else None
     buffers, limit = Buffers(model, guard.read()), recipe.withheld_limit
-    at_once = scaler is None and not guard.deferred  # whether each update is known to be finite before the next
+    at_once = not guard.deferred  # whether each update is known to be finite before the next
     save_every = recipe.checkpoint.every.steps if recipe.checkpoint.every else None
     # What a step asks for stands here: a small model's step takes as long as forty calls of an empty function.
     accumulate, log_every, clipping = recipe.accumulate, recipe.log_every, recipe.clip_grad
@@ -96,6 +96,10 @@ def fit(job: Job) -> None:
 
             if scaler is not None:
                 step_scaled(job, parameters)
+                if not guard.note(seen, buffers.live):
+                    buffers.restore()
+                    if guard.withheld >= limit:
+                        give_up(job)
             elif not updated:
                 if clipping is not None:
                     clip(parameters, clipping)
@@ -132,6 +136,8 @@ def fit(job: Job) -> None:
             if stop.signal or progress.step >= last_step:
                 break
             if save_every and progress.step % save_every == 0 and progress.batch < total:
+                if guard.deferred:  # what a resumed run goes back to is what this one goes back to
+                    buffers.look(guard.read())
                 save(job)
 
         if guard.read() >= limit:

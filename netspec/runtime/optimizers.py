@@ -14,6 +14,7 @@ from torch import nn
 
 from netspec.recipe.train import Optimizer
 from netspec.runtime.errors import RunError
+from netspec.runtime.layout import as_laid_out
 from netspec.runtime.objective import construct
 
 FUSED_DEVICES: Final = ("cpu", "cuda", "mps")
@@ -105,12 +106,17 @@ def restore_optimizer(
 ) -> None:
     """Put the saved memory back. With `settings` the saved rates too: not where the spec now asks for others."""
     index = {name: number for number, name in enumerate(_names(optimizer, model))}
+    parameters = dict(model.named_parameters())
     groups = optimizer.state_dict()["param_groups"]
     if settings:
         groups = [{**group, "params": [index[name] for name in group["params"]]} for group in state["groups"]]
     optimizer.load_state_dict(
         {
-            "state": {index[name]: value for name, value in state["state"].items() if name in index},
+            "state": {
+                index[name]: as_laid_out(value, parameters[name])
+                for name, value in state["state"].items()
+                if name in index
+            },
             "param_groups": groups,
         }
     )

@@ -23,6 +23,7 @@ from netspec.runtime.freezing import Freezing
 from netspec.runtime.graphs import make_graphs
 from netspec.runtime.job import Job, Progress, mark, reached, sum_type
 from netspec.runtime.journal import Journal
+from netspec.runtime.layout import ChannelsLast, to_channels_last, wants_channels_last
 from netspec.runtime.metrics import Metrics
 from netspec.runtime.monitors.answers import image_field
 from netspec.runtime.monitors.events import Events
@@ -64,10 +65,14 @@ def prepare(
     """
     stream, val = data.splits["train"], data.splits.get("val")
     outputs, loose = tuple(types), LooseBuffers(model)
+    if channels_last := wants_channels_last(recipe.channels_last, model, device):
+        to_channels_last(model)
     check_fields(recipe, stream)
     check_classes(recipe, types, stream)
     saved: Mapping[str, Any] = loaded.state if loaded is not None else {}
     objective = make_objective(model, recipe, outputs, device)
+    if channels_last:
+        objective = ChannelsLast(objective)
     threads = set_threads(
         recipe.threads or saved.get("threads"),
         device,
@@ -195,10 +200,18 @@ def make_guard(
     withheld: int = 0,
     step: int = 0,
 ) -> Guard:
-    """On a GPU with a fused optimizer the answer stays there; a scaler looks for itself."""
+    """On a GPU the answer stays there where a fused optimizer, or a scaler, looks for itself."""
     fused = all(group.get("fused") for group in optimizer.param_groups)
-    deferred = device.type == "cuda" and fused and scaler is None
-    return Guard(optimizer, device, deferred=deferred, withheld=withheld, step=step, sparse=sparse)
+    deferred = device.type == "cuda" and (fused or scaler is not None)
+    return Guard(
+        optimizer,
+        device,
+        deferred=deferred,
+        withheld=withheld,
+        step=step,
+        sparse=sparse,
+        scaled=scaler is not None,
+    )
 
 
 def used_fields(recipe: TrainRecipe) -> dict[str, str]:

@@ -146,6 +146,7 @@ _TRAIN: Final[dict[str, Schema]] = {
             "withheld_limit": _count("How many updates withheld, as they were not finite, stop the run."),
             "ema": ref("ema", "An exponential average of the weights, which is what is evaluated and kept."),
             "swa": ref("swa", "The mean of the weights at the ends of the last epochs, which the run ends with."),
+            "channels_last": _flag("How images lie in memory; left out, so on a GPU for a model with convolutions."),
             "cuda_graphs": _flag("Whether steps are recorded as CUDA graphs and launched whole."),
             "compile": ref("compile", "Whether `torch.compile` makes kernels of the model."),
             "log_every": _count("Steps between two points of the curves."),
