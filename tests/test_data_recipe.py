@@ -11,7 +11,7 @@ from data_support import epoch, opened, read, recipe
 
 from netspec.catalog import registry
 from netspec.catalog.sources import SourceEntry
-from netspec.recipe.data import Fractions, Sampler
+from netspec.recipe.data import Cut, Sampler
 
 
 def said(text: str, **options: object) -> list[tuple[str, str]]:
@@ -35,7 +35,7 @@ def test_one_source_cut_in_three() -> None:
     batch_size: 128
     """)
     assert list(found.splits) == ["train", "val", "test"]
-    assert found.fractions == Fractions(sizes={"train": 0.7, "val": 0.1, "test": 0.2}, seed=3, stratify="label")
+    assert found.cut == Cut(sizes={"train": 0.7, "val": 0.1, "test": 0.2}, seed=3, stratify="label")
     assert [split.sampler for split in found.splits.values()] == [
         Sampler(type="RandomSampler"),
         Sampler(type="SequentialSampler"),

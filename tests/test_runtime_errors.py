@@ -275,7 +275,7 @@ def test_a_damaged_image(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_worker_that_dies(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     text = write_shapes(16, "  batch_size: 4\n", "  batch_size: 4\n  workers: 1\n  cache: false\n")
-    monkeypatch.setattr("netspec.runtime.data.streams.BatchMaker.__getitem__", lambda *_: os._exit(1))
+    monkeypatch.setattr("netspec.runtime.data.batches.BatchMaker.__getitem__", lambda *_: os._exit(1))
     said = failing(capsys, "train", "spec.yaml", "--run-dir", "run")
     assert "error[NS641]: the data in epoch 1, batch 1 of 2: a process that makes batches died" in said
     assert f"--> {place(text, 'data:')}\n" in said and "--shm-size" in said

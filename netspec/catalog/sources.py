@@ -51,6 +51,8 @@ class SourceEntry(Entry):
     """True where images come as PIL images (decoded files), as from torchvision's own data sets."""
     parts: tuple[str, Mapping[str, Any]] | None = field(default=None, hash=False)
     """The argument that chooses a part of the data, and its value under `train`, `val` and `test` if left out."""
+    overlaps: Callable[[Mapping[str, Any]], bool] | None = field(default=None, hash=False)
+    """overlaps(arguments) -> whether neighbouring samples share what they hold, so that a random cut would leak."""
     carries: tuple[str, ...] = ()
     """The fields of a sample in the order in which a data set of torchvision gives their values."""
 
@@ -141,6 +143,8 @@ def _csv(arguments: Mapping[str, Any]) -> Fields:
 
 def _numpy(arguments: Mapping[str, Any]) -> Fields | None:
     names = arguments["fields"]
+    if names is None and isinstance(arguments["path"], Mapping):
+        names = arguments["path"]
     if names is None:
         return None
     classes = arguments["classes"]
@@ -154,6 +158,17 @@ def _numpy(arguments: Mapping[str, Any]) -> Fields | None:
     )
 
 
+def _text(arguments: Mapping[str, Any]) -> Fields:
+    shape, words = (arguments["length"],), arguments["vocabulary"]
+    known = tuple(words) if words and arguments["tokens"] == "characters" else None
+    count = 256 if arguments["tokens"] == "bytes" else None
+    return _fields(*(_info(name, shape, "int64", known, count) for name in ("tokens", "next")))
+
+
+def _overlap(arguments: Mapping[str, Any]) -> bool:
+    return arguments["stride"] is not None and arguments["stride"] < arguments["length"]
+
+
 def _source(
     name: str,
     loader: str,
@@ -163,11 +178,12 @@ def _source(
     paths: tuple[str, ...] = (),
     pil: bool = False,
     parts: tuple[str, Mapping[str, Any]] | None = None,
+    overlaps: Callable[[Mapping[str, Any]], bool] | None = None,
 ) -> SourceEntry:
     return SourceEntry(
         name=name,
         category="source",
-        target=f"netspec.runtime.data.sources.{loader}",
+        target=f"netspec.runtime.data.{loader if '.' in loader else f'sources.{loader}'}",
         arguments=arguments,
         inputs=(),
         doc=doc,
@@ -175,6 +191,7 @@ def _source(
         paths=paths,
         pil=pil,
         parts=parts,
+        overlaps=overlaps,
     )
 
 
@@ -205,6 +222,21 @@ def _mnist(name: str, doc: str) -> SourceEntry:
         paths=("root",),
         parts=TRAIN_OR_TEST,
     )
+
+
+_TABLE: Final = (
+    Argument(name="path", kind="str", doc="The file."),
+    Argument(name="label", kind="str?", default=None, doc="The column with the class; its values are class names."),
+    Argument(name="target", kind="str|strs?", default=None, doc="The column or columns with numbers to predict."),
+    Argument(name="features", kind="strs?", default=None, doc="The input columns. Left out: all others."),
+    Argument(
+        name="categorical",
+        kind="strs",
+        default=(),
+        doc="Input columns of words, one 0/1 feature for each value.",
+    ),
+    Argument(name="classes", kind="strs?", default=None, doc="Class names in order. Left out: sorted values."),
+)
 
 
 ENTRIES: Final[tuple[SourceEntry, ...]] = (
@@ -278,34 +310,36 @@ ENTRIES: Final[tuple[SourceEntry, ...]] = (
     ),
     _source(
         "CSV",
-        "csv_table",
+        "table",
         _csv,
         "A table with a header: `features` [columns], and `label` or `target` from the columns named.",
-        Argument(name="path", kind="str", doc="The file."),
-        Argument(name="label", kind="str?", default=None, doc="The column with the class; its values are class names."),
-        Argument(name="target", kind="str|strs?", default=None, doc="The column or columns with numbers to predict."),
-        Argument(name="features", kind="strs?", default=None, doc="The input columns. Left out: all others."),
-        Argument(
-            name="categorical",
-            kind="strs",
-            default=(),
-            doc="Input columns of words, one 0/1 feature for each value.",
-        ),
-        Argument(name="classes", kind="strs?", default=None, doc="Class names in order. Left out: sorted values."),
+        *_TABLE,
         Argument(name="delimiter", kind="str", default=",", doc="What stands between two cells."),
+        paths=("path",),
+    ),
+    _source(
+        "Parquet",
+        "table",
+        _csv,
+        "A table in columns, read by pyarrow: `features` [columns], and `label` or `target` from the columns named.",
+        *_TABLE,
         paths=("path",),
     ),
     _source(
         "NumPy",
         "numpy_arrays",
         _numpy,
-        "Arrays of an `.npz` file, a sample a row; integers become int64, floats float32, a uint8 `image` stays so.",
-        Argument(name="path", kind="str", doc="The file."),
+        "Arrays of `.npz` or `.npy` files, a sample a row; integers become int64, floats float32, a uint8 `image` "
+        "stays so.",
+        Argument(
+            name="path", kind="str|mapping", doc="The file; or one `.npy` for each field: {image: x.npy, label: y.npy}."
+        ),
         Argument(
             name="fields",
             kind="mapping?",
             default=None,
-            doc="Array name by field name: {image: x_train, label: y_train}. Left out: every array by its own name.",
+            doc="Array name by field name: {image: x_train, label: y_train}. Left out: every array by its own name, "
+            "and the only one of an `.npy` file as `features`.",
         ),
         Argument(
             name="channels_last",
@@ -315,5 +349,40 @@ ENTRIES: Final[tuple[SourceEntry, ...]] = (
         ),
         Argument(name="classes", kind="strs?", default=None, doc="Names of the classes that `label` counts."),
         paths=("path",),
+    ),
+    _source(
+        "Text",
+        "text.text",
+        _text,
+        "Windows over a text: `tokens` [length], and `next` [length], the token after each.",
+        Argument(
+            name="path",
+            kind="str|strs",
+            doc="The file, or several, which follow each other: text in UTF-8, or numbers of tokens in `.npy`, or in "
+            "`.bin` as uint16.",
+        ),
+        Argument(name="length", kind="int", minimum=1, doc="The tokens of a sample."),
+        Argument(
+            name="stride",
+            kind="int?",
+            default=None,
+            minimum=1,
+            doc="From the start of one sample to that of the next; `length` if left out, so that none overlap.",
+        ),
+        Argument(
+            name="tokens",
+            kind="choice",
+            default="characters",
+            choices=("characters", "bytes"),
+            doc="What a token is; files of numbers hold tokens already.",
+        ),
+        Argument(
+            name="vocabulary",
+            kind="str|strs?",
+            default=None,
+            doc="The characters in the order of their numbers. Left out: those of the training text, sorted.",
+        ),
+        paths=("path",),
+        overlaps=_overlap,
     ),
 )

@@ -89,6 +89,8 @@ def close_epoch(job: Job, *, withheld: int) -> bool:
     row["withheld"] = withheld
     progress.history.append(row)
     job.journal.row(row)
+    if (news := job.news()) is not None:
+        job.journal.warn(news)
     if job.watcher is not None:
         batches = functools.partial(first_batch, job.val)
         with averaged(job.average):

@@ -85,6 +85,8 @@ class Job:
     """What else a checkpoint holds: the state of the data, the settings of which the state depends."""
     answers: Callable[[bool], Answers | None] = lambda embed: None
     """Makes what looks at an evaluation of a classifier; `embed` keeps what its last layer gets, too."""
+    news: Callable[[], str | None] = lambda: None
+    """What the data have to tell since it was last asked: samples that could not be read."""
     watcher: Watcher | None = None
     """Looks at some of the updates and evaluations, where the recipe says so."""
     average: Average | None = None

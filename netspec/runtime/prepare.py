@@ -129,6 +129,7 @@ def prepare(
         stop=Stop(),
         loose=loose,
         describe=lambda: {"data": data.state(), "settings": settings, "threads": threads},
+        news=getattr(data, "news", lambda: None),
     )
     if loaded is not None:
         restore(job, loaded, settings, telling.say)

@@ -19,8 +19,9 @@ from netspec.runtime import checkpoint, directory
 from netspec.runtime.checkpoint import Loaded
 from netspec.runtime.device import choose_device, set_precision
 from netspec.runtime.ending import count, judge, leave_report, report, show, summary
+from netspec.runtime.epoch import save
 from netspec.runtime.errors import RunError
-from netspec.runtime.job import Job, finished
+from netspec.runtime.job import Job, finished, mark
 from netspec.runtime.journal import figure
 from netspec.runtime.library import weights_told, without_weights
 from netspec.runtime.load import import_source, model_class
@@ -130,7 +131,7 @@ def train(
                     say(f"weights of {recipe.weights.source}: {fitted}")
                 if loaded is not None:
                     say(f"going on after {count(job.progress.step, 'step')}, from {loaded.stored.path.name}")
-            done = conduct(job, folder, opened.splits, start, program)
+            done = conduct(job, folder, opened, start, program)
         finally:
             if data is None:
                 opened.close()
@@ -139,7 +140,7 @@ def train(
     return done
 
 
-def conduct(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[str, Any], program: Program) -> Run:
+def conduct(job: Job, folder: Path, data: Any, start: Mapping[str, Any], program: Program) -> Run:
     """Train to the end or to a signal, look at the results, and write down what there is to write.
 
     `start` is the state of the global generators with which training begins or goes on.
@@ -156,12 +157,15 @@ def conduct(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[st
             restore_random_state(start, job.device)  # what was imported and built since then may have drawn from them
             fit(job)
             if finished(job):
-                chosen, results, answers = judge(job, folder, splits)
+                chosen, results, answers = judge(job, folder, data.splits)
+                if (news := job.news()) is not None:
+                    job.journal.warn(news)
                 show(job, answers)
         job.saver.wait()
     except BaseException as error:
         with suppress(OSError):  # a full disk must not hide what happened
             directory.write_json(path, directory.read_json(path) | {"status": "failed", "error": str(error)})
+        rescue(job, error, folder)
         if isinstance(error, Exception):  # a second Ctrl-C does not wait for what is being written
             with suppress(Exception):
                 job.saver.failed()
@@ -183,7 +187,9 @@ def conduct(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[st
         results=results,
         checkpoint=chosen,
     )
-    directory.write_json(path, directory.read_json(path) | summary(done))
+    left_out = getattr(data, "left_out", {})
+    told = {"unreadable": left_out} if left_out else {}
+    directory.write_json(path, directory.read_json(path) | summary(done) | told)
     try:
         leave_report(job, folder, program, done, answers)
     except OSError as error:  # a full disk: what counts has been written
@@ -192,6 +198,23 @@ def conduct(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[st
     left = (folder / name for name in (directory.CURVES, directory.CONFUSION, directory.REPORT))
     job.journal.end_trackers(figures, [path for path in left if path.is_file()], failed=False)
     return done
+
+
+def rescue(job: Job, error: BaseException, folder: Path) -> None:
+    """Save what was trained since the last checkpoint where the data gave out: between two updates, with all in order.
+
+    An error of any other kind may have come in the middle of an update; then the last checkpoint is what there is.
+    """
+    from netspec.runtime.data.workers import WorkerDied
+
+    of_data = isinstance(error, WorkerDied) or (isinstance(error, RunError) and error.code.startswith("NS92"))
+    whole = job.progress.batch % job.recipe.accumulate == 0 or job.progress.batch >= job.train.batches_per_epoch
+    if not of_data or not whole or not job.progress.step or job.saved == mark(job.progress):
+        return
+    with suppress(Exception):  # what happened first is what counts
+        save(job)
+        job.saver.wait()
+        job.journal.warn(f"saved after {count(job.progress.step, 'step')}; go on with: netspec train --resume {folder}")
 
 
 def train_recipe(program: Program) -> TrainRecipe:

@@ -37,6 +37,19 @@ def _flag(description: str) -> Schema:
     return value(BOOLEAN, "true or false", description)
 
 
+def _part(description: str) -> Schema:
+    """A part of a source: how much of it, the values of a column that mean it, or a file that lists it."""
+    numbers: Schema = {"type": "number", "minimum": 0}
+    return {
+        **value(
+            {"anyOf": [numbers, TEXT, {"type": "array"}]},
+            "a share, a count, `rest`, values of `column`, or a file that lists samples",
+            description,
+        ),
+        "example": "0.2",
+    }
+
+
 def _share(description: str) -> Schema:
     return {**value(_FRACTION, "a fraction from 0 to 1", description), "example": "0.2"}
 
@@ -62,6 +75,7 @@ _SAMPLES: Final[dict[str, Schema]] = {
     "balance": fixed(TEXT, "a field's name", "Draws every class of this field equally often.", "label"),
     "drop_last": _flag("Leaves out the last batch where it is not full."),
     "batch_size": _count("Samples in a batch, per process."),
+    "subset": value(_ABOVE_ZERO, "a count, or a share below 1", "So many of the samples, drawn once."),
 }
 
 _DATA: Final[dict[str, Schema]] = {
@@ -81,6 +95,9 @@ _DATA: Final[dict[str, Schema]] = {
                 "true, false or `auto`",
                 "Whether the data are kept in memory.",
             ),
+            "skip_unreadable": value(
+                COUNT, "an integer from 0", "So many samples that can't be read are left out before the run stops."
+            ),
             "fields": fixed(NAMES, "a list of names", "The fields to keep; all where left out.", "[image, label]"),
         },
         example="{source: Digits, split: {train: 0.8, test: 0.2}}",
@@ -91,10 +108,12 @@ _DATA: Final[dict[str, Schema]] = {
     ),
     "split": record(
         {
-            "train": _share("The part to learn from."),
-            "val": _share("The part to choose by."),
-            "test": _share("The part to look at last."),
+            "train": _part("The part to learn from."),
+            "val": _part("The part to choose by."),
+            "test": _part("The part to look at last."),
             "seed": _SEED,
+            "shuffle": _flag("false: the parts follow each other in the order of the source."),
+            "column": fixed(TEXT, "a column's name", "The column whose values say which part a sample is in.", "part"),
             "stratify": fixed(TEXT, "a field's name", "The field whose classes all parts share equally.", "label"),
         },
         example="{train: 0.8, val: 0.1, test: 0.1}",
@@ -110,7 +129,11 @@ _DATA: Final[dict[str, Schema]] = {
                     "type": fixed(TEXT, "a sampler's name", "RandomSampler, SequentialSampler, WeightedRandomSampler."),
                     "replacement": _flag("Whether a sample may be drawn twice."),
                     "num_samples": _count("How many are drawn in an epoch."),
-                    "weights": value(array(_ABOVE_ZERO), "a list of numbers from 0", "One weight for each class."),
+                    "weights": value(
+                        {"anyOf": [array(_ABOVE_ZERO), TEXT]},
+                        "a list of numbers from 0, or a column's name",
+                        "One weight for each class, or the column with one for each sample.",
+                    ),
                 },
                 ["type"],
             ),

@@ -170,6 +170,6 @@ def _rows(path: Path, split: Split, state: Mapping[str, Any]) -> Iterator[tuple[
         )
     arguments = {**_CSV_DEFAULTS, "delimiter": split.source.arguments.get("delimiter", ",")}
     reference = {"categories": {}, "classes": None, **kept}
-    columns, _ = read_table(path, arguments, reference, inputs_only=True)
+    columns, _, _ = read_table(path, arguments, reference, inputs_only=True)
     for row in range(len(columns["features"])):
         yield f"{path}:{row + 1}", partial(dict, {"features": columns["features"][row]})

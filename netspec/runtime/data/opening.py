@@ -11,13 +11,15 @@ import torch
 
 from netspec.catalog.sources import PADDED, FieldInfo
 from netspec.recipe.data import SPLITS, DataRecipe, Split
-from netspec.runtime.data.order import cut
 from netspec.runtime.data.pipeline import Pipeline, collate, fit_standardize, make_pipeline, run
-from netspec.runtime.data.samples import Arrays, Sample, Samples, class_column, subset
+from netspec.runtime.data.samples import Arrays, Sample, Samples, subset
 from netspec.runtime.data.seeds import mix, preserved
 from netspec.runtime.data.sources import load
+from netspec.runtime.data.splits import chosen, cut_samples
+from netspec.runtime.data.storage import read_sample
 from netspec.runtime.data.streams import Settings, Stream
 from netspec.runtime.data.tables import Standardize
+from netspec.runtime.data.unreadable import Unread, Unreadable
 from netspec.runtime.errors import RunError
 
 State = Mapping[str, Any]
@@ -30,10 +32,23 @@ class Data:
     recipe: DataRecipe
     splits: Mapping[str, Stream]
     _state: State
+    _unreadable: Unreadable
 
     def state(self) -> dict[str, Any]:
-        """What was learnt from the training data, as JSON takes it: classes, columns, means and deviations, fields."""
-        return dict(self._state)
+        """What was learnt from the training data, as JSON takes it: classes, columns, means and deviations, fields.
+
+        Samples that could not be read are in it too, so that a run that goes on counts them once.
+        """
+        return {**self._state, **({"unreadable": self.left_out} if self.left_out else {})}
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """The samples that could not be read so far, by name, and why."""
+        return dict(self._unreadable.found)
+
+    def news(self) -> str | None:
+        """What was left out since the last call, in a sentence; None where nothing was."""
+        return self._unreadable.news()
 
     def close(self) -> None:
         """Stop the workers of all streams."""
@@ -61,8 +76,13 @@ def open_data(
     """
     wanted = [name for name in SPLITS if name in recipe.splits and (splits is None or name in set(splits))]
     select = _select(recipe, fields)
+    state = dict(state) if state is not None else None
+    known = state.pop("unreadable", {}) if state is not None else {}
+    unreadable = Unreadable(recipe.skip_unreadable, dict(known), told=len(known))
     with preserved(device):
         samples, learnt = _open_sources(recipe, wanted, state)
+        for name in wanted:
+            unreadable.add(getattr(samples[name], "dropped", {}))
         fitted = {name: Standardize.from_state(name, kept) for name, kept in learnt["standardize"].items()}
         streams: dict[str, Stream] = {}
         for name in wanted:
@@ -77,8 +97,9 @@ def open_data(
                 workers=recipe.workers,
                 cache=recipe.cache,
                 select=select,
+                unreadable=unreadable,
             )
-            shown = _probe(samples[name], pipeline, select)
+            shown = _probe(samples[name], pipeline, select, skips=unreadable.skips)
             streams[name] = Stream(name, SPLITS.index(name), samples[name], pipeline, settings, shown)
             if not streams[name].batches_per_epoch:
                 raise RunError(
@@ -88,7 +109,7 @@ def open_data(
                 )
     if "fields" not in learnt:
         learnt["fields"] = {name: asdict(info) for name, info in streams[wanted[0]].fields.items()}
-    return Data(recipe, streams, learnt)
+    return Data(recipe, streams, learnt, unreadable)
 
 
 def _select(recipe: DataRecipe, fields: Iterable[str] | None) -> tuple[str, ...] | None:
@@ -112,12 +133,13 @@ def _open_sources(
             samples[name] = load(split.source, reference or None)
         else:
             if whole is None:
-                assert recipe.fractions is not None
+                assert recipe.cut is not None
                 whole = load(split.source, reference or None)
-                stratify = recipe.fractions.stratify
-                labels = None if stratify is None else class_column(whole, stratify, "stratify")
-                parts = cut(len(whole), recipe.fractions, labels)
+                parts = cut_samples(whole, recipe.cut)
             samples[name] = subset(whole, parts[name])
+        if split.subset is not None:
+            seed = recipe.cut.seed if recipe.cut is not None else 0
+            samples[name] = subset(samples[name], chosen(len(samples[name]), split.subset, seed))
         if state is None and name == "train":
             reference = samples[name].state
     if state is not None:
@@ -135,13 +157,21 @@ def _learn(split: Split, samples: Samples) -> dict[str, Any]:
     }
 
 
-def _probe(samples: Samples, pipeline: Pipeline, select: tuple[str, ...] | None) -> dict[str, FieldInfo]:
+def _probe(
+    samples: Samples, pipeline: Pipeline, select: tuple[str, ...] | None, *, skips: bool
+) -> dict[str, FieldInfo]:
     """The fields of a batch, from one that holds a sample or two."""
     made: list[Sample] = []
+    wanted = 2 if pipeline.batch else 1
     with preserved():
-        for index in range(min(2, len(samples)) if pipeline.batch else 1):
-            called = partial(samples.name, index)
-            made.append(run(pipeline.body, run(pipeline.head, samples.sample(index), called), called, seed=mix(0)))
+        for index in range(len(samples)):
+            if len(made) == wanted:
+                break
+            found = read_sample(samples, index, pipeline, skips=skips)
+            if not isinstance(found, Unread):
+                made.append(run(pipeline.body, found, partial(samples.name, index), seed=mix(0)))
+    if not made:
+        raise RunError("NS921", f"none of the {len(samples)} samples can be read", help="check where the data lie")
     if select is not None:
         made = [{name: value for name, value in sample.items() if name in select} for sample in made]
     if not made[0]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,6 +44,12 @@ class Arrays:
     columns: dict[str, Tensor]
     origin: str
     state: Mapping[str, Any] = field(default_factory=dict)
+    aside: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Columns of words that are no fields: what a split or a sampler goes by."""
+    numbers: Sequence[int] | None = None
+    """What the rows are called in their file."""
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    """Rows that can't be read and were left out, by name, and why."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -52,6 +58,8 @@ class Arrays:
         return {name: column[index] for name, column in self.columns.items()}
 
     def name(self, index: int) -> str:
+        if self.numbers is not None:
+            return f"row {self.numbers[index]} of {self.origin}"
         return f"sample {index} of {self.origin}"
 
     def column(self, name: str) -> Tensor:
@@ -112,9 +120,47 @@ class Subset:
 def subset(samples: Samples, indices: Tensor) -> Samples:
     """Those samples, in that order."""
     if isinstance(samples, Arrays):
-        columns = {name: column[indices] for name, column in samples.columns.items()}
-        return Arrays(fields=samples.fields, columns=columns, origin=samples.origin, state=samples.state)
-    return Subset(of=samples, indices=indices)
+        first, count = int(indices[0]) if len(indices) else 0, len(indices)
+        if torch.equal(indices, torch.arange(first, first + count)):  # a view, which costs no memory
+            columns = {name: column[first : first + count] for name, column in samples.columns.items()}
+        else:
+            columns = {name: column[indices] for name, column in samples.columns.items()}
+        chosen = indices.tolist()
+        return replace(
+            samples,
+            columns=columns,
+            aside={name: [words[i] for i in chosen] for name, words in samples.aside.items()},
+            numbers=[samples.numbers[i] for i in chosen] if samples.numbers is not None else None,
+        )
+    return Subset(samples, indices)
+
+
+def words_column(samples: Samples, name: str, purpose: str) -> list[str]:
+    """A column as words, one a sample. Raises RunError NS924 where there is none of that name."""
+    if isinstance(samples, Arrays) and name in samples.aside:
+        return list(samples.aside[name])
+    try:
+        column = samples.column(name)
+    except KeyError:
+        column = torch.empty(0, 0)
+    if column.ndim != 1:
+        known = [*samples.fields, *(samples.aside if isinstance(samples, Arrays) else ())]
+        raise RunError("NS924", f"the data has no column `{name}` to {purpose} by; it has {', '.join(known)}")
+    return [str(value) for value in column.tolist()]
+
+
+def weights_column(samples: Samples, name: str) -> Tensor:
+    """A weight from 0 for each sample, float64. Raises RunError NS924 where the column holds something else."""
+    words = words_column(samples, name, "weigh")
+    try:
+        weights = torch.tensor([float(word) for word in words], dtype=torch.float64)
+    except ValueError:
+        weights = torch.full((1,), -1.0)
+    if not bool(torch.isfinite(weights).all()) or bool((weights < 0).any()):
+        raise RunError(
+            "NS924", f"the weights in `{name}` are not all numbers from 0", help="one weight for each sample"
+        )
+    return weights
 
 
 def class_column(samples: Samples, name: str, purpose: str) -> Tensor:
@@ -146,7 +192,9 @@ def read_image(path: Path, mode: str | None = "RGB") -> Any:
         raise RunError("NS920", f"there is no file {path}") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise RunError(
-            "NS921", f"{path} can't be read as an image: {error}", help="mend the file, or take it out of the folder"
+            "NS921",
+            f"{path} can't be read as an image: {error}",
+            help="mend the file or take it out; `data: {skip_unreadable: 10}` leaves out up to 10 such files",
         ) from error
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import gzip
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -20,7 +22,7 @@ from torch import Tensor
 from netspec.catalog.registry import lookup
 from netspec.catalog.sources import FieldInfo, SourceEntry
 from netspec.recipe.data import Source
-from netspec.runtime.data.samples import Arrays, ImageFiles, Samples, infer_fields
+from netspec.runtime.data.samples import Arrays, ImageFiles, Samples, infer_fields, subset
 from netspec.runtime.errors import MissingPackage, RunError
 
 State = Mapping[str, Any]
@@ -210,25 +212,68 @@ def _torchvision(name: str, root: Path, **arguments: Any) -> Any:
 
 
 def numpy_arrays(source: Source, reference: State | None) -> Samples:
-    path = Path(source.arguments["path"])
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            stored = {name: archive[name] for name in archive.files}
-    except FileNotFoundError as error:
-        raise RunError("NS920", f"there is no file {path}", help="check `path`") from error
-    except (OSError, ValueError, AttributeError, EOFError) as error:
-        raise RunError("NS921", f"{path} can't be read as an .npz archive of plain arrays: {error}") from error
-    names = source.arguments["fields"] or {name: name for name in stored}
+    stated = source.arguments["path"]
+    stored: dict[str, np.ndarray[Any, Any]] = {}
+    for name, path in stated.items() if isinstance(stated, dict) else (("", stated),):
+        found = _load_arrays(Path(path))
+        stored |= {name: found} if isinstance(found, np.ndarray) else found
+    where = ", ".join(stated.values()) if isinstance(stated, dict) else stated
+    names = source.arguments["fields"] or {name or "features": name for name in stored if name not in source.aside}
+    if list(stored) == [""]:  # one array of a file without names is whatever the spec calls it
+        names = {field: "" for field in names}
+        if len(names) > 1:
+            raise RunError("NS924", f"{where} holds one array, and `fields` asks for {', '.join(names)}")
     columns = {}
     for field, name in names.items():
         if name not in stored:
-            raise RunError("NS924", f"{path} has no array {name!r}; it holds {', '.join(stored)}")
-        columns[field] = array_to_tensor(field, stored[name], source.arguments["channels_last"], path)
+            raise RunError("NS924", f"{where} has no array {name!r}; it holds {', '.join(stored)}")
+        columns[field] = array_to_tensor(field, stored[name], source.arguments["channels_last"], Path(where))
+    aside = {}
+    for name in source.aside:
+        if name not in stored or stored[name].ndim != 1:
+            raise RunError("NS924", f"{where} has no array {name!r} with a value for each sample")
+        aside[name] = [str(value) for value in stored[name].tolist()]
     sizes = {field: len(column) if column.ndim else 0 for field, column in columns.items()}
+    sizes |= {name: len(words) for name, words in aside.items()}
     if len(set(sizes.values())) > 1:
         counts = ", ".join(f"{field} {size}" for field, size in sizes.items())
-        raise RunError("NS924", f"the arrays of {path} differ in their number of rows: {counts}")
-    return _arrays(source, columns)
+        raise RunError("NS924", f"the arrays of {where} differ in their number of rows: {counts}")
+    made = replace(_arrays(source, columns), origin=where, aside=aside)
+    return _finite_rows(made) if source.skip else made
+
+
+def _load_arrays(path: Path) -> np.ndarray[Any, Any] | dict[str, np.ndarray[Any, Any]]:
+    """The array of an `.npy` file, those of an `.npz` by name."""
+    try:
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return found
+        with found:
+            return {name: found[name] for name in found.files}
+    except FileNotFoundError as error:
+        raise RunError("NS920", f"there is no file {path}", help="check `path`") from error
+    except (OSError, ValueError, AttributeError, EOFError, BadZipFile) as error:
+        raise RunError("NS921", f"{path} can't be read as plain arrays (.npy or .npz): {error}") from error
+
+
+def _finite_rows(arrays: Arrays) -> Arrays:
+    """Without the rows in which a number is not finite."""
+    good = torch.ones(len(arrays), dtype=torch.bool)
+    reasons: dict[str, str] = {}
+    for field, column in arrays.columns.items():
+        if column.is_floating_point():
+            finite = torch.isfinite(column).reshape(len(column), -1).all(dim=1)
+            for index in torch.nonzero(good & ~finite).flatten().tolist():
+                reasons[arrays.name(index)] = f"`{field}` holds a number that is not finite"
+            good &= finite
+    if not reasons:
+        return arrays
+    kept = torch.nonzero(good).flatten()
+    if not len(kept):
+        raise RunError("NS920", f"every row of {arrays.origin} holds a number that is not finite")
+    chosen = subset(replace(arrays, numbers=range(len(arrays))), kept)
+    assert isinstance(chosen, Arrays)
+    return replace(chosen, dropped=reasons)
 
 
 def array_to_tensor(field: str, array: np.ndarray[Any, Any], channels_last: bool, path: Path) -> Tensor:
@@ -244,13 +289,21 @@ def array_to_tensor(field: str, array: np.ndarray[Any, Any], channels_last: bool
     return torch.from_numpy(np.array(array, dtype=kind, order="C"))
 
 
-def csv_table(source: Source, reference: State | None) -> Samples:
+def table(source: Source, reference: State | None) -> Samples:
     from netspec.runtime.data.tables import read_table
 
-    columns, state = read_table(Path(source.arguments["path"]), source.arguments, reference)
+    path = Path(source.arguments["path"])
+    columns, state, read = read_table(path, source.arguments, reference, aside=source.aside, skip=source.skip)
     static = _static(source)
     if state["classes"]:
         classes = tuple(state["classes"])
         static["label"] = FieldInfo(name="label", shape=(), dtype="int64", classes=classes, num_classes=len(classes))
-    fields = infer_fields(columns, static)
-    return Arrays(fields=fields, columns=columns, origin=str(source.arguments["path"]), state=state)
+    return Arrays(
+        fields=infer_fields(columns, static),
+        columns=columns,
+        origin=str(path),
+        state=state,
+        aside={name: read.words(name) for name in source.aside},
+        numbers=read.numbers,
+        dropped={f"row {number} of {path}": reason for number, reason in read.bad.items()},
+    )

@@ -16,6 +16,8 @@ from netspec.catalog.sources import PADDED
 from netspec.runtime.data.pipeline import Pipeline, apply_to_columns, collate, run
 from netspec.runtime.data.samples import Arrays, Sample, Samples
 from netspec.runtime.data.steps import plain_tensor
+from netspec.runtime.data.unreadable import CODES, Unread, short
+from netspec.runtime.errors import RunError
 
 _SHARE = 4
 """A quarter of the memory that is free may hold a split."""
@@ -41,13 +43,20 @@ class Columns:
 
 
 def store(
-    samples: Samples, pipeline: Pipeline, device: torch.device, cache: bool | None, select: tuple[str, ...] | None
-) -> Columns | list[Sample] | Samples:
+    samples: Samples,
+    pipeline: Pipeline,
+    device: torch.device,
+    cache: bool | None,
+    select: tuple[str, ...] | None,
+    *,
+    skips: bool = False,
+) -> Columns | list[Sample | Unread] | Samples:
     """What the stream reads from: columns, a list of samples of differing shapes, or the source itself.
 
     Columns lie on the device where nothing random follows and they take at most a quarter of its free memory, else on
     the CPU, where the random transforms run. Decoded files are kept if they take at most a quarter of the CPU's.
-    `cache` true asks for neither limit, and false keeps no decoded files.
+    `cache` true asks for neither limit, and false keeps no decoded files. With `skips`, an `Unread` stands in the place
+    of a sample that can't be read.
     """
     if cache is False and not isinstance(samples, Arrays):
         return samples
@@ -56,17 +65,23 @@ def store(
     if isinstance(samples, Arrays) and pipeline.batchable:
         columns = {name: column for name, column in samples.columns.items() if _wanted(name, select, pipeline)}
         return _finish(apply_to_columns(pipeline.head, columns), pipeline, home, room, select)
-    first = _through_head(samples, pipeline, 0)
+    tries = (read_sample(samples, index, pipeline, skips=skips) for index in range(len(samples)))
+    first = next((sample for sample in tries if not isinstance(sample, Unread)), None)
+    if first is None:
+        return samples
     size = sum(plain_tensor(name, value).nbytes for name, value in first.items())
     if room is not None and size * len(samples) > room:
         return samples
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # decoding and resizing release the interpreter
-        done = list(pool.map(lambda index: _through_head(samples, pipeline, index), range(len(samples))))
+        found = list(pool.map(lambda index: read_sample(samples, index, pipeline, skips=skips), range(len(samples))))
+    done = [sample for sample in found if not isinstance(sample, Unread)]
+    if len(done) < len(found):
+        return found
     shapes = {tuple((name, _shape(value)) for name, value in sample.items()) for sample in done}
     if len(shapes) > 1 and (pipeline.body or any(name in PADDED for name in done[0])):
-        return done
+        return found
     if pipeline.body and not all(type(value) is Tensor for value in done[0].values()):
-        return done  # PIL images, boxes and masks, on which the random transforms go on as on what has just been read
+        return found  # PIL images, boxes and masks, on which the random transforms go on as on what has just been read
     columns = collate(done, samples.name)
     return _finish(columns, pipeline, home, room, select)
 
@@ -87,11 +102,15 @@ def _finish(
         if room is None or size <= room:
             columns, complete = apply_to_columns(pipeline.tail, columns), True
     chosen = {name: column for name, column in columns.items() if select is None or name in select}
-    if room is not None and sum(column.nbytes for column in chosen.values()) > room:
+    fits = room is None or sum(column.nbytes for column in chosen.values()) <= room
+    if not fits:
         home = torch.device("cpu")
-    return Columns(
-        {name: column.to(home).contiguous() for name, column in chosen.items()}, complete or not pipeline.tail
-    )
+    # Windows over one text overlap in memory: written out one by one they take many times its size.
+    placed = {
+        name: column.to(home).contiguous() if fits or column.untyped_storage().nbytes() >= column.nbytes else column
+        for name, column in chosen.items()
+    }
+    return Columns(placed, complete or not pipeline.tail)
 
 
 def _wanted(name: str, select: tuple[str, ...] | None, pipeline: Pipeline) -> bool:
@@ -99,8 +118,15 @@ def _wanted(name: str, select: tuple[str, ...] | None, pipeline: Pipeline) -> bo
     return select is None or name in select or bool(pipeline.head)
 
 
-def _through_head(samples: Samples, pipeline: Pipeline, index: int) -> Sample:
-    return run(pipeline.head, samples.sample(index), partial(samples.name, index))
+def read_sample(samples: Samples, index: int, pipeline: Pipeline, *, skips: bool) -> Sample | Unread:
+    """A sample after the transforms that have no randomness. With `skips` it may be one that can't be read."""
+    try:
+        sample = samples.sample(index)
+    except RunError as error:
+        if not skips or error.code not in CODES:
+            raise
+        return Unread(samples.name(index), short(error))
+    return run(pipeline.head, sample, partial(samples.name, index))
 
 
 def _shape(value: Any) -> object:

@@ -6,11 +6,8 @@ remain, or the data do not fit, each batch is made from its samples: in this pro
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,20 +15,17 @@ from torch import Tensor
 
 from netspec.catalog.sources import FieldInfo
 from netspec.recipe.data import Sampler
+from netspec.runtime.data.batches import Batch, BatchKeys, BatchMaker, Failure, Made, to_device
 from netspec.runtime.data.order import epoch_order, epoch_size
-from netspec.runtime.data.pipeline import Pipeline, collate, run
-from netspec.runtime.data.samples import Sample, Samples, class_column
-from netspec.runtime.data.seeds import mix, preserved
+from netspec.runtime.data.pipeline import Pipeline
+from netspec.runtime.data.samples import Samples, class_column, weights_column
+from netspec.runtime.data.seeds import mix
 from netspec.runtime.data.storage import Columns, store
-from netspec.runtime.errors import RunError
-from netspec.runtime.signals import in_worker
+from netspec.runtime.data.unreadable import Unreadable
+from netspec.runtime.data.workers import auto_workers, loaded, make_loader
 
 _GATHER_BYTES = 1 << 20
 """Batches are gathered several at a time, up to this size, and handed out as views: a gather costs its call."""
-_WORTH_A_WORKER = 0.005
-"""Seconds a batch from which making it in the background pays for handing it over."""
-
-Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +40,7 @@ class Settings:
     workers: int | None
     cache: bool | None
     select: tuple[str, ...] | None
+    unreadable: Unreadable = field(default_factory=lambda: Unreadable(0))
 
 
 class Stream:
@@ -110,18 +105,23 @@ class Stream:
         if self._columns is not None or self._maker is not None:
             return
         settings = self._settings
-        kept = store(self._samples, self._pipeline, settings.device, settings.cache, settings.select)
+        skips = settings.unreadable.skips
+        kept = store(self._samples, self._pipeline, settings.device, settings.cache, settings.select, skips=skips)
         if isinstance(kept, Columns) and not self._pipeline.body:
             self._columns = kept
             if kept.complete:
                 self._pipeline = self._pipeline.without_tail()
             return
-        self._maker = BatchMaker(self._samples, kept, self._pipeline, (settings.seed, self._number), settings.select)
+        place = (settings.seed, self._number)
+        self._maker = BatchMaker(self._samples, kept, self._pipeline, place, settings.select, skips=skips)
 
     def _order(self, epoch: int) -> Tensor | None:
         sampler = self._settings.sampler
-        weighted = sampler.type == "WeightedRandomSampler"
-        labels = class_column(self._samples, sampler.label, "weigh") if weighted else None
+        labels = None
+        if sampler.column is not None:
+            labels = weights_column(self._samples, sampler.column)
+        elif sampler.type == "WeightedRandomSampler":
+            labels = class_column(self._samples, sampler.label, "weigh")
         return epoch_order(sampler, self.size, labels, self._settings.seed, self._number, epoch)
 
     def _resident(self, kept: Columns, order: Tensor | None, start: int) -> Iterator[Batch]:
@@ -154,138 +154,17 @@ class Stream:
             if workers:
                 self._loader = make_loader(self._maker, workers, device)
         if self._loader is None:
-            for key in keys:
-                yield to_device(self._maker[key], device)
+            for epoch, indices in keys:
+                yield self._taken(self._maker.make(epoch, indices))
             return
         self._loader.sampler.keys = keys
-        for made in self._loader:
-            yield to_device(made, device)
+        for made in loaded(self._loader):
+            if isinstance(made, Failure):
+                raise made.error()
+            yield self._taken(made)
 
-
-@dataclass(frozen=True, slots=True)
-class BatchKeys:
-    """What each batch of an epoch is made of: (epoch, the samples' indices)."""
-
-    epoch: int
-    order: Tensor | None
-    samples: int
-    batch_size: int
-    numbers: range
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
-        for number in self.numbers:
-            first = number * self.batch_size
-            last = min(first + self.batch_size, self.samples)
-            yield self.epoch, list(range(first, last)) if self.order is None else self.order[first:last].tolist()
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A RunError on its way from a worker."""
-
-    code: str
-    message: str
-    help: str | None
-
-
-class BatchMaker:
-    """Makes the batch for a key, here or in a worker: what a DataLoader calls a data set, with a batch for an item.
-
-    A RunError is returned as a `Failure`: a DataLoader would raise a text of its own in its place.
-    """
-
-    def __init__(
-        self,
-        samples: Samples,
-        kept: Columns | Sequence[Sample] | Samples,
-        pipeline: Pipeline,
-        place: tuple[int, int],
-        select: tuple[str, ...] | None,
-    ) -> None:
-        self.samples = samples
-        self.kept = kept
-        self.pipeline = pipeline
-        self.place = place
-        self.select = select
-
-    def __getitem__(self, key: tuple[int, list[int]]) -> Batch | Failure:
-        epoch, indices = key
-        try:
-            with preserved():
-                made = [self._sample(epoch, index) for index in indices]
-            return collate(made, lambda position: self.samples.name(indices[position]))
-        except RunError as error:
-            return Failure(error.code, error.message, error.help)
-
-    def _sample(self, epoch: int, index: int) -> Sample:
-        kept, name = self.kept, partial(self.samples.name, index)
-        if isinstance(kept, Columns):
-            sample: Sample = {field: column[index] for field, column in kept.columns.items()}
-        elif isinstance(kept, Sequence):
-            sample = kept[index]
-        else:
-            sample = run(self.pipeline.head, kept.sample(index), name)
-        if self.pipeline.body:
-            sample = run(self.pipeline.body, sample, name, seed=mix(*self.place, epoch, index))
-        if self.select is not None:
-            sample = {field: value for field, value in sample.items() if field in self.select}
-        return sample
-
-
-class _Keys:
-    """The DataLoader's sampler, to which each epoch gives its own keys."""
-
-    keys: BatchKeys
-
-    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
-        return iter(self.keys)
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-
-def make_loader(maker: BatchMaker, workers: int, device: torch.device) -> Any:
-    from torch.utils.data import DataLoader
-
-    return DataLoader(
-        maker,  # type: ignore[arg-type]
-        batch_size=None,
-        sampler=_Keys(),
-        num_workers=workers,
-        collate_fn=_unchanged,  # type: ignore[arg-type]
-        persistent_workers=True,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=in_worker,
-        generator=torch.Generator(),  # else each epoch would draw a number from the global one
-    )
-
-
-def _unchanged(made: Batch) -> Batch:
-    return made
-
-
-def auto_workers(maker: BatchMaker, batch_size: int, device: torch.device) -> int:
-    """None where a batch is made quickly; else one for each core of this process, less one where the CPU trains."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if device.type == "cpu":
-        cores -= 1
-    if cores < 1:
-        return 0
-    kept = maker.kept
-    indices = list(range(min(4, batch_size, len(kept))))
-    to_device(maker[0, indices[:1]], torch.device("cpu"))  # imports and caches are not what is measured
-    begin = time.perf_counter()
-    to_device(maker[0, indices], torch.device("cpu"))
-    seconds = (time.perf_counter() - begin) / len(indices) * batch_size
-    return min(cores, 8) if seconds > _WORTH_A_WORKER else 0
-
-
-def to_device(made: Batch | Failure, device: torch.device) -> Batch:
-    """The batch on the device, or the error raised."""
-    if isinstance(made, Failure):
-        raise RunError(made.code, made.message, help=made.help)
-    return {name: value.to(device, non_blocking=True) for name, value in made.items()}
+    def _taken(self, made: Made) -> Batch:
+        """The batch on the device; what was left out of it is counted."""
+        if made.left_out:
+            self._settings.unreadable.add(made.left_out)
+        return to_device(made.batch, self._settings.device)

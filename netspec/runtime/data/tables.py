@@ -1,8 +1,8 @@
-"""Tables: a CSV file becomes columns of numbers, and columns are standardised."""
+"""Tables: a CSV or Parquet file becomes columns of numbers, and columns are standardised."""
 
 from __future__ import annotations
 
-import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,115 +13,143 @@ import torch
 from torch import Tensor
 
 from netspec.runtime.data.samples import Sample
+from netspec.runtime.data.table_files import Table, read_table_file
 from netspec.runtime.errors import RunError
-
-Cells = dict[str, tuple[str, ...]]
 
 
 def read_table(
-    path: Path, arguments: Mapping[str, Any], reference: Mapping[str, Any] | None, *, inputs_only: bool = False
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The fields of a CSV file, a row a sample, and the state that reads another file alike.
+    path: Path,
+    arguments: Mapping[str, Any],
+    reference: Mapping[str, Any] | None,
+    *,
+    inputs_only: bool = False,
+    aside: Sequence[str] = (),
+    skip: bool = False,
+) -> tuple[dict[str, Tensor], dict[str, Any], Table]:
+    """The fields of a table, a row a sample, the state that reads another file alike, and what was read.
 
     `features` is float32 [rows, columns], a categorical column taking one 0/1 column for each of its values. `label`
     is the index of the class, int64 [rows]; `target` is float32 [rows, targets]. With `inputs_only` only features are
-    read. Raises RunError naming the line and column of a cell that is no number.
+    read. Columns `aside` are no features. With `skip`, rows of which a cell can't be read are left out, and the
+    table's `bad` says which. Raises RunError naming the line and column of a cell that is no number.
     """
-    cells = _read_cells(path, arguments["delimiter"])
+    table = read_table_file(path, arguments, skip=skip)
     label, target = arguments["label"], arguments["target"]
     targets = [target] if isinstance(target, str) else list(target or ())
     outputs = [name for name in (label, *targets) if name is not None]
     names = list(reference["columns"]) if reference else list(arguments["features"] or ())
-    names = names or [name for name in cells if name not in outputs]
-    _require(path, cells, names if inputs_only else [*names, *outputs])
+    names = names or [name for name in table.columns if name not in outputs and name not in aside]
+    table.require(names if inputs_only else [*names, *outputs, *aside])
     categories: dict[str, list[str]] = dict(reference["categories"]) if reference else {}
+    categorical = [name for name in names if name in (categories if reference else arguments["categorical"])]
+    if skip:
+        plain = [name for name in names if name not in categorical]
+        _leave_out(table, plain + targets, [label] if label is not None else [])
     if reference is None:
-        categories = {name: _sorted_values(cells[name]) for name in names if name in arguments["categorical"]}
+        categories = {name: _sorted_values(table.words(name)) for name in categorical}
     parts: list[np.ndarray[Any, Any]] = []
     for name in names:
         if name in categories:
-            index = _indices(path, name, cells[name], categories[name], "value")
+            index = _indices(table, name, categories[name], "value")
             parts.append(np.eye(len(categories[name]), dtype=np.float32)[index])
         else:
-            parts.append(_numbers(path, name, cells[name], categorical=True)[:, None])
+            parts.append(_numbers(table, name, categorical=True)[:, None])
     columns = {"features": torch.from_numpy(np.concatenate(parts, axis=1).astype(np.float32))}
     classes = list((reference or arguments)["classes"] or ())
     if label is not None and not inputs_only:
-        classes = classes or _sorted_values(cells[label])
-        columns["label"] = torch.from_numpy(_indices(path, label, cells[label], classes, "class"))
+        classes = classes or _sorted_values(_filled(table, label))
+        columns["label"] = torch.from_numpy(_indices(table, label, classes, "class"))
     if targets and not inputs_only:
-        stacked = np.stack([_numbers(path, name, cells[name]) for name in targets], axis=1)
+        stacked = np.stack([_numbers(table, name) for name in targets], axis=1)
         columns["target"] = torch.from_numpy(stacked.astype(np.float32))
-    return columns, {"columns": names, "categories": categories, "classes": classes}
+    return columns, {"columns": names, "categories": categories, "classes": classes}, table
 
 
-def _read_cells(path: Path, delimiter: str) -> Cells:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file, delimiter=delimiter) if row]
-    except FileNotFoundError as error:
-        raise RunError("NS920", f"there is no file {path}", help="check `path`") from error
-    except (OSError, UnicodeDecodeError, csv.Error, TypeError) as error:
-        raise RunError("NS921", f"{path} can't be read as a table: {error}") from error
-    if len(rows) < 2:
-        raise RunError("NS920", f"{path} holds no rows below a header")
-    header = [name.strip() for name in rows[0]]
-    for number, row in enumerate(rows[1:], 2):
-        if len(row) != len(header):
-            raise RunError(
-                "NS924", f"row {number} of {path} has {len(row)} cells, and the header names {len(header)} columns"
-            )
-    return dict(zip(header, zip(*rows[1:], strict=True), strict=True))
+def _leave_out(table: Table, numbers: Sequence[str], words: Sequence[str]) -> None:
+    """Take out the rows of which a cell that has to be a number is none, or a cell that has to be filled is empty."""
+    wrong: dict[int, str] = {}
+    for name in numbers:
+        column = table.columns[name]
+        if isinstance(column, np.ndarray):
+            bad = np.flatnonzero(~np.isfinite(column.astype(np.float64))).tolist()
+        else:
+            bad = [row for row, cell in enumerate(column) if not _is_finite(cell)]
+        for row in bad:
+            wrong.setdefault(row, f"{name} is {table.cell(name, row) or 'empty'}")
+    for name in words:
+        for row, word in enumerate(table.words(name)):
+            if not word:
+                wrong.setdefault(row, f"{name} is empty")
+    if wrong:
+        table.bad.update({table.numbers[row]: reason for row, reason in sorted(wrong.items())})
+        table.keep([row for row in range(len(table.numbers)) if row not in wrong])
+    if not len(table.numbers):
+        raise RunError("NS920", f"no row of {table.path} can be read", help="check `path` and the columns")
 
 
-def _require(path: Path, cells: Cells, names: Sequence[str]) -> None:
-    for name in names:
-        if name not in cells:
-            raise RunError("NS924", f"{path} has no column {name!r}", help=f"its columns are {', '.join(cells)}")
+def _filled(table: Table, name: str) -> list[str]:
+    words = table.words(name)
+    row = next((row for row, word in enumerate(words) if not word), None)
+    if row is not None:
+        raise _empty(table, name, row)
+    return words
 
 
-def _sorted_values(cells: Sequence[str]) -> list[str]:
+def _empty(table: Table, name: str, row: int) -> RunError:
+    return RunError(
+        "NS924",
+        f"row {table.numbers[row]} of {table.path}: {name} is empty",
+        help="fill the cell, or take the row or the column out; `skip_unreadable: 10` leaves out up to 10 such rows",
+    )
+
+
+def _sorted_values(words: Sequence[str]) -> list[str]:
     """The values in order: as numbers where all are, so that 10 comes after 9."""
-    values = sorted({cell.strip() for cell in cells})
+    values = sorted(set(words))
     try:
         return sorted(values, key=float)
     except ValueError:
         return values
 
 
-def _indices(
-    path: Path, column: str, cells: Sequence[str], values: Sequence[str], what: str
-) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _indices(table: Table, column: str, values: Sequence[str], what: str) -> np.ndarray[Any, np.dtype[np.int64]]:
     index = {value: i for i, value in enumerate(values)}
+    words = table.words(column)
     try:
-        return np.array([index[cell.strip()] for cell in cells], dtype=np.int64)
+        return np.array([index[word] for word in words], dtype=np.int64)
     except KeyError as error:
-        row = next(i for i, cell in enumerate(cells, 2) if cell.strip() not in index)
+        row = next(row for row, word in enumerate(words) if word not in index)
         raise RunError(
             "NS924",
-            f"row {row} of {path}: {column} has the {what} {error.args[0]!r}, which is not among those known",
+            f"row {table.numbers[row]} of {table.path}: {column} has the {what} {error.args[0]!r}, which is not among "
+            "those known",
             help=f"known are {', '.join(values)}",
         ) from None
 
 
-def _numbers(
-    path: Path, column: str, cells: Sequence[str], *, categorical: bool = False
-) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _numbers(table: Table, name: str, *, categorical: bool = False) -> np.ndarray[Any, np.dtype[np.float64]]:
+    column = table.columns[name]
     try:
-        numbers = np.array(cells).astype(np.float64)
+        numbers = np.array(column).astype(np.float64)
     except ValueError:
-        row, cell = next((i, cell) for i, cell in enumerate(cells, 2) if not _is_number(cell))
-        mend = f"a column of words goes into `categorical: [{column}]`" if categorical else None
+        row, cell = next((row, cell) for row, cell in enumerate(column) if not _is_number(cell))
+        if not cell.strip():
+            raise _empty(table, name, row) from None
         raise RunError(
             "NS924",
-            f"row {row} of {path}: {column} is {cell!r}, which is no number"
-            if cell.strip()
-            else f"row {row} of {path}: {column} is empty",
-            help=mend if cell.strip() else "fill the cell, or take the row or the column out",
+            f"row {table.numbers[row]} of {table.path}: {name} is {cell!r}, which is no number",
+            help=f"a column of words goes into `categorical: [{name}]`" if categorical else None,
         ) from None
     if not np.isfinite(numbers).all():
         row = int(np.flatnonzero(~np.isfinite(numbers))[0])
-        raise RunError("NS924", f"row {row + 2} of {path}: {column} is {cells[row]}, which is no finite number")
+        cell = table.cell(name, row)
+        if not cell:
+            raise _empty(table, name, row)
+        raise RunError(
+            "NS924",
+            f"row {table.numbers[row]} of {table.path}: {name} is {cell}, which is no finite number",
+            help="mend the cell, or leave such rows out: `skip_unreadable: 10` does up to 10",
+        )
     return numbers
 
 
@@ -131,6 +159,10 @@ def _is_number(cell: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_finite(cell: str) -> bool:
+    return _is_number(cell) and math.isfinite(float(cell))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,9 @@ same on every machine.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -242,6 +244,10 @@ def _image_files(source: Source, dataset: Any) -> ImageFiles:
 # Everything else
 
 
+_ONE_AT_A_TIME: Final = threading.Lock()
+"""For noise that is drawn from torch's global generator, while samples are read by several threads."""
+
+
 @dataclass(slots=True)
 class Items:
     """What a data set gives one by one, its values named by the fields; what it does not have is left out."""
@@ -264,7 +270,8 @@ class Items:
     def sample(self, index: int) -> Sample:
         place = index if self.order is None else self.order[index]
         try:
-            values = self.dataset[place]
+            with _ONE_AT_A_TIME if self.source.type == "FakeData" else nullcontext():
+                values = self.dataset[place]
             return self._named(values)
         except (*_ABSENT, SyntaxError) as error:
             raise RunError(
