@@ -27,7 +27,6 @@ from netspec.runtime.library import weights_told, without_weights
 from netspec.runtime.load import import_source, model_class
 from netspec.runtime.loop import fit
 from netspec.runtime.monitors.answers import Answers
-from netspec.runtime.monitors.graph_def import graph_def
 from netspec.runtime.monitors.trackers import make_trackers
 from netspec.runtime.notes import noted
 from netspec.runtime.plots import draw_curves
@@ -138,6 +137,11 @@ def train(
     if telling.lines:
         report(done, say)
     return done
+
+
+def preload() -> None:
+    """Import now what torch imports in an optimizer's first step."""
+    import torch._dynamo  # noqa: F401
 
 
 def conduct(job: Job, folder: Path, data: Any, start: Mapping[str, Any], program: Program) -> Run:
@@ -263,7 +267,13 @@ def draw_graph(job: Job, program: Program) -> None:
     """Have the watcher draw the program's layers, where there is a program and the run has just begun."""
     watcher, wanted = job.watcher, job.recipe.tensorboard
     if watcher is not None and wanted is not None and wanted.graph and isinstance(program, Program):
-        watcher.graph = partial(graph_def, program) if not job.progress.step else None
+        watcher.graph = partial(_graph_def, program) if not job.progress.step else None
+
+
+def _graph_def(program: Program) -> Any:
+    from netspec.runtime.monitors.graph_def import graph_def  # networkx, which takes as long as the rest of netspec
+
+    return graph_def(program)
 
 
 def contents(job: Job) -> str:
