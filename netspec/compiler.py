@@ -11,6 +11,7 @@ from typing import Any
 
 from netspec.compose import Composed, compose, compose_mapping
 from netspec.diagnostics import Diagnostics, Span
+from netspec.idle import check_params
 from netspec.initialization_check import check_rules
 from netspec.models import read_spec
 from netspec.objective import elaborate_objective
@@ -66,7 +67,20 @@ def read_training(state: State) -> None:
     state.recipe = read_recipe(state.composed.document, state.spec, state.model, state.diagnostics, elaborate_objective)
 
 
-PASSES: tuple[Callable[[State], None], ...] = (check_schema, read, shape, check_initialization, read_training)
+def find_idle(state: State) -> None:
+    """Parameters that nothing reads; where something is wrong, a misspelt name may be what reads them."""
+    if not state.diagnostics.has_errors:
+        check_params(state.composed.document, state.diagnostics)
+
+
+PASSES: tuple[Callable[[State], None], ...] = (
+    check_schema,
+    read,
+    shape,
+    check_initialization,
+    read_training,
+    find_idle,
+)
 
 OF_ONE_LAYER = ("NS105", "NS106", "NS107")
 """What the schema says about one layer's type and arguments: the document around it can still be read."""

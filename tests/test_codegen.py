@@ -391,6 +391,15 @@ def test_docstrings_of_any_length_are_as_ruff_writes_them(length: int) -> None:
     assert done.stdout == source
 
 
+@pytest.mark.parametrize("length", range(1, 20, 3))
+def test_a_shape_in_a_docstring_stays_on_one_line(length: int) -> None:
+    name = "x" * length
+    inputs = {name: ["N", 4], "image": ["N", 3, 32, 32], "more": ["N", 4, "T", 5]}
+    layers = {"fc": {"type": "Linear", "from": name, "out_features": 2}}
+    source = compile_mapping(LINEAR, model={"inputs": inputs, "layers": layers}).source()
+    assert all(shape in source for shape in ("[N, 4]", "[N, 3, 32, 32]", "[N, 4, T, 5]", "[N, 2]"))
+
+
 def test_a_loop_may_hand_on_its_own_name() -> None:
     """The last block's width is the next one's input, and nothing else in the loop reads the name."""
     block = {

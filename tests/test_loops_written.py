@@ -99,6 +99,18 @@ def test_literal_stages_are_a_statement_each() -> None:
     assert source.count('add_module(f"layer{i + 1}", Grow(width, by))') == 2
 
 
+def test_a_loop_of_padded_convolutions_leaves_the_rest_of_the_image_alone() -> None:
+    """What flattens the result still follows the width: the length that a copy gives is the one that it got."""
+    layers = {
+        "stem": conv("$start"),
+        "body": {"repeat": "$depth", **conv("$start", padding=1), "kernel_size": 3},
+        "flat": "Flatten",
+        "head": {"type": "Linear", "out_features": 3},
+    }
+    source = check(layers, {"depth": 3}, {"start": 10}, start=6, depth=2)
+    assert "self.head = nn.Linear(start * 8, 3)" in source
+
+
 def test_a_width_from_before_a_loop_is_read_after_it() -> None:
     layers = {
         "stem": conv("$start"),

@@ -30,6 +30,7 @@ STAIRCASE = (
     ("plugin",),
     ("compose", "files", "bases", "sections", "overrides", "history", "paths"),
     ("schema",),
+    ("idle",),
     ("program",),
     ("recipe",),
     (

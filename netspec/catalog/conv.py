@@ -37,6 +37,15 @@ def images(name: str, x: TensorType, count: int) -> None:
     refuse(f"{name} takes [N, C, {AXES[count]}] or [C, {AXES[count]}], and got {x}", help=help)
 
 
+def slid(size: Size, padding: Size, window: Size, step: int) -> Size:
+    """How many places a window has. At a step of 1 in the form that is `size` itself where the padding makes up for
+    the window, so that a loop of such layers is seen to leave the size alone; a step that bears a name may be another.
+    """
+    if type(step) is int and step == 1:
+        return size + (padding - window + 1)
+    return (size + padding - window) // step + 1
+
+
 def _channels(name: str, arguments: Arguments, x: TensorType, count: int) -> int:
     size = known(name, x.shape[-count - 1], "the number of channels")
     channels = inferred(name, arguments, "in_channels", size, "channels")
@@ -90,7 +99,7 @@ def _conv(count: int) -> Any:
                     help="make the kernel smaller, pad more, or reduce the image less before this layer",
                     argument="kernel_size",
                 )
-            sizes.append((padded - window) // s + 1)
+            sizes.append(slid(size, total, window, s))
         shape = (*x.shape[: -count - 1], arguments["out_channels"], *sizes)
         return one(shape, x.dtype, {"in_channels": channels})
 

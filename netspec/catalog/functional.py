@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from netspec.catalog.conv import AXES, images
+from netspec.catalog.conv import AXES, images, slid
 from netspec.catalog.entry import Argument, Entry, Inferred, Port, Role, Rule
 from netspec.catalog.norm import over_last
 from netspec.catalog.rules import (
@@ -120,7 +120,7 @@ def _plain(name: str, arguments: Arguments, x: TensorType, weight: TensorType, c
                 f"{name}: a weight {weight} is larger than the padded input {padded}, which came from {x}",
                 ports=("input", "weight"),
             )
-        sizes.append((padded - window) // stride[axis] + 1)
+        sizes.append(slid(x.shape[axis - count], total, window, stride[axis]))
     return sizes
 
 

@@ -6,6 +6,7 @@ but the spec's own, no sets that are walked unsorted.
 
 from __future__ import annotations
 
+import re
 import textwrap
 from functools import cache
 from typing import TYPE_CHECKING
@@ -191,7 +192,9 @@ def _docstring(text: str, indent: int) -> list[str]:
     text += " " if text[-1] in '"\\' else ""
     if len(text) + indent + 6 <= WIDTH:
         return [f'{pad}"""{text}"""']
-    lines = textwrap.wrap(text, WIDTH - indent - 3, break_long_words=False, break_on_hyphens=False)
+    whole = re.sub(r"\[[^][]*\]", lambda shape: shape.group().replace(" ", "\0"), text)  # a shape stays on one line
+    lines = textwrap.wrap(whole, WIDTH - indent - 3, break_long_words=False, break_on_hyphens=False)
+    lines = [line.replace("\0", " ") for line in lines]
     if len(lines) == 1:  # it fits but for its closing quotes, which ruff would put back
         lines = textwrap.wrap(text, len(text) - 1, break_long_words=False, break_on_hyphens=False)
     if len(lines) == 1:

@@ -37,6 +37,10 @@ TWICE = {
     },
 }
 """Activations that a loss applies itself, or can't work with, and the mend."""
+OF_NUMBERS = ("MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss")
+"""Losses that measure how far a number is from another."""
+ALONE = ("CrossEntropyLoss", "MultiMarginLoss")
+"""Losses that compare the scores of a sample with each other: of a single one they are always 0."""
 MISSING = {
     "NLLLoss": "end with LogSoftmax, or take CrossEntropyLoss",
     "BCELoss": "end with Sigmoid, or take BCEWithLogitsLoss",
@@ -69,16 +73,21 @@ def check_fit(
     batch = _batch_size(model)
     _check_inputs(recipe, diagnostics, model=model, data=data)
     _check_modes(recipe, spans, diagnostics, model)
+    refused: set[tuple[Reference, ...]] = set()
     for loss in recipe.losses:
         span = spans[f"loss.{loss.name}"]
         types = [_type(reference, batch, model, data, recipe) for reference in loss.inputs]
         if recipe.objective is None and loss.mask is not None:
             mask = _type_of_mask(loss.mask, span, diagnostics, batch, model, data, recipe)
             types = _rows(loss, span, diagnostics, mask, types)
-        if recipe.objective is not None or _check_loss(loss, types, span, diagnostics, data):
-            _check_classes(loss, types[0], span, diagnostics, model=model, data=data)
+        if recipe.objective is None and not _check_loss(loss, types, span, diagnostics, data):
+            refused.add(loss.inputs)
+        elif _check_classes(loss, types[0], span, diagnostics, model=model, data=data):
+            _check_alone(loss, types[0], span, diagnostics, model)
         _check_last_layer(loss, span, diagnostics, model)
     for metric in recipe.metrics:
+        if metric.inputs in refused:
+            continue  # it has been told what these two are
         place = spans[f"metric.{metric.name}"]
         prediction, target = (_type(reference, batch, model, data, recipe) for reference in metric.inputs)
         if metric.mask is not None:
@@ -219,7 +228,7 @@ def _check_inputs(recipe: TrainRecipe, diagnostics: Diagnostics, *, model: Model
                 if info.dtype == "uint8"
                 else f"`inputs: {{{name}: {{shape: {wanted}, dtype: {info.dtype}}}}}` takes it as it is",
             )
-        elif info.shape is not None and not _same_sizes(wanted.shape[1:], info.shape):
+        elif info.shape is not None and not same_sizes(wanted.shape[1:], info.shape):
             sizes = ", ".join("_" if size is None else str(size) for size in info.shape)
             diagnostics.error(
                 "NS562",
@@ -231,7 +240,7 @@ def _check_inputs(recipe: TrainRecipe, diagnostics: Diagnostics, *, model: Model
             )
 
 
-def _same_sizes(wanted: tuple[Size, ...], found: tuple[int | None, ...]) -> bool:
+def same_sizes(wanted: tuple[Size, ...], found: tuple[int | None, ...]) -> bool:
     """Whether known sizes agree; a symbolic one agrees with all."""
     if len(wanted) != len(found):
         return False
@@ -272,6 +281,11 @@ def _check_loss(
         info = data.fields.get(loss.inputs[-1].name) if data is not None and data.fields is not None else None
         count = info.num_classes if info is not None and loss.type not in OF_SCORES else None
         mend = answer.help if count is None or count < 3 else f"for {count} classes take CrossEntropyLoss"
+        if info is not None and info.dtype == "int64" and loss.type in OF_NUMBERS and "target" not in data.fields:
+            mend = (
+                f"`{loss.inputs[-1].name}` holds the number of a class, for CrossEntropyLoss; a column of a table with "
+                "numbers to predict is its `target`, not its `label`"
+            )
         diagnostics.error("NS552", f"{answer.message} ({takes})", span, labels=labels, help=mend)
         return False
     result = next(iter(answer.outputs.values()))
@@ -294,19 +308,19 @@ def _check_classes(
     *,
     model: ModelInfo,
     data: DataInfo | None,
-) -> None:
-    """The number of classes in the data against the width of the head."""
+) -> bool:
+    """The number of classes in the data against the width of the head. False where they differ."""
     if loss.type not in OF_SCORES or data is None or data.fields is None or loss.inputs[0].kind != "output":
-        return
+        return True
     if len(loss.inputs) < 2:
-        return
+        return True
     info = data.fields.get(loss.inputs[1].name) if loss.inputs[1].kind == "field" else None
     count = info.num_classes if info is not None else None
     if scores is None or count is None or len(scores.shape) < 2 or not isinstance(scores.shape[1], int):
-        return
+        return True
     width = scores.shape[1]
     if width == count:
-        return
+        return True
     head = model.outputs[loss.inputs[0].name]
     name = loss.inputs[0].name
     diagnostics.error(
@@ -315,6 +329,22 @@ def _check_classes(
         head.width or head.span or span,
         labels=_labels(data, f"{count} classes, in the field `{loss.inputs[1].name}`"),
         help=f"one score for each class: {count}",
+    )
+    return False
+
+
+def _check_alone(loss: Loss, scores: TensorType | None, span: Span, diagnostics: Diagnostics, model: ModelInfo) -> None:
+    """One score has nothing to be compared with."""
+    if loss.type not in ALONE or scores is None or len(scores.shape) < 2 or scores.shape[1] != 1:
+        return
+    head = model.outputs.get(loss.inputs[0].name) if loss.inputs[0].kind == "output" else None
+    stated = (head.width or head.span) if head is not None else None
+    diagnostics.error(
+        "NS552",
+        f"{loss.type} of a single score is always 0, and nothing learns: {loss.inputs[0]} is {scores}",
+        span,
+        labels=[Label(stated, "one score")] if stated is not None else [],
+        help="one score for each class; for a number to predict take MSELoss, for yes or no BCEWithLogitsLoss",
     )
 
 

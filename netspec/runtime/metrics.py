@@ -242,6 +242,8 @@ class Metrics:
             if mask is not None:
                 rows = mask(outputs, batch)
                 pair = pair[0][rows], pair[1][rows]
+            if isinstance(metric, Accuracy | Confusion) and not metric.state:
+                check_yes_or_no(type(metric).__name__, *pair)
             metric.update(*pair)
 
     def compute(self) -> dict[str, float]:
@@ -273,6 +275,19 @@ def make_metric(recipe: Recipe, device: torch.device) -> Metric:
 def is_multiclass(prediction: Tensor, target: Tensor) -> bool:
     """Whether the prediction holds one score a class in its second axis, and not one number for two classes."""
     return prediction.dim() > 1 and prediction.shape[1] > 1 and not target.is_floating_point()
+
+
+def check_yes_or_no(name: str, prediction: Tensor, target: Tensor) -> None:
+    """One number is held against yes or no; a price would be "yes" as well. Raises RunError NS913."""
+    several = prediction.dim() > 1 and prediction.shape[1] > 1
+    if several or not target.is_floating_point() or bool(((target == 0) | (target == 1)).all()):
+        return
+    other = float(target[(target != 0) & (target != 1)][0])
+    raise RunError(
+        "NS913",
+        f"{name} compares classes, and the target that it gets holds numbers, such as {other:g}",
+        help="for numbers to predict take MeanAbsoluteError, MeanSquaredError or R2Score",
+    )
 
 
 def classes_of(prediction: Tensor, target: Tensor, threshold: float) -> Tensor:

@@ -115,7 +115,7 @@ def train(
         opened = data if data is not None else open_recipe_data(program, device, loaded)
         try:
             job, threads = prepare(
-                recipe, model, program.outputs, opened, device, folder, loaded, telling, program.name
+                recipe, model, program.inputs, program.outputs, opened, device, folder, loaded, telling, program.name
             )
             title = f"{program.name}: {contents(job)}, on {place(job, threads)}"
             if dry_run:
