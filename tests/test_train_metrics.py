@@ -142,6 +142,6 @@ def test_numbers_are_no_classes(kind: str) -> None:
     """A price is above every threshold: its "accuracy" would be that of the sign."""
     metrics = Metrics((Recipe(name="m", type=kind, inputs=INPUTS),), ("y",), CPU)
     prices = torch.tensor([[0.0], [1.0], [417.5]])
-    with pytest.raises(RunError, match="NS913 .* holds numbers, such as 417.5"):
-        metrics.update({"y": prices}, {"label": prices})  # type: ignore[arg-type]
-    metrics.update({"y": prices}, {"label": (prices > 0).float()})  # type: ignore[arg-type]
+    with pytest.raises(RunError, match=r"NS913 .* holds numbers, such as 417\.5"):
+        metrics.update(prices, {"label": prices})
+    metrics.update(prices, {"label": (prices > 0).float()})

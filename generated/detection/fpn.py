@@ -18,12 +18,12 @@ class FpnOutput(NamedTuple):
 
 
 class Fpn(nn.Module):
-    """Takes `features` list of [N, 256, features_0_2, features_0_3], [N, 512,
-    features_1_2, features_1_3], [N, 1024, features_2_2, features_2_3], [N, 2048,
-    features_3_2, features_3_3], gives `features` list of [N, 256, features_0_2,
-    features_0_3], [N, 256, features_1_2, features_1_3], [N, 256, features_2_2,
-    features_2_3], [N, 256, features_3_2, features_3_3], `pool` [N, 256,
-    (features_3_2 + 1) // 2, (features_3_3 + 1) // 2].
+    """Takes `features` list of [N, 256, features_0_2, features_0_3],
+    [N, 512, features_1_2, features_1_3], [N, 1024, features_2_2, features_2_3],
+    [N, 2048, features_3_2, features_3_3], gives `features` list of
+    [N, 256, features_0_2, features_0_3], [N, 256, features_1_2, features_1_3],
+    [N, 256, features_2_2, features_2_3], [N, 256, features_3_2, features_3_3],
+    `pool` [N, 256, (features_3_2 + 1) // 2, (features_3_3 + 1) // 2].
     """
 
     def __init__(self, out_channels: int = 256) -> None:

@@ -86,8 +86,8 @@ class RetinanetHeadOutput(NamedTuple):
 
 class RetinanetHead(nn.Module):
     """Takes `features` list of any number of [N, 256, features_2, features_3], gives
-    `cls_logits` [N, sum(9*features_2*features_3), 91], `bbox_regression` [N,
-    sum(9*features_2*features_3), 4].
+    `cls_logits` [N, sum(9*features_2*features_3), 91], `bbox_regression`
+    [N, sum(9*features_2*features_3), 4].
     """
 
     def __init__(

@@ -47,7 +47,7 @@ class CNBlock(nn.Module):
         self.stochastic_depth = torchvision.ops.StochasticDepth(drop, "row")
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.stochastic_depth(self.layer_scale * self.block(x))
+        out = self.stochastic_depth(self.layer_scale * self.block(x))  # [N, C, H, W]
         return out + x
 
 

@@ -28,7 +28,7 @@ class DenseLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu1(self.norm1(x))  # [N, num_features, H, W]
         out = self.relu2(self.norm2(self.conv1(out)))
-        out = self.conv2(out)
+        out = self.conv2(out)  # [N, growth_rate, H, W]
         return torch.cat([x, out], dim=1)
 
 

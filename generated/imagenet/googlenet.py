@@ -97,8 +97,8 @@ class GooglenetOutput(NamedTuple):
 
 
 class Googlenet(nn.Module):
-    """Takes `image` [N, 3, 224, 224], gives `logits` [N, 1000], `aux_logits2` [N,
-    1000], `aux_logits1` [N, 1000].
+    """Takes `image` [N, 3, 224, 224], gives `logits` [N, 1000], `aux_logits2`
+    [N, 1000], `aux_logits1` [N, 1000].
     """
 
     def __init__(

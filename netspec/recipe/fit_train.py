@@ -281,7 +281,8 @@ def _check_loss(
         info = data.fields.get(loss.inputs[-1].name) if data is not None and data.fields is not None else None
         count = info.num_classes if info is not None and loss.type not in OF_SCORES else None
         mend = answer.help if count is None or count < 3 else f"for {count} classes take CrossEntropyLoss"
-        if info is not None and info.dtype == "int64" and loss.type in OF_NUMBERS and "target" not in data.fields:
+        only_classes = info is not None and info.dtype == "int64" and "target" not in ((data and data.fields) or ())
+        if only_classes and loss.type in OF_NUMBERS:
             mend = (
                 f"`{loss.inputs[-1].name}` holds the number of a class, for CrossEntropyLoss; a column of a table with "
                 "numbers to predict is its `target`, not its `label`"

@@ -62,7 +62,8 @@ def prepare(
 ) -> tuple[Job, int]:
     """Everything that the loop needs, and the number of CPU threads.
 
-    `inputs` and `types` are those of the model's inputs and outputs, by name; `data` the opened splits; `loaded` the checkpoint to go on from.
+    `inputs` and `types` are those of the model's inputs and outputs, by name; `data` the opened splits; `loaded` the
+    checkpoint to go on from.
     Raises RunError where a part does not fit the others.
     """
     stream, val = data.splits["train"], data.splits.get("val")
