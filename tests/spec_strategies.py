@@ -7,107 +7,12 @@ wherever a layer changes them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import strategies as st
-
-Layers = dict[str, Any]
-
-UNKNOWN = "of x"
-"""The width of a block's input where nothing names it."""
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """What the generator knows of a layer's output."""
-
-    name: str
-    width: str
-    """An expression of the body's scope: `8`, `width`, `width * 2`."""
-    extent: int = 0
-    images: bool = True
-
-    def like(self, other: Tensor) -> bool:
-        return self.extent == other.extent and self.images == other.images
-
-
-@dataclass
-class Body:
-    """A mapping of layers while it is drawn."""
-
-    draw: Any
-    widths: list[str]
-    """Expressions that a layer may take for its width."""
-    images: bool
-    layers: Layers = field(default_factory=dict)
-    tensors: list[Tensor] = field(default_factory=list)
-    modules: dict[str, tuple[str, str] | None] = field(default_factory=dict)
-    """Modules that `use` may apply, by name: the widths that they take and give; None where any will do."""
-    flags: list[str] = field(default_factory=list)
-    """Names of truth values in the scope."""
-    values: dict[str, list[str]] = field(default_factory=dict)
-    """Names of counts and of layers in the scope."""
-    halvings: int = 0
-
-    @property
-    def last(self) -> Tensor:
-        return self.tensors[-1]
-
-    def pick(self, *choices: Any) -> Any:
-        return self.draw(st.sampled_from(choices))
-
-    def maybe(self) -> bool:
-        return bool(self.draw(st.booleans()))
-
-    def name(self, stem: str) -> str:
-        return f"{stem}{len(self.layers)}"
-
-    def add(self, stem: str, layer: Any, tensor: Tensor | None = None, *, source: Tensor | None = None) -> Tensor:
-        """Add a layer, with a `from` where it does not read the one before."""
-        name = self.name(stem)
-        if source is not None and (source != self.last or self.maybe()) and isinstance(layer, dict):
-            layer = {**layer, "from": source.name}
-        self.layers[name] = layer
-        made = replace(tensor or source or self.last, name=name)
-        self.tensors.append(made)
-        return made
-
-
-def value(expression: str) -> Any:
-    """An expression as it stands in a spec: a number, `$name` or `$(…)`."""
-    if expression.isdigit():
-        return int(expression)
-    return f"${expression}" if expression.isidentifier() else f"$({expression})"
-
-
-def weighted(body: Body, width: str, **more: Any) -> Layers:
-    """A convolution that keeps the extent, or a Linear."""
-    bias = {"bias": False} if body.maybe() else {}
-    if not body.images:
-        return {"type": "Linear", "out_features": value(width), **bias}
-    kernel = body.pick(1, 3)
-    return {
-        "type": "Conv2d",
-        "out_channels": value(width),
-        "kernel_size": kernel,
-        **({"padding": kernel // 2} if kernel > 1 else {}),
-        **bias,
-        **more,
-    }
-
-
-def plain(body: Body) -> Any:
-    """A layer without weights that changes no size."""
-    choices: list[Any] = ["ReLU", "Tanh", {"type": "Dropout", "p": 0.25}, {"type": "LeakyReLU", "negative_slope": 0.5}]
-    choices += [{"type": f"${name}"} for name in body.values.get("layer", [])]
-    return body.pick(*choices)
-
-
-def norm(body: Body) -> Any:
-    choices: list[Any] = ["BatchNorm2d" if body.images else "BatchNorm1d"]
-    choices += [{"type": f"${name}"} for name in body.values.get("norm", [])]
-    return body.pick(*choices)
+from spec_body import UNKNOWN, Body, Layers, Tensor, norm, plain, value, weighted
+from spec_given import step_given, step_select, step_when
 
 
 def step_weighted(body: Body) -> None:
@@ -349,6 +254,7 @@ STEPS = (
     step_branches,
     step_members,
     step_weight,
+    step_given,
 )
 
 
@@ -488,15 +394,16 @@ def specs(draw: Any) -> Layers:
         if draw(st.booleans()):
             _use_blocks(body, drawn)
         else:
-            draw(st.sampled_from(STEPS))(body)
+            draw(st.sampled_from((*STEPS, step_select, step_when)))(body)
     if images and draw(st.booleans()):
         body.layers["pool"] = {"type": "AdaptiveAvgPool2d", "output_size": 1}
         body.layers["flat"] = {"type": "flatten", "start_dim": 1}
         body.layers["head"] = {"type": "Linear", "out_features": "$classes"}
-    model: Layers = {"inputs": {"x": ["N", channels, *sides]}, "layers": body.layers}
-    if draw(st.booleans()):
+    inputs: Layers = {"x": ["N", channels, *sides], **({"mode": {"dtype": "str"}} if body.chosen else {})}
+    model: Layers = {"inputs": inputs, "layers": body.layers}
+    if body.extra or draw(st.booleans()):
         last = "head" if "head" in body.layers else body.last.name
-        model["outputs"] = {"out": last, "early": stem.name}
+        model["outputs"] = {"out": last, "early": stem.name, **{name: name for name in body.extra}}
     if draw(st.booleans()):
         kind = "Conv2d" if images else "Linear"
         model["initialize"] = [
