@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from netspec.arithmetic import Refused, type_of
 from netspec.catalog.entry import Argument as CatalogArgument
 from netspec.catalog.entry import Entry, GivenModule, Inferred, TypeLike
-from netspec.catalog.kinds import accepts
+from netspec.catalog.kinds import accepts, describe
 from netspec.catalog.models import ModelEntry
 from netspec.choices import refuse_text
 from netspec.diagnostics import Label
@@ -17,7 +17,7 @@ from netspec.document import Scalar
 from netspec.expressions import ExpressionError, Tensor, evaluate, report, tensors
 from netspec.frame import Frame, Poisoned
 from netspec.origins import origin_of, untraced
-from netspec.program import Apply, Argument, Arithmetic, Call, Instance, Node, Pending, Ref, Reuse
+from netspec.program import Apply, Argument, Arithmetic, Call, Factory, Instance, Node, Pending, Ref, Reuse
 from netspec.shapes import UNKNOWN, ListType, TensorType
 from netspec.spec import Block, Layer, Value
 from netspec.suggest import suggest as closest
@@ -116,6 +116,16 @@ class Caller(ArgumentCaller):
         if declared.takes_class:
             return self.given_class(declared, value, env)
         argument = self.elaborator.measuring(value, env) if value.tensors else self.elaborator.argument(value, env)
+        if isinstance(argument.value, Factory):
+            self.diagnostics.error(
+                "NS103",
+                f"`{declared.name}` takes {describe(declared)}, and got a layer",
+                value.span,
+                help="only what a plugin hints as `nn.Module`, or as a class of modules, takes a layer"
+                if declared.kind.startswith("any")
+                else None,
+            )
+            raise Poisoned
         if declared.takes_function and isinstance(argument.value, str):
             self.check_function(declared, value, argument.value)
         return argument

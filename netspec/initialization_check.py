@@ -18,7 +18,7 @@ from netspec.expressions import ExpressionError, evaluate, report
 from netspec.initialization import initializer, is_type, leaves, matcher
 from netspec.mistakes import Mistakes, got
 from netspec.origins import untraced
-from netspec.program import Apply, Call, Instance, instances
+from netspec.program import Apply, Call, Instance, instances, with_inner
 from netspec.spec import Rule, Value
 from netspec.suggest import suggest
 
@@ -137,7 +137,7 @@ def _sites(root: Instance) -> Iterator[Site]:
     for instance in instances(root):
         for rule in instance.block.initialize:
             yield Site(rule, list(leaves(instance)), instance.scope)
-        for node in instance.nodes:
+        for node in with_inner(instance.nodes):
             if isinstance(node.op, Call):
                 for rule in node.layer.initialize:
                     yield Site(rule, [("", node.op)], node.env)

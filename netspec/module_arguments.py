@@ -54,7 +54,9 @@ class ArgumentCaller(LossCaller):
             f"`{declared.name}` takes a layer{null}, and got {got(found.value)}",
             value.span,
             labels=self.elaborator.given_at(value),
-            help=f"as in `{declared.name}: {{type: {(declared.types or ('LayerNorm',))[0]}, …}}`",
+            help=f"a list of layers is written `{declared.name}: {{layers: […]}}`"
+            if isinstance(found.value, list) and not declared.types
+            else f"as in `{declared.name}: {{type: {(declared.types or ('LayerNorm',))[0]}, …}}`",
         )
         raise Poisoned
 
@@ -118,6 +120,8 @@ class ArgumentCaller(LossCaller):
         frame = Frame(Instance(block=block, group=True, scope=dict(env), inputs={}), None, None)
         op, types = self.elaborator.operation(layer, target, frame, env, refs, declared.name)
         node = Node(layer, declared.name, declared.name, env, op, types)
+        if isinstance(op, Apply) and op.instance.group and not op.instance.has_modules:
+            self.refuse_layer(declared, layer, "has no module among its layers", "write these layers as a block")
         self.elaborator.expect(layer, node, env)
         return node
 

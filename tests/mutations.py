@@ -111,10 +111,16 @@ ODD: tuple[Any, ...] = (
     {"select": "mode", "of": {"a": "ReLU"}},
     {"when": "training", "type": "ReLU"},
     {"list": ["N", 3]},
+    {"type": "TransformerEncoderLayer", "nhead": 2},
+    {"type": "TransformerEncoder", "encoder_layer": {"type": "TransformerEncoderLayer", "nhead": 1}, "num_layers": 2},
+    {"type": "Conv2dNormActivation", "out_channels": 4, "norm_layer": {"type": "GroupNorm", "num_groups": 2}},
+    {"type": "MLP", "hidden_channels": [4, 4], "activation_layer": "$x"},
+    {"type": "LayerNorm"},
 )
 KEYS = (
     "type", "from", "use", "compute", "layers", "if", "for", "repeat", "inline", "branches", "each", "select", "of",
     "when", "initialize", "freeze", "expect", "inputs", "outputs", "let", "params", "blocks", "model", "models", "tie",
+    "encoder_layer", "norm", "norm_layer", "activation", "num_layers",
     "data", "train", "extends", "imports", "remove", "name", "netspec", "description", "file", "x", "self", "forward",
     "0", "a.b", "$i", "layer$(i)", "class", "training", "weight", "",
 )  # fmt: skip

@@ -246,3 +246,19 @@ def described(words: str) -> str:
 def plain_text(markdown: str) -> str:
     """Without the backslashes by which the server guards what Markdown would read as its own."""
     return markdown.replace("\\", "")
+
+
+STACK = "{type: TransformerEncoder, num_layers: 2, encoder_layer: {type: TransformerEncoderLayer, nhead: 2}}"
+
+
+def test_a_layer_among_the_arguments_is_completed_and_checked(server: Server, spec: str) -> None:
+    line = "    avgpool: {"
+    text = swap(spec, line, f"    stack: {STACK}\n{line}")
+    assert server.diagnostics[server.open(text)] == []
+    found = completions(server, swap(text, "nhead: 2}", "nhead: 2, norm}"), "nhead: 2, norm|}")
+    assert {"norm_first", "dropout", "activation"} <= found.keys()
+    assert "enable_nested_tensor" not in found, "that is the outer layer's"
+    types = completions(server, swap(text, "num_layers: 2,", "num_layers: 2, norm: LayerN,"), "norm: LayerN|,")
+    assert "LayerNorm" in types
+    (mistake,) = server.diagnostics[server.open(swap(text, "nhead: 2", "nheads: 2, nhead: 2"))]
+    assert "nheads" in mistake["message"]

@@ -89,6 +89,13 @@ def document(names: list[str], strings: list[str]) -> dict[str, Any]:
                 layer: {"type": block, inner: f"${width}", "word": f"${kind}"},
                 other: [{"for": {loop: 2}, "type": "Linear", "out_features": f"$({width} + {loop})"}],
                 "maybe": {"type": "Tanh", "if": f"$({kind} != {_quoted(right)})"},
+                "wide": {
+                    "type": "TransformerEncoder",
+                    "encoder_layer": {"type": "TransformerEncoderLayer", "nhead": 1, "dim_feedforward": f"${width}"},
+                    "num_layers": 1,
+                    "norm": {"type": block, inner: f"${width}", "word": f"${kind}"},
+                    "enable_nested_tensor": False,
+                },
             },
             "outputs": {output: layer, "last": "maybe"},
             "initialize": [{"match": [f"{layer}.{layer}", f"{other}*"], "bias": 0}],

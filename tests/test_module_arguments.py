@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -339,3 +340,60 @@ def test_functions_of_two_tensors() -> None:
         "{a: [N, 4], b: [N, 4], c: [N, 4]}",
     )
     assert found[0].startswith("NS404")
+
+
+PLUGIN = '''
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+import netspec
+
+
+@netspec.plugin.layer
+class Residual(nn.Module):
+    """Adds what a module makes of its input."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        scale: float = 1.0,
+        norm_layer: Callable[..., nn.Module] | None = None,
+        act: Callable[[Tensor], Tensor] | None = None,
+        other=None,
+    ) -> None:
+        super().__init__()
+        self.module = module
+        self.norm = norm_layer(8) if norm_layer is not None else nn.Identity()
+        self.act = act
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.module(x))
+        return x + (y if self.act is None else self.act(y)) * self.scale
+'''
+
+
+def test_a_plugins_layer_is_given_layers_too(tmp_path: Path) -> None:
+    file = tmp_path / "given_layers.py"
+    file.write_text(PLUGIN, encoding="utf-8")
+    deep = "{layers: [{type: Linear, out_features: 16}, ReLU, {type: Linear, out_features: 8}]}"
+    text = f"""
+a: {{type: Residual, module: {{type: Linear, out_features: 8}}, act: gelu}}
+b: {{type: Residual, module: {deep}, norm_layer: {{type: LayerNorm, eps: 0.5}}}}
+c: {{type: Residual, module: {{type: Residual, module: {{type: Linear, out_features: 8, bias: false}}}}}}
+"""
+    program = netspec.compile(document(text, "{x: [N, 8]}"), plugins=[file])
+    assert verify(program) == []
+    assert "Residual(nn.Linear(8, 8), act=F.gelu)" in program.source()
+    assert [row.parameters for row in layer_table(program)] == [72, 296, 64]
+    assert totals(program)["flops"] == 2 * (64 + 256 + 64)
+    wrong = [
+        ("a: {type: Residual, module: {type: Linear, out_features: 4}}", "NS409"),
+        ("a: {type: Residual, module: ReLU, other: {type: ReLU}}", "NS103"),
+        ("a: {type: Residual, module: relu}", "NS347"),
+    ]
+    for layers, code in wrong:
+        with pytest.raises(SpecError) as caught:
+            netspec.compile(document(layers, "{x: [N, 8]}"), plugins=[file])
+        assert [one.code for one in caught.value.diagnostics] == [code]

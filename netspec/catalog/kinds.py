@@ -285,7 +285,7 @@ _ATOMS: Final[dict[str, _Atom]] = {
         lambda a, n: {"type": ["string", "object"]},
     ),
     "class": _Atom(
-        lambda a, n: ["the name of a layer, or a mapping with some of its arguments"],
+        lambda a, n: ["the name of a layer", "a mapping with some of its arguments"],
         lambda a, n, v: isinstance(v, str | GivenClass),
         lambda a, n: {"type": ["string", "object"]},
     ),

@@ -165,6 +165,7 @@ class Registrar:
             if argument_name not in {argument.name for argument in declared}:
                 raise Refused(f"`infers` names `{argument_name}`, which {found.path} does not take")
         declared = [_inferred(argument) if argument.name in inferred else argument for argument in declared]
+        declared = [_fed(argument, ports) for argument in declared]
         if outputs is None:
             outputs = derive.outputs_of(called) if called is not None else ()
         entry = Entry(
@@ -270,6 +271,13 @@ def _inferred(argument: Argument) -> Argument:
     from dataclasses import replace
 
     return replace(argument, inferred=True)
+
+
+def _fed(argument: Argument, ports: Sequence[Port]) -> Argument:
+    """A module that is given is taken to be called with what comes first; the probe runs it and says if not."""
+    from dataclasses import replace
+
+    return replace(argument, fed=(("", ports[0].name),)) if argument.takes_module and not argument.fed else argument
 
 
 def _in_call(argument: Argument) -> Argument:

@@ -138,6 +138,12 @@ def _kind(hint: Any) -> tuple[str, tuple[str, ...]]:
         return "|".join(dict.fromkeys(kind for kind, _ in kinds)) + null, sum((c for _, c in kinds), ())
     if origin in _SEQUENCES and parts and len({p for p in parts if p is not Ellipsis}) == 1 and parts[0] in _LISTS:
         return _LISTS[parts[0]], ()
+    if _is_module(hint):
+        return "module", ()
+    if origin in (collections.abc.Callable, type) and parts and _is_module(parts[-1]):
+        return "class", ()
+    if origin is collections.abc.Callable and _is_tensor(parts[-1]):
+        return "function", ()
     if getattr(hint, "__module__", "") == "torch" and getattr(hint, "__name__", "") == "dtype":
         return "dtype", ()
     return "any", ()
@@ -155,6 +161,12 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
     return value is None or isinstance(value, bool | int | float | str)
+
+
+def _is_module(hint: Any) -> bool:
+    """Whether a hint says `nn.Module`, or a class of modules."""
+    named = getattr(hint, "__module__", "") == "torch.nn.modules.module" and getattr(hint, "__name__", "") == "Module"
+    return named or is_module_class(hint)
 
 
 def _is_tensor(hint: Any) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from netspec.catalog.entry import Entry, Inferred, Rule
+from netspec.catalog.entry import Entry, GivenModule, Inferred, Rule
 from netspec.catalog.rules import inferred, known, rule, tensor
 from netspec.origins import untraced
 from netspec.probing import Told, tell
@@ -73,7 +73,9 @@ def observed(entry: Entry, arguments: Mapping[str, Any], inputs: Mapping[str, An
     from netspec.runtime import probe
 
     given = _stated(entry, arguments)
-    key = (id(entry), repr(given), tuple((port, repr(_plain(type_))) for port, type_ in inputs.items()))
+    # Two modules of one type are not the same, whatever they are called.
+    said = tuple((name, one if isinstance(one, GivenModule) else repr(one)) for name, one in given.items())
+    key = (id(entry), said, tuple((port, repr(_plain(type_))) for port, type_ in inputs.items()))
     if key not in _kept:
         if len(_kept) >= MOST_KEPT:
             _kept.clear()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from netspec.catalog.entry import Entry
+from netspec.catalog.entry import Entry, GivenModule
 from netspec.probing import Seen, TypeLike
 from netspec.runtime import calls
 from netspec.shapes import ListType, TensorType
@@ -249,4 +249,8 @@ def _value(key: Any) -> Any:
         return {name: _value(one) for name, one in key[1]}
     if key[0] in ("list", "tuple"):
         return (list if key[0] == "list" else tuple)(_value(one) for one in key[1])
+    if isinstance(key[2], GivenModule):
+        from netspec.runtime.modules import child
+
+        return child(key[2].node)
     return key[2]
