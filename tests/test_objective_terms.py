@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import torch
 from test_objective import BATCH, LAYERS, NETWORK, document, loss_of
-from test_train_torch import by_netspec
+from test_train_torch import LOSSES, by_netspec
 from torch import Tensor, nn
 from training_support import TensorData, TensorStream
 
 import netspec
+from netspec.catalog import lookup
+from netspec.catalog.constant_targets import takes_constant
 from netspec.diagnostics import SpecError
 from netspec.program import Program
 from netspec.runtime.data import open_data
@@ -138,6 +140,32 @@ def test_no_gradient_flows_back_through_what_says_so(tmp_path: Path) -> None:
     check(spec({"layers": layers}), tmp_path / "run", by_hand)
     with pytest.raises(AssertionError):
         check(spec({"layers": layers}), tmp_path / "other", lambda m, b: by_hand(m, b, detached=False))
+
+
+ODDS = {**NETWORK, "layers": {**NETWORK["layers"], "odds": "sigmoid"}}  # type: ignore[dict-item]
+CONSTANT = {"BCELoss": 0.9, "BCEWithLogitsLoss": 0.1, "CrossEntropyLoss": 3, "NLLLoss": 0, "MultiMarginLoss": 9}
+SIGNS = ("HingeEmbeddingLoss", "SoftMarginLoss", "MarginRankingLoss", "CosineEmbeddingLoss")
+
+
+@pytest.mark.parametrize("form", ["loss", "layers"])
+@pytest.mark.parametrize("name", [name for name in LOSSES if takes_constant(lookup(name, "loss"))])
+def test_every_loss_with_a_target_takes_one_number(name: str, form: str) -> None:
+    """The value is that of torch's own loss with a tensor of that number, or of that class."""
+    entry = lookup(name, "loss")
+    assert entry is not None
+    value: Any = -1 if name in SIGNS else CONSTANT.get(name, 0.5)
+    others = [port.name for port in entry.inputs if port.name != "target" and not port.optional]
+    more = {"reduction": "batchmean"} if name == "KLDivLoss" else {}
+    stated = {"type": name, "from": ["odds" if form == "loss" else "found"] * len(others), "target": value, **more}
+    objective = {"loss": stated} if form == "loss" else {"layers": {"found": {"use": "model"}, "loss": stated}}
+    found = netspec.compile(document(objective, ODDS))
+    odds = found.module(seed=0).eval()(BATCH["image"])
+    rows = name in CONSTANT and isinstance(value, int)
+    target = torch.full((6,), value) if rows else torch.full_like(odds, value)
+    target = torch.full((6,), float(value)) if name == "CosineEmbeddingLoss" else target
+    given = {**dict.fromkeys(others, odds), "target": target}
+    expected = LOSSES[name](**more)(*[given[port.name] for port in entry.inputs if port.name in given])
+    assert torch.equal(loss_of(document(objective, ODDS), BATCH, mode=False), expected)
 
 
 @pytest.mark.parametrize("form", ["loss", "layers"])

@@ -313,8 +313,13 @@ class TestNotFinite:
     @pytest.mark.parametrize(
         "line,words",
         [
-            ("x = self.fc1(image.flatten(1)); x = self.bn1(x * 1e30 * 1e30)", "is not finite is `bn1` (BatchNorm1d)"),
-            ("x = self.fc1(image.flatten(1) * 1e30 * 1e10)", "is not finite is `fc1` (Linear)"),
+            ("x = self.fc1(image.flatten(1)); x = self.bn1(x * 1e30 * 1e30)", "is that of `mul` (model.py, line "),
+            ("x = self.bn1(self.fc1(image.flatten(1))).sqrt()", "is that of `sqrt` (model.py, line "),
+            ("x = self.fc1(image.flatten(1) * 1e30 * 1e10)", "is that of `mul` (model.py, line "),
+            (
+                "x = self.fc1(image.flatten(1) * 0 + 3e38 * self.fc1.weight[0].sign())",
+                "is not finite is `fc1` (Linear)",
+            ),
             (
                 "x = self.fc1(image.flatten(1)).abs(); x = (x - x).sqrt()",
                 "the first gradient that is not is that of `fc1.",

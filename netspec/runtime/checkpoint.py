@@ -32,6 +32,7 @@ FILES: Final = (MODEL, STATE, TENSORS, RESOLVED)
 """What the manifest holds the sums of."""
 REPLACED: Final = ".replaced.tmp"
 DAMAGED: Final = ".damaged"
+SPOILT: Final = ".not-finite"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,17 @@ class Snapshot:
     model: Mapping[str, Tensor]
     state: Mapping[str, Any]
     figure: float | None = None
+    buffers: frozenset[str] = frozenset()
+    """The names of what is no weight: an infinity there may be a mask."""
+
+    @property
+    def finite(self) -> bool:
+        """Whether all weights are, and no buffer holds what is no number."""
+        return all(
+            not bool(value.isnan().any()) if name in self.buffers else bool(value.isfinite().all())
+            for name, value in self.model.items()
+            if value.is_floating_point()
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +81,9 @@ def snapshot(
     *, step: int, epoch: int, model: torch.nn.Module, state: Mapping[str, Any], figure: float | None = None
 ) -> Snapshot:
     """Copy the weights and the state now."""
-    return Snapshot(step=step, epoch=epoch, model=copied(model.state_dict()), state=copied(state), figure=figure)
+    buffers = frozenset(name for name, _ in model.named_buffers(remove_duplicate=False))
+    weights = copied(model.state_dict())
+    return Snapshot(step=step, epoch=epoch, model=weights, state=copied(state), figure=figure, buffers=buffers)
 
 
 def write(folder: Path, taken: Snapshot, resolved: str) -> Path:
@@ -108,7 +122,7 @@ def _fill(folder: Path, taken: Snapshot, resolved: str) -> None:
         "step": taken.step,
         "epoch": taken.epoch,
         "figure": taken.figure,
-        "finite": all(bool(value.isfinite().all()) for value in taken.model.values() if value.is_floating_point()),
+        "finite": taken.finite,
         "files": {name: {"sha256": _digest(folder / name)} for name in FILES},
     }
     (folder / MANIFEST).write_text(_sealed(manifest), encoding="utf-8")
@@ -220,31 +234,50 @@ def load(path: Path) -> Loaded:
 def newest(folder: Path, say: Callable[[str], None]) -> Loaded | None:
     """The newest whole checkpoint, or None where there is none yet. A damaged one is told about and put aside.
 
-    It becomes `step-N.damaged`, so that it does not count as one of those that are kept. Raises RunError NS903 where
+    It becomes `step-N.damaged`, so that it does not count as one of those that are kept. One whose weights are not
+    finite is put aside as well, as `step-N.not-finite`, where those of an earlier one are. Raises RunError NS903 where
     there are checkpoints and none of them is whole; then all stay where they are.
     """
     candidates = sorted(_named(folder), key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
     damaged: list[tuple[Path, RunError]] = []
+    spoilt: list[Loaded] = []
+    whole: Loaded | None
     for path in candidates:
         try:
             loaded = load(path)
         except RunError as error:
             damaged.append((path, error))
             continue
+        if not loaded.stored.finite:
+            spoilt.append(loaded)
+            continue
+        whole = loaded
+        break
+    else:
+        whole = spoilt.pop(0) if spoilt else None
+        spoilt = []
+    if whole is not None:
         for bad, problem in damaged:
-            aside = bad.with_name(bad.name + DAMAGED)
-            try:
-                shutil.rmtree(aside, ignore_errors=True)
-                bad.rename(aside)
-                kept = f"kept as {aside.name}"
-            except OSError:
-                kept = "left where it is"
-            say(f"{problem.message}; {kept}; going on from {path.name}")
-        return loaded
+            say(f"{problem.message}; {_aside(bad, DAMAGED)}; going on from {whole.stored.path.name}")
+        for one in spoilt:
+            name, kept = one.stored.path.name, _aside(one.stored.path, SPOILT)
+            say(f"the weights of {name} are not finite; {kept}; going on from {whole.stored.path.name}")
+        return whole
     if damaged:
         told = "; ".join(problem.message for _, problem in damaged)
         raise RunError("NS903", f"no checkpoint of this run is whole: {told}", help="start it anew from its spec")
     return None
+
+
+def _aside(path: Path, ending: str) -> str:
+    """Take a checkpoint's name from it; what became of it, in words."""
+    aside = path.with_name(path.name + ending)
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+    except OSError:
+        return "left where it is"
+    return f"kept as {aside.name}"
 
 
 def recover(folder: Path) -> None:

@@ -19,6 +19,7 @@ from netspec.runtime.device import Context
 from netspec.runtime.job import Job, Stream, mark, reached_after, sum_type
 from netspec.runtime.metrics import Metrics
 from netspec.runtime.monitors.answers import Answers
+from netspec.runtime.not_finite import look_into
 from netspec.runtime.objective import Batch, Objective
 from netspec.runtime.optimizers import optimizer_state
 from netspec.runtime.signals import Stop
@@ -79,6 +80,8 @@ def close_epoch(job: Job, *, withheld: int) -> bool:
         answers = job.watcher.looks(progress.epoch + 1, last=reached_after(job)) if job.watcher is not None else None
         with averaged(job.average):
             figures = evaluate(job.objective, job.val, job.metrics, job.context, job.stop, answers)
+            if figures is not None:
+                look_into(job, "val", figures, job.val)
         if figures is None:
             return False
         if answers is not None and job.watcher is not None:

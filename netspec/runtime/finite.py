@@ -1,16 +1,9 @@
-"""Numbers that are not finite: find them before they reach the weights, and say where they came from."""
+"""Numbers that are not finite, found before they reach the weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-
-from netspec.runtime.errors import RunError
-from netspec.runtime.objective import Batch, Objective
-from netspec.runtime.objective_graph import Found
 
 
 class Buffers:
@@ -23,6 +16,8 @@ class Buffers:
         self.withheld = withheld
         self.live = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
         self.kept = [buffer.clone() for buffer in self.live]
+        self.sound = [buffer for buffer in self.live if bool(buffer.isfinite().all())]
+        """Those without an infinity from the start, as a mask has it."""
 
     def keep(self) -> None:
         if self.live:
@@ -128,73 +123,3 @@ class Guard:
         if self.deferred:
             self.withheld, self.last = int(self._count.item()), int(self._last.item())
         return self.withheld
-
-
-def explain(objective: Objective, batch: Batch, withheld: int, place: str) -> RunError:
-    """The error that names the batch, and the first layer whose output or weight whose gradient is not finite.
-
-    The batch is run once more. What a dropout draws differs this time, so nothing may be found; then that is said.
-    """
-    found = _first(objective, batch)
-    where = f": {found[0]}" if found else ", and with other random numbers the same batch is finite"
-    return RunError(
-        "NS902",
-        f"{withheld} update{'s were' if withheld != 1 else ' was'} withheld: "
-        f"the loss or a gradient was not finite, the last time at {place}{where}",
-        help="a smaller learning rate or a warm-up often mends it; where a batch itself is named, look at the data",
-        path=found[1] if found else None,
-    )
-
-
-def _first(objective: Objective, batch: Batch) -> tuple[str, str | None] | None:
-    """What the first number is that is not finite, in words, and the path of its layer where it has one."""
-    for name, value in batch.items():
-        if not _finite(value):
-            return f"the field `{name}` of the batch itself holds a number that is not finite", None
-    for name, value in objective.model.named_parameters():
-        if not _finite(value):
-            return f"the weight `{name}` is not finite", name.rpartition(".")[0]
-    bad: list[tuple[str, str]] = []
-
-    def look(path: str) -> Any:
-        def hook(module: nn.Module, _: object, output: object) -> None:
-            if not bad and not all(_finite(value) for value in _tensors(output)):
-                words = f"the first layer whose output is not finite is `{path}` ({type(module).__name__})"
-                bad.append((words, path))
-
-        return hook
-
-    modules = [(path, module) for path, module in objective.model.named_modules() if not list(module.children())]
-    hooks = [module.register_forward_hook(look(path or "model")) for path, module in modules]
-    try:
-        outputs = objective.forward(batch)
-        loss = objective.loss(outputs, batch)
-    finally:
-        for handle in hooks:
-            handle.remove()
-    if bad:
-        return bad[0]
-    if not all(_finite(value) for value in _tensors(outputs.outputs if isinstance(outputs, Found) else outputs)):
-        return "the model's output is not finite, while the output of each of its modules is", None
-    if not _finite(loss):
-        return "the loss is not finite, while the model's output is", None
-    objective.model.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    wrong = [n for n, p in objective.model.named_parameters() if p.grad is not None and not _finite(p.grad)]
-    objective.model.zero_grad()
-    # The backward pass reaches the last layer first.
-    if not wrong:
-        return None
-    return f"the loss is finite; the first gradient that is not is that of `{wrong[-1]}`", wrong[-1].rpartition(".")[0]
-
-
-def _finite(value: Tensor) -> bool:
-    return not value.is_floating_point() or bool(value.isfinite().all())
-
-
-def _tensors(output: object) -> Iterable[Tensor]:
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, Sequence):
-        for item in output:
-            yield from _tensors(item)

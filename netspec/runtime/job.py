@@ -92,6 +92,8 @@ class Job:
     average: Average | None = None
     graphs: Graphs | None = None
     """Does the steps that can be recorded, where the recipe says so."""
+    told_of_evaluation: bool = False
+    """Whether it has been told where the numbers of an evaluation come from that are not finite."""
     held: Snapshot | None = None
     """The best so far, where it was not yet time to write it."""
     saved: tuple[int, ...] = ()

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from netspec.runtime.clipping import clip
 from netspec.runtime.epoch import close_epoch, save
-from netspec.runtime.finite import Buffers, explain
+from netspec.runtime.finite import Buffers
 from netspec.runtime.job import Job, Pace, Progress, finished, mark, reached
+from netspec.runtime.not_finite import explain
 from netspec.runtime.objective import Batch
 from netspec.runtime.optimizers import bare_step
 
@@ -41,7 +42,7 @@ def fit(job: Job) -> None:
     ema = job.average if recipe.ema is not None else None
     graphs = job.graphs
     train_metrics = job.metrics if job.metrics and job.val is None else None
-    buffers, limit = Buffers(model, guard.read()), recipe.withheld_limit
+    buffers, limit, losses = Buffers(model, guard.read()), recipe.withheld_limit, progress.loss
     at_once = not guard.deferred  # whether each update is known to be finite before the next
     save_every = recipe.checkpoint.every.steps if recipe.checkpoint.every else None
     # What a step asks for stands here: a small model's step takes as long as forty calls of an empty function.
@@ -86,6 +87,7 @@ def fit(job: Job) -> None:
                 (scaled if scaler is None else scaler.scale(scaled)).backward()  # type: ignore[no-untyped-call]
 
             size, seen = len(batch[first_field]), loss.detach()
+            losses = seen if not done or scaler is None else losses + seen
             progress.loss.add_(seen, alpha=size)
             progress.samples += size
             progress.batch += 1
@@ -96,7 +98,7 @@ def fit(job: Job) -> None:
 
             if scaler is not None:
                 step_scaled(job, parameters)
-                if not guard.note(seen, buffers.live):
+                if not guard.note(losses, buffers.sound):
                     buffers.restore()
                     if guard.withheld >= limit:
                         give_up(job)

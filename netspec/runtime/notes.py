@@ -85,11 +85,20 @@ def tell(error: Exception, known: Known) -> None:
 
 def _place(error: RunError, known: Known) -> None:
     """A `RunError` that names a layer gains its place in the spec."""
-    from netspec.runtime import blame
+    from netspec.runtime import blame, frames
 
+    message = error.message
     if error.path:
         span, labels = blame.place(known.program, error.path)
-        found = Diagnostic(code=error.code, message=error.message, span=span, labels=labels, help=error.help)
+    elif error.code == "NS902" and error.__cause__ is not None:
+        culprit = blame.blame(frames.calls(error.__cause__.__traceback__), known.program, known.model)
+        if culprit is None or not culprit.layer:
+            return
+        span, labels, message = culprit.span, culprit.labels, f"{message}, {culprit.who}"
+    else:
+        return
+    if span is not None:
+        found = Diagnostic(code=error.code, message=message, span=span, labels=labels, help=error.help)
         if span is not None:
             setattr(error, _TOLD, Told(found, None))
 

@@ -37,6 +37,11 @@ class Term:
     place: int = 0
     """Where they stand among the loss's inputs."""
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is a loss of two tensors and nothing else."""
+        return self.factor == 1.0 and self.mask is None and self.target is None and len(self.readers) == 2
+
 
 class Objective(Protocol):
     """What the loop minimises: it runs a batch forward, and the loss is a part of what that gives.
@@ -67,9 +72,9 @@ class Terms:
         self.fields = fields
         self.terms = terms
         self._field = fields[0] if len(fields) == 1 else None
-        plain = len(terms) == 1 and terms[0].factor == 1.0 and terms[0].mask is None and len(terms[0].readers) == 2
-        self._only: tuple[Callable[..., Tensor], Reader, Reader] | None
-        self._only = (terms[0].loss, terms[0].readers[0], terms[0].readers[1]) if plain else None
+        plain = len(terms) == 1 and terms[0].plain
+        self._only: tuple[Term, Reader, Reader] | None
+        self._only = (terms[0], terms[0].readers[0], terms[0].readers[1]) if plain else None
         """The loss and its two readers where there is nothing else to it: what most specs say, in fewer calls."""
 
     def forward(self, batch: Batch) -> Outputs:
@@ -80,8 +85,8 @@ class Terms:
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
         """The sum of the terms, each times its factor: a tensor of shape []."""
         if self._only is not None:
-            loss, first, second = self._only
-            return loss(first(outputs, batch), second(outputs, batch))
+            term, first, second = self._only
+            return term.loss(first(outputs, batch), second(outputs, batch))
         total: Tensor | None = None
         for term in self.terms:
             inputs = [read(outputs, batch) for read in term.readers]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from netspec.catalog.sources import FieldInfo
 from netspec.recipe.fit_train import OF_SCORES, same_sizes
 from netspec.recipe.train import TrainRecipe
 from netspec.runtime.averaging import make_average
@@ -246,7 +247,8 @@ def check_inputs(recipe: TrainRecipe, inputs: Mapping[str, Any], stream: Any) ->
     """The shapes that the data turned out to have against those of the model's inputs. Raises RunError NS913."""
     for port, field in recipe.inputs.items():
         wanted = inputs.get(port)
-        found = stream.fields[field].shape if isinstance(wanted, TensorType) else None
+        info = stream.fields[field]
+        found = info.shape if isinstance(info, FieldInfo) else None
         if not isinstance(wanted, TensorType) or found is None or same_sizes(wanted.shape[1:], found):
             continue
         batch = f"[{', '.join([str(size) for size in wanted.shape[:1]] + [_size(size) for size in found])}]"
