@@ -27,6 +27,7 @@ from netspec.recipe.train import (
     Reference,
 )
 from netspec.runtime import checkpoint, device
+from netspec.runtime.cores import lent_cores
 from netspec.runtime.errors import RunError
 from netspec.runtime.evaluate import evaluate
 from netspec.runtime.finite import Guard
@@ -503,12 +504,31 @@ class TestDevice:
         try:
             torch.set_num_threads(2)
             cpu = torch.device("cpu")
-            if device.lent_cores() > 1:
+            if lent_cores() > 1:
                 assert device.set_threads(None, cpu, lambda: 1e12) == 2
+            assert device.set_threads(None, cpu, lambda: 9e8) == 1  # two threads pay from a GFLOP on
+            torch.set_num_threads(2)
             assert device.set_threads(None, cpu, lambda: 1e6) == 1
             assert device.set_threads(2, cpu, lambda: 1e6) == 2
         finally:
             torch.set_num_threads(before)
+
+    def test_a_quota_counts(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("netspec.runtime.cores.GROUPS", tmp_path)
+        whole = lent_cores()
+        (tmp_path / "cpu.max").write_text("50000 100000\n")
+        (tmp_path / "cpu").mkdir()
+        (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("50000\n")
+        (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+        assert lent_cores() == 1
+        (tmp_path / "cpu.max").write_text("max 100000\n")
+        (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("-1\n")
+        assert lent_cores() == whole
+
+    def test_a_run_leaves_the_number_of_threads_alone(self, tmp_path: Path) -> None:
+        before = torch.get_num_threads()
+        go(StubProgram(MLP, recipe(threads=3)), tmp_path / "run")
+        assert torch.get_num_threads() == before
 
     def test_the_work_of_a_step(self) -> None:
         """Checked against torch's own counter: a training step is about three forward passes."""

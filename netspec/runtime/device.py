@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import os
 import platform
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from netspec.recipe.train import Precision
+from netspec.runtime.cores import lent_cores
 from netspec.runtime.errors import RunError
 
-SMALL_STEP: Final = 5e8
-"""Floating-point operations of a training step below which a second CPU thread costs more than it brings."""
+WORTH_A_THREAD: Final = 5e8
+"""Floating-point operations of a training step, some 10 ms, for which a CPU thread pays; with less, handing over the
+work costs more than it brings, and far more where other processes want the cores."""
 
 Context = Callable[[], AbstractContextManager[Any]]
 
@@ -67,28 +67,27 @@ def make_scaler(precision: Precision, device: torch.device) -> torch.amp.GradSca
     return torch.amp.GradScaler(device.type) if precision == "fp16" else None
 
 
-def lent_cores() -> int:
-    """How many cores this process may use: a container's quota counts, which `os.cpu_count` does not see."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """What is chosen within is torch's number of threads no longer than that: a run leaves no wish behind."""
+    before = torch.get_num_threads()
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, math.ceil(int(quota) / int(period))))
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def set_threads(threads: int | None, device: torch.device, flops: Callable[[], float]) -> int:
     """Set torch's number of CPU threads and return it.
 
-    Without a wish: one where a step is small, since handing work to a second thread then takes longer than the work;
-    else torch's own number, but not more than the cores lent. `flops` is asked for the operations of one step only
-    where that matters.
+    Without a wish: one for each `WORTH_A_THREAD` operations of a step, and at least one; but not more than torch's own
+    number, which `OMP_NUM_THREADS` sets, and than the cores lent. How busy the machine is does not count: two runs of a
+    spec are to give the same bits. `flops` is asked for the operations of one step only where that matters.
     """
     if threads is None:
         threads = min(torch.get_num_threads(), lent_cores())
-        if device.type == "cpu" and threads > 1 and flops() < SMALL_STEP:
-            threads = 1
+        if device.type == "cpu" and threads > 1:
+            threads = max(1, min(threads, int(flops() / WORTH_A_THREAD)))
     torch.set_num_threads(threads)
     return threads
 

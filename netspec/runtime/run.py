@@ -17,7 +17,7 @@ from netspec.program import Program
 from netspec.recipe.train import TrainRecipe
 from netspec.runtime import checkpoint, directory
 from netspec.runtime.checkpoint import Loaded
-from netspec.runtime.device import choose_device, set_precision
+from netspec.runtime.device import choose_device, set_precision, threads_kept
 from netspec.runtime.ending import count, judge, leave_report, report, show, summary
 from netspec.runtime.epoch import save
 from netspec.runtime.errors import RunError
@@ -96,6 +96,7 @@ def train(
     telling = Telling(say=say, lines=progress != "none", bar=bar, files=not dry_run)
     with (
         leaving(),
+        threads_kept(),
         ready_folder(program, run_dir, resume, dry_run=dry_run, trust=trust) as folder,
         noted(program, folder=None if dry_run else folder) as known,
     ):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from netspec.catalog.sources import PADDED
+from netspec.runtime.cores import lent_cores
 from netspec.runtime.data.pipeline import Pipeline, apply_to_columns, collate, run
 from netspec.runtime.data.samples import Arrays, Sample, Samples
 from netspec.runtime.data.steps import plain_tensor
@@ -72,7 +72,7 @@ def store(
     size = sum(plain_tensor(name, value).nbytes for name, value in first.items())
     if room is not None and size * len(samples) > room:
         return samples
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # decoding and resizing release the interpreter
+    with ThreadPoolExecutor(min(8, lent_cores())) as pool:  # decoding and resizing release the interpreter
         found = list(pool.map(lambda index: read_sample(samples, index, pipeline, skips=skips), range(len(samples))))
     done = [sample for sample in found if not isinstance(sample, Unread)]
     if len(done) < len(found):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from netspec.runtime.cores import lent_cores
 from netspec.runtime.signals import in_worker
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _died(loader: Any, error: RuntimeError) -> Exception:
 
 def auto_workers(maker: BatchMaker, batch_size: int, device: torch.device) -> int:
     """None where a batch is made quickly; else one for each core of this process, less one where the CPU trains."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = lent_cores()
     cores //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if device.type == "cpu":
         cores -= 1
