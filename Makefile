@@ -35,9 +35,9 @@ $(STAMP): pyproject.toml requirements.lock | $(BIN)/python
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint requirements.lock uv || \
 		echo "    uv cannot be had here; pip does it too, more slowly"
 	@if $(BIN)/python -m uv --version >/dev/null 2>&1 && \
-		$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[data,export,dev]'; \
+		$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[data,export,sweep,dev]'; \
 	then :; else \
-		$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint requirements.lock --editable '.[data,export,dev]'; \
+		$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint requirements.lock --editable '.[data,export,sweep,dev]'; \
 	fi
 	@touch $(STAMP)
 

@@ -73,6 +73,14 @@ def find_idle(state: State) -> None:
         check_params(state.composed.document, state.diagnostics)
 
 
+def read_sweep(state: State) -> None:
+    """The `sweep` section, and the specs that it makes at its bounds."""
+    if "sweep" in state.composed.document.items:
+        from netspec.variants import check_sweep
+
+        check_sweep(state)
+
+
 PASSES: tuple[Callable[[State], None], ...] = (
     check_schema,
     read,
@@ -80,6 +88,7 @@ PASSES: tuple[Callable[[State], None], ...] = (
     check_initialization,
     read_training,
     find_idle,
+    read_sweep,
 )
 
 OF_ONE_LAYER = ("NS105", "NS106", "NS107")
@@ -93,7 +102,7 @@ def check(path: str | Path, overrides: Sequence[str], diagnostics: Diagnostics) 
     enable_installed()
     with _collector_paused():
         composed = compose(str(path), overrides, diagnostics, knows=knows, meant=suggest_path)
-        return _run(composed, str(path), diagnostics) if composed is not None else None
+        return run_passes(composed, str(path), diagnostics) if composed is not None else None
 
 
 @contextmanager
@@ -111,7 +120,8 @@ def _collector_paused() -> Iterator[None]:
         gc.enable()
 
 
-def _run(composed: Composed, file: str, diagnostics: Diagnostics) -> Program | None:
+def run_passes(composed: Composed, file: str, diagnostics: Diagnostics) -> Program | None:
+    """The program of a composed document, None where it is wrong or states no model."""
     state = State(composed, diagnostics)
     for step in PASSES:
         if diagnostics.has_errors and not _goes_on(step, state):
@@ -159,7 +169,7 @@ def compile(
     if isinstance(spec, Mapping):
         with _collector_paused():
             composed = compose_mapping(spec, overrides, diagnostics, knows=knows, meant=suggest_path)
-            program = _run(composed, "<mapping>", diagnostics) if composed is not None else None
+            program = run_passes(composed, "<mapping>", diagnostics) if composed is not None else None
     else:
         program = check(spec, overrides, diagnostics)
     diagnostics.raise_if_errors()

@@ -19,11 +19,11 @@ from netspec.files import Files, Part, directory_of
 from netspec.history import History, Origin
 from netspec.overrides import Knows, Meant, Override, apply, parse_overrides
 from netspec.paths import find
-from netspec.sections import filled
+from netspec.sections import IN_FILES, filled
 
 __all__ = ["Composed", "compose", "compose_mapping", "directory_of", "resolved_text"]
 
-_ORDER = ("netspec", "name", "description", "params", "blocks", "model", "models", "data", "train")
+_ORDER = ("netspec", "name", "description", "params", "blocks", "model", "models", "data", "train", "sweep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def _steers_file(document: Mapping, path: str) -> bool:
     if section.endswith(".params"):
         section, key = section.removesuffix(".params"), "params"
     if key == "file":
-        return section in ("model", "data", "train") or (section.startswith("models.") and section.count(".") == 1)
+        return section in IN_FILES or (section.startswith("models.") and section.count(".") == 1)
     found = find(document, section)
     return key == "params" and not found.rest and isinstance(found.node, Mapping) and "file" in found.node.items
 

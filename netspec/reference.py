@@ -21,6 +21,8 @@ CATEGORIES: Final[dict[Category, str]] = {
     "transform": "Transforms",
     "source": "Sources of data",
     "metric": "Metrics",
+    "sampler": "Samplers of sweeps",
+    "pruner": "Pruners of sweeps",
 }
 """Every category with its heading."""
 

@@ -10,10 +10,13 @@ from netspec.history import History, brief, merge
 from netspec.paths import find, names_at, put, with_key, without
 from netspec.suggest import suggest
 
+IN_FILES = ("model", "data", "train", "sweep")
+"""The sections that may live in a file of their own; each of several `models` may, too."""
+
 
 def filled(files: Files, document: Mapping, history: History) -> Mapping:
     """The document with every section in place that names a file."""
-    for key in ("model", "data", "train"):
+    for key in IN_FILES:
         document = _section(files, document, (key,), history)
     models = document.items.get("models")
     if isinstance(models, Mapping):

@@ -63,7 +63,7 @@ STAIRCASE = (
         "values",
     ),
     ("graph", "graph_layout", "graph_draw", "graph_page", "table", "costs"),
-    ("compiler",),
+    ("compiler", "variants"),
     ("codegen",),
     ("building",),
     ("runtime",),

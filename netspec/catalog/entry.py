@@ -20,6 +20,8 @@ Category = Literal[
     "transform",
     "source",
     "metric",
+    "sampler",
+    "pruner",
 ]
 Role = Literal["", "activation", "norm", "dropout", "pool", "conv", "linear", "reshape", "merge"]
 

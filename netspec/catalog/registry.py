@@ -61,6 +61,8 @@ _FILES: Final = MappingProxyType(
         "transform": ("transforms",),
         "source": ("sources", "vision_data", "vision_dense"),
         "metric": ("metrics",),
+        "sampler": ("study",),
+        "pruner": ("study",),
     }
 )
 """The files of `netspec.catalog` that hold each namespace, in the order in which their entries are listed."""

@@ -22,6 +22,7 @@ VERBS: Final = {
     "graph": "draw the layers and what flows between them",
     "build": "write the Python modules of specs",
     "train": "train what a spec describes",
+    "sweep": "train it again and again, with other values each time",
     "eval": "measure a trained run on its data",
     "predict": "apply a trained run to files",
     "cam": "show where in an image a trained run saw its answer",

@@ -14,6 +14,7 @@ from netspec.recipe.data import DataRecipe
 from netspec.recipe.read_data import read_data
 from netspec.recipe.read_layers import MODEL
 from netspec.recipe.read_train import read_train
+from netspec.recipe.sweep import SweepRecipe
 from netspec.recipe.train import TrainRecipe
 from netspec.recipe.train_values import DataInfo, Head, ModelInfo, Weight
 from netspec.shapes import TensorType
@@ -29,6 +30,7 @@ class Recipe:
 
     data: DataRecipe | None = None
     train: TrainRecipe | None = None
+    sweep: SweepRecipe | None = None
 
 
 def read_recipe(

@@ -89,6 +89,9 @@ class Job:
     """What the data have to tell since it was last asked: samples that could not be read."""
     watcher: Watcher | None = None
     """Looks at some of the updates and evaluations, where the recipe says so."""
+    prune: Callable[[Mapping[str, float]], bool] | None = None
+    """Is told of each epoch's row; where it says so, the run ends there."""
+    pruned: bool = False
     average: Average | None = None
     graphs: Graphs | None = None
     """Does the steps that can be recorded, where the recipe says so."""

@@ -149,6 +149,9 @@ def fit(job: Job) -> None:
         job.rate = pace.rate(progress)
         if stop.signal or not close_epoch(job, withheld=guard.withheld - skipped):
             break
+        if job.prune is not None and job.prune(progress.history[-1]):
+            job.pruned = True
+            break
     if stop.signal:  # before workers that got the same signal give up waiting for work
         for stream in (job.train, job.val):
             if stream is not None:

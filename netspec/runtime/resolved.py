@@ -10,16 +10,19 @@ from netspec.compose import Composed
 from netspec.compose import resolved_text as render
 from netspec.document import Mapping, Node, Scalar, Sequence
 from netspec.history import History
+from netspec.paths import without
 
 if TYPE_CHECKING:
     from netspec.program import Program
 
 
-def resolved_text(program: Program) -> str:
-    """The program's document as YAML, with which the run can be repeated from any directory."""
-    sections = [getattr(program.recipe, section, None) for section in ("data", "train")]
+def resolved_text(program: Program, *, sweep: bool = False) -> str:
+    """The program's document as YAML, with which the run can be repeated from any directory. A run is one trial, and
+    has no `sweep`; what a sweep keeps of itself has.
+    """
+    sections = [getattr(program.recipe, section, None) for section in ("data", "train", "sweep")]
     paths = {place: path for section in sections for place, path in getattr(section, "paths", {}).items()}
-    document = _with_paths(program.document, "", paths)
+    document = _with_paths(program.document if sweep else without(program.document, "sweep"), "", paths)
     assert isinstance(document, Mapping)
     return render(Composed(document=document, sources=(program.file,), history=History()))
 

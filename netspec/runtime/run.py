@@ -45,7 +45,7 @@ class Run:
 
     directory: Path | None
     """None for a dry run, which writes nothing."""
-    status: Literal["finished", "interrupted", "dry run"]
+    status: Literal["finished", "interrupted", "pruned", "dry run"]
     exit_code: int = 0
     epochs: int = 0
     steps: int = 0
@@ -71,6 +71,7 @@ def train(
     data: Any = None,
     say: Callable[[str], None] = print,
     plugins: Sequence[str | Path] = (),
+    prune: Callable[[Mapping[str, float]], bool] | None = None,
 ) -> Run:
     """Train a spec as its `train` section says.
 
@@ -79,7 +80,8 @@ def train(
     overrides: what `--set` changed, for the record. dry_run: build everything, make one update on one batch, write
     nothing. progress: `auto` is a bar on a terminal and a line an epoch elsewhere, `none` is silence. trust: run a
     `model.py` that is not what the spec says. data: opened data to use in place of the spec's `data` section. say:
-    takes each line. plugins: files to enable as `--plugin` does, where the spec is a path.
+    takes each line. plugins: files to enable as `--plugin` does, where the spec is a path. prune: is told of each
+    epoch's row (`val.loss` and so on); where it says True the run ends there, saved and without results.
 
     Raises SpecError where the spec is wrong, RunError where the run can't begin or can't go on. What torch raises in a
     layer keeps its type and gains a note with the layer's place in the spec, the tensors that it got, and the mend.
@@ -125,6 +127,7 @@ def train(
                 note_start(folder, program, job, threads, overrides, resumed=resume is not None, fitted=fitted)
                 job.journal.open(job.progress.history, job.progress.step)
             draw_graph(job, program)
+            job.prune = prune
             if telling.lines:
                 say(title)
                 if fitted is not None and recipe.weights is not None:
@@ -161,7 +164,7 @@ def conduct(job: Job, folder: Path, data: Any, start: Mapping[str, Any], program
         with stop.listening():
             restore_random_state(start, job.device)  # what was imported and built since then may have drawn from them
             fit(job)
-            if finished(job):
+            if finished(job) and not job.pruned:
                 chosen, results, answers = judge(job, folder, data.splits)
                 if (news := job.news()) is not None:
                     job.journal.warn(news)
@@ -183,7 +186,7 @@ def conduct(job: Job, folder: Path, data: Any, start: Mapping[str, Any], program
     draw_curves(progress.history, folder / directory.CURVES, program.name)
     done = Run(
         directory=folder,
-        status="interrupted" if stop.signal else "finished",
+        status="interrupted" if stop.signal else "pruned" if job.pruned else "finished",
         exit_code=128 + stop.signal if stop.signal else 0,
         epochs=progress.epoch,
         steps=progress.step,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from netspec.program import Program
@@ -13,6 +13,7 @@ from netspec.runtime.device import environment
 from netspec.runtime.errors import RunError
 from netspec.runtime.job import Job
 from netspec.runtime.load import changed_lines, check_source
+from netspec.runtime.lock import locked
 from netspec.runtime.resolved import load_program, resolved_text
 from netspec.runtime.weights import Fit, digest
 
@@ -26,18 +27,22 @@ def ready_folder(
         folder = directory.open_directory(resume)
         check_overrides(folder, program)
         check_source(folder / directory.MODEL, program.source(spec_name(folder)), trust=trust)
-        if not dry_run:
-            with directory.writing(folder):
-                update_resolved(folder, program)
-        yield folder
+        with ExitStack() as held:
+            if not dry_run:
+                with directory.writing(folder):
+                    held.enter_context(locked(folder))
+                    update_resolved(folder, program)
+            yield folder
         return
     source, resolved = program.source(), resolved_text(program)
     with tempfile.TemporaryDirectory(prefix="netspec-") if dry_run else _kept(program, run_dir) as place:
         folder = Path(place)
-        with directory.writing(folder):
-            directory.write_text(folder / directory.RESOLVED, resolved)
-            directory.write_text(folder / directory.MODEL, source)
-        yield folder
+        with ExitStack() as held:
+            with directory.writing(folder):
+                held.enter_context(locked(folder))
+                directory.write_text(folder / directory.RESOLVED, resolved)
+                directory.write_text(folder / directory.MODEL, source)
+            yield folder
 
 
 @contextmanager

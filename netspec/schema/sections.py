@@ -23,6 +23,7 @@ from netspec.schema.pieces import (
     table,
     value,
 )
+from netspec.schema.sweep_section import SWEEP
 
 _POSITIVE: Final[Schema] = {"type": "integer", "minimum": 1}
 _FRACTION: Final[Schema] = {"type": "number", "minimum": 0, "maximum": 1}
@@ -379,7 +380,7 @@ _TRAIN: Final[dict[str, Schema]] = {
     "metric": _named("a metric", "Accuracy"),
 }
 
-SECTIONS: Final[dict[str, Schema]] = {**_DATA, **_TRAIN}
+SECTIONS: Final[dict[str, Schema]] = {**_DATA, **_TRAIN, **SWEEP}
 
 _TAKES = fixed(NAMES, "a name, or a list of names", "The outputs and fields that it takes.", "[logits, label]")
 
@@ -409,5 +410,7 @@ BESIDE: Final[dict[str, dict[str, Schema]]] = {
         ),
     },
     "metric": {"from": _TAKES, "mask": MASK},
+    "study_sampler": {},
+    "study_pruner": {},
 }
 """For each kind that names an entry of the catalog: the keys beside `type` and the entry's arguments."""

@@ -139,6 +139,7 @@ KINDS: Final[dict[str, Schema]] = {
             "models": ref("models", "Several networks, by name."),
             "data": ref("data", "Where samples come from and what happens to them."),
             "train": ref("train", "How the model is trained."),
+            "sweep": ref("sweep", "The study: what `netspec sweep` varies, and by which figure it judges."),
         },
         required=["netspec", "name"],
     ),

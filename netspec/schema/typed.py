@@ -35,6 +35,8 @@ CATEGORIES: dict[str, Category] = {
     "loss": "loss",
     "loss_term": "loss",
     "metric": "metric",
+    "study_sampler": "sampler",
+    "study_pruner": "pruner",
 }
 """The kinds of place, other than layers, that name an entry of the catalog, and the category of it."""
 
