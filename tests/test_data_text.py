@@ -9,8 +9,11 @@ import pytest
 import torch
 from data_support import epoch, equal, joined, opened, recipe
 
+import netspec
 from netspec.runtime.data.sources import load
 from netspec.runtime.errors import RunError
+from netspec.runtime.evaluate import evaluate
+from netspec.runtime.run import train
 
 WORDS = "to be, or not to be: that is the question.\n" * 5
 
@@ -121,3 +124,36 @@ def test_a_text_that_cannot_be_read(tmp_path: Path, write: object, message: str)
     write(tmp_path / "x.txt")  # type: ignore[operator]
     with pytest.raises(RunError, match=message):
         opened(f"train: {{source: {source(tmp_path / 'x.txt')}}}")
+
+
+# The small GPT of the specs on the prose beside it
+
+SMALL = {
+    "params.context": 32,
+    "params.depth": 2,
+    "params.width": 64,
+    "params.num_heads": 4,
+    "params.dropout": 0.0,
+    "train.device": "cpu",
+    "train.tensorboard": False,
+}
+
+
+def test_the_gpt_of_the_specs_learns_to_write(root: Path, tmp_path: Path) -> None:
+    """Its loss on text that it has not seen falls well below what the frequencies of characters alone would give."""
+    text = (root / "specs" / "data" / "prose.txt").read_text(encoding="utf-8")
+    counts = torch.bincount(torch.tensor([ord(character) for character in text]))
+    shares = counts[counts > 0].double() / len(text)
+    entropy = float(-(shares * shares.log()).sum())
+    settings = {**SMALL, "train.steps": 300, "train.optimizer.lr": 3e-3, "train.log_every": 100}
+    program = netspec.compile(root / "specs" / "gpt.yaml", settings)
+    run = train(program, run_dir=tmp_path / "run", progress="none")
+    assert entropy == pytest.approx(3.0, abs=0.1)
+    assert run.results["val"]["loss"] < 0.8 * entropy
+    assert evaluate(tmp_path / "run", "val")["loss"] == run.results["val"]["loss"]
+
+
+def test_a_text_of_more_characters_than_the_model_knows(root: Path, tmp_path: Path) -> None:
+    program = netspec.compile(root / "specs" / "gpt.yaml", {**SMALL, "params.vocab_size": 20})
+    with pytest.raises(RunError, match=r"NS913 the data have .* different tokens, and no embedding"):
+        train(program, run_dir=tmp_path / "run", progress="none")

@@ -204,8 +204,8 @@ NEXT_TOKEN = {
     "seen": {"compute": "tokens[:, :-1]"},
     "logits": {"use": "model"},
     "scores": {"type": "transpose", "dim0": 1, "dim1": 2},
-    "next": {"compute": "tokens[:, 1:]"},
-    "loss": {"type": "CrossEntropyLoss", "from": ["scores", "next"]},
+    "after": {"compute": "tokens[:, 1:]"},
+    "loss": {"type": "CrossEntropyLoss", "from": ["scores", "after"]},
 }
 
 

@@ -17,7 +17,7 @@ from netspec.runtime.clipping import clip
 from netspec.runtime.epoch import close_epoch, save
 from netspec.runtime.finite import Buffers
 from netspec.runtime.job import Job, Pace, Progress, finished, mark, reached
-from netspec.runtime.not_finite import explain
+from netspec.runtime.not_finite import explain, locator
 from netspec.runtime.objective import Batch
 from netspec.runtime.optimizers import bare_step
 
@@ -211,5 +211,6 @@ def give_up(job: Job) -> NoReturn:
     place = progress.epoch * total + max(progress.batch, 1) - 1 - back
     epoch, index = divmod(max(place, 0), total)
     batch = next(iter(job.train.batches(epoch, start=index)))
+    place_text = f"epoch {epoch + 1}, batch {index + 1} of {total}"
     with job.context():
-        raise explain(job.objective, batch, job.guard.withheld, f"epoch {epoch + 1}, batch {index + 1} of {total}")
+        raise explain(job.objective, batch, job.guard.withheld, place_text, locator(job.train, epoch, index))

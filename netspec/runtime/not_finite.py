@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,9 @@ from netspec.runtime.objective import Batch, Objective
 if TYPE_CHECKING:
     from netspec.runtime.job import Job, Stream
 
+
+Locate = Callable[[str, tuple[int, ...]], str]
+"""locate(field, index) -> the sample that a number of a batch belongs to, and its place in it."""
 
 _FILLING: Final = ("full", "full_like", "new_full", "masked_fill", "fill", "where")
 """Functions by which a mask of infinities is made."""
@@ -52,12 +56,13 @@ class Culprit:
     """Of what is no module: its traceback tells the layer."""
 
 
-def explain(objective: Objective, batch: Batch, withheld: int, place: str) -> RunError:
+def explain(objective: Objective, batch: Batch, withheld: int, place: str, locate: Locate | None = None) -> RunError:
     """The error that names the batch, and the first layer whose output or weight whose gradient is not finite.
 
     The batch is run once more. What a dropout draws differs this time, so nothing may be found; then that is said.
+    locate(field, index) says which sample a number of the batch belongs to.
     """
-    found = culprit(uncompiled(objective), batch, gradients=True)
+    found = culprit(uncompiled(objective), batch, gradients=True, locate=locate)
     where = f": {found.words}" if found else ", and with other random numbers the same batch is finite"
     error = RunError(
         "NS902",
@@ -81,18 +86,26 @@ def look_into(job: Job, split: str, figures: dict[str, float], stream: Stream) -
         with torch.no_grad(), job.context():
             loss = objective.loss(objective.forward(batch), batch)
         if not _finite(loss):
-            found = culprit(objective, batch, gradients=False)
+            found = culprit(objective, batch, gradients=False, locate=locator(stream, 0, number - 1))
             words = found.words if found else "run once more it is finite"
             job.journal.warn(f"{place}, from batch {number} of {stream.batches_per_epoch} on: {words}")
             return
     job.journal.warn(f"{place}, though that of each batch is finite")
 
 
-def culprit(objective: Objective, batch: Batch, *, gradients: bool) -> Culprit | None:
+def locator(stream: Stream, epoch: int, number: int) -> Locate | None:
+    """What tells which sample a number of a batch belongs to, where the stream knows."""
+    locate = getattr(stream, "locate", None)
+    return None if locate is None else partial(locate, epoch, number)
+
+
+def culprit(objective: Objective, batch: Batch, *, gradients: bool, locate: Locate | None = None) -> Culprit | None:
     """What the first number is that is not finite, in the model's present mode; `gradients` are looked at as well."""
     for name, value in batch.items():
         if not _finite(value):
-            return Culprit(f"the field `{name}` of the batch itself holds a number that is not finite")
+            at = tuple(torch.nonzero(~torch.isfinite(value))[0].tolist())
+            where = f": {locate(name, at)}" if locate is not None and at else ""
+            return Culprit(f"the field `{name}` of the batch itself holds a number that is not finite{where}")
     for name, value in objective.model.named_parameters():
         if not _finite(value):
             return Culprit(f"the weight `{name}` is not finite", name.rpartition(".")[0])

@@ -74,6 +74,7 @@ def prepare(
     check_fields(recipe, stream)
     check_inputs(recipe, inputs, stream)
     check_classes(recipe, types, stream)
+    check_tokens(recipe, model, stream)
     saved: Mapping[str, Any] = loaded.state if loaded is not None else {}
     objective = make_objective(model, recipe, outputs, device)
     if channels_last:
@@ -276,6 +277,20 @@ def check_classes(recipe: TrainRecipe, types: Mapping[str, Any], stream: Any) ->
                 "NS913",
                 f"the data have {count} classes, and the model's output `{scores.name}` has {int(shape[1])} scores",
                 help=f"one score for each class: {count}",
+            )
+
+
+def check_tokens(recipe: TrainRecipe, model: nn.Module, stream: Any) -> None:
+    """The number of tokens that the data turned out to have against the model's embeddings. Raises RunError NS913."""
+    sizes = [module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding)]
+    for field in recipe.inputs.values():
+        info = stream.fields[field]
+        count = getattr(info, "num_classes", None)
+        if sizes and info.dtype == "int64" and count is not None and count > max(sizes):
+            raise RunError(
+                "NS913",
+                f"the data have {count} different {field}, and no embedding of the model has more than {max(sizes)}",
+                help=f"`num_embeddings: {count}`, and as many scores at the end",
             )
 
 

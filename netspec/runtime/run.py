@@ -217,10 +217,11 @@ def rescue(job: Job, error: BaseException, folder: Path) -> None:
 
     of_data = isinstance(error, WorkerDied) or (isinstance(error, RunError) and error.code.startswith("NS92"))
     whole = job.progress.batch % job.recipe.accumulate == 0 or job.progress.batch >= job.train.batches_per_epoch
-    if not of_data or not whole or not job.progress.step or job.saved == mark(job.progress):
+    if not of_data or not whole or not job.progress.step:
         return
     with suppress(Exception):  # what happened first is what counts
-        save(job)
+        if job.saved != mark(job.progress):
+            save(job)
         job.saver.wait()
         job.journal.warn(f"saved after {count(job.progress.step, 'step')}; go on with: netspec train --resume {folder}")
 

@@ -93,6 +93,23 @@ class Stream:
         for number, batch in enumerate(made, start):
             yield self._pipeline.on_batch(batch, mix(self._settings.seed, self._number, epoch, number))
 
+    def locate(self, epoch: int, number: int, field: str, index: tuple[int, ...]) -> str:
+        """Where a number of a batch comes from: its sample, and its column or its place in it.
+
+        `index` is the number's place in the field of batch `number` of the epoch.
+        """
+        order, first = self._order(epoch), number * self.batch_size
+        members = range(first, min(first + self.batch_size, self.epoch_size))
+        names = [self._samples.name(i if order is None else int(order[i])) for i in members]
+        row, *rest = index
+        present = [name for name in names if name not in self._settings.unreadable.found]
+        name = present[row] if row < len(present) else f"sample {row + 1} of the batch"
+        columns = self._samples.state.get("columns") or ()
+        by_name = field == "features" and len(rest) == 1 and not self._samples.state.get("categories")
+        if by_name and rest[0] < len(columns):
+            return f"{name}, column `{columns[rest[0]]}`"
+        return f"{name}, at {rest}" if rest else name
+
     def close(self) -> None:
         """Stop the workers, if there are any."""
         if self._loader is not None:
