@@ -1,4 +1,4 @@
-"""Freezing, unfreezing on a schedule, rates of groups and an average of the weights, together as torch's parts do it."""
+"""Freezing, unfreezing on a schedule, rates of groups and an average of the weights, together as in torch."""
 
 from __future__ import annotations
 

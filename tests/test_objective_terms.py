@@ -276,6 +276,18 @@ def test_mistakes_are_told_at_their_place(case: str, form: str, tmp_path: Path) 
     assert str(stated.get("target", stated.get("mask", ""))) in line or (form == "loss" and "type" in line)
 
 
+def test_an_activation_that_the_loss_applies_itself_is_warned_of_in_layers_as_well() -> None:
+    layers = {
+        "scores": LAYERS["logits"],
+        "shares": {"type": "softmax", "dim": 1, "from": "scores"},
+        "loss": {"type": "CrossEntropyLoss", "from": ["shares", "label"]},
+    }
+    (found,) = netspec.compile(document({"layers": layers})).warnings
+    assert (found.code, found.message) == ("NS553", "softmax right before CrossEntropyLoss")
+    layers["loss"] = {"type": "BCELoss", "from": ["shares", "shares"]}
+    assert not netspec.compile(document({"layers": layers})).warnings
+
+
 def test_what_belongs_to_training_is_refused_in_a_model() -> None:
     layers = {**NETWORK["layers"], "again": {"use": "fc2", "from": "dropout", "grad": False}}  # type: ignore[dict-item]
     with pytest.raises(SpecError, match=r"NS346 .*`grad: false` is for `use` in `train.layers`"):

@@ -84,7 +84,7 @@ def check_fit(
             refused.add(loss.inputs)
         elif _check_classes(loss, types[0], span, diagnostics, model=model, data=data):
             _check_alone(loss, types[0], span, diagnostics, model)
-        _check_last_layer(loss, span, diagnostics, model)
+        _check_last_layer(loss, span, diagnostics, model, recipe)
     for metric in recipe.metrics:
         if metric.inputs in refused:
             continue  # it has been told what these two are
@@ -349,19 +349,29 @@ def _check_alone(loss: Loss, scores: TensorType | None, span: Span, diagnostics:
     )
 
 
-def _check_last_layer(loss: Loss, span: Span, diagnostics: Diagnostics, model: ModelInfo) -> None:
-    head = model.outputs.get(loss.inputs[0].name) if loss.inputs[0].kind == "output" else None
-    if head is None or head.layer is None:
+def _last_layer(reference: Reference, model: ModelInfo, recipe: TrainRecipe) -> tuple[str | None, Span | None]:
+    """The catalog's name of the layer that gives an output or that an objective names, and where it stands."""
+    if reference.kind == "output":
+        head = model.outputs[reference.name]
+        return head.layer, head.span
+    node = recipe.objective.by_name.get(reference.name) if recipe.objective is not None else None
+    entry = getattr(node.op, "entry", None) if node is not None else None
+    return (entry.name, node.layer.span) if entry is not None and node is not None else (None, None)
+
+
+def _check_last_layer(loss: Loss, span: Span, diagnostics: Diagnostics, model: ModelInfo, recipe: TrainRecipe) -> None:
+    layer, place = _last_layer(loss.inputs[0], model, recipe)
+    if layer is None:
         return
-    labels = [Label(head.span, f"`{head.layer}` stands last")] if head.span is not None else []
-    mend = TWICE.get(loss.type, {}).get(LAYERS.get(head.layer, ""))
+    labels = [Label(place, f"`{layer}` stands last")] if place is not None else []
+    mend = TWICE.get(loss.type, {}).get(LAYERS.get(layer, ""))
     if mend is not None:
-        diagnostics.warning("NS553", f"{head.layer} right before {loss.type}", span, labels=labels, help=mend)
-    elif loss.type in MISSING and head.layer in ("Linear", "Conv1d", "Conv2d", "Conv3d"):
+        diagnostics.warning("NS553", f"{layer} right before {loss.type}", span, labels=labels, help=mend)
+    elif loss.type in MISSING and layer in ("Linear", "Conv1d", "Conv2d", "Conv3d"):
         wanted = "logarithms of probabilities" if loss.type == "NLLLoss" else "probabilities"
         diagnostics.warning(
             "NS553",
-            f"{loss.type} takes {wanted}, and {head.layer} gives numbers of any size",
+            f"{loss.type} takes {wanted}, and {layer} gives numbers of any size",
             span,
             labels=labels,
             help=MISSING[loss.type],
