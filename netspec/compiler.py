@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from netspec.compose import Composed, compose, compose_mapping
-from netspec.diagnostics import Diagnostics, Span
+from netspec.diagnostics import Diagnostic, Diagnostics
 from netspec.idle import check_params
 from netspec.initialization_check import check_rules
 from netspec.models import read_spec
@@ -18,6 +18,7 @@ from netspec.objective import elaborate_objective
 from netspec.plugin.load import enable, enable_installed
 from netspec.program import Instance, Program
 from netspec.schema import knows, suggest_path, validate
+from netspec.schema.recovery import Remaining, remaining
 from netspec.several import elaborate_models
 from netspec.spec import Spec
 
@@ -31,16 +32,15 @@ class State:
     spec: Spec | None = None
     model: Instance | None = None
     recipe: Any = None
-    broken: tuple[Span, ...] = ()
-    """Where the schema found mistakes in single layers; the others are worked out all the same."""
+    remaining: Remaining | None = None
+    """What the schema's mistakes leave to be worked out, where there are some."""
 
 
 def check_schema(state: State) -> None:
     """The document's structure, types and arguments."""
     validate(state.composed.document, state.diagnostics)
-    errors = [d for d in state.diagnostics if d.severity == "error"]
-    if all(d.code in OF_ONE_LAYER for d in errors):
-        state.broken = tuple(d.span for d in errors if d.span is not None)
+    if state.diagnostics.has_errors:
+        state.remaining = remaining(state.composed.document, _errors(state))
 
 
 def read(state: State) -> None:
@@ -51,7 +51,8 @@ def read(state: State) -> None:
 def shape(state: State) -> None:
     """Every use of every block, with values and shapes."""
     assert state.spec is not None
-    state.model = elaborate_models(state.spec, state.diagnostics, state.broken)
+    broken = state.remaining.broken if state.remaining is not None else ()
+    state.model = elaborate_models(state.spec, state.diagnostics, broken)
 
 
 def check_initialization(state: State) -> None:
@@ -90,9 +91,6 @@ PASSES: tuple[Callable[[State], None], ...] = (
     find_idle,
     read_sweep,
 )
-
-OF_ONE_LAYER = ("NS105", "NS106", "NS107")
-"""What the schema says about one layer's type and arguments: the document around it can still be read."""
 
 
 def check(path: str | Path, overrides: Sequence[str], diagnostics: Diagnostics) -> Program | None:
@@ -143,13 +141,18 @@ def run_passes(composed: Composed, file: str, diagnostics: Diagnostics) -> Progr
 
 def _goes_on(step: Callable[[State], None], state: State) -> bool:
     """Whether a pass still makes sense after mistakes: it does where they leave the document readable around them."""
+    if step is check_schema:
+        return False
     if step is read:
-        return bool(state.broken)
+        return state.remaining is not None
     if step is shape:
-        return all(
-            d.code in OF_ONE_LAYER or d.code.startswith("NS2") for d in state.diagnostics if d.severity == "error"
-        )
-    return step is not check_schema and not state.broken
+        # Behind the schema's own mistakes only expressions have been read.
+        return state.remaining is not None or all(d.code.startswith("NS2") for d in _errors(state))
+    return state.remaining is None or (step is check_initialization and not state.remaining.broken)
+
+
+def _errors(state: State) -> list[Diagnostic]:
+    return [one for one in state.diagnostics if one.severity == "error"]
 
 
 def compile(

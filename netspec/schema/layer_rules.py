@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -213,11 +214,14 @@ def unknown_type(node: Scalar, types: Iterable[str]) -> Diagnostic:
     meant = None if left_out else suggest(bare, types) or suggest(name, models if "." in name else [])
     if meant is None and f"torchvision.{name}" in models:
         meant = f"torchvision.{name}"
+    call = called(bare)
     return Diagnostic(
         code=words.UNKNOWN_TYPE,
         message=f"there is no layer, function or block `{name}`",
         span=node.span,
-        help=left_out
+        help=call
+        if call
+        else left_out
         if left_out
         else f"did you mean `{meant}`?"
         if meant
@@ -225,6 +229,43 @@ def unknown_type(node: Scalar, types: Iterable[str]) -> Diagnostic:
         if "." not in bare
         else f"a spec imports nothing: define `{name}` under `blocks`, or enable the plugin that has it (`--plugin`)",
     )
+
+
+def called(text: str) -> str | None:
+    """How a layer is written that stands as a call, `Conv2d(3, 64, 3, padding=1)`; None for anything else."""
+    found = re.fullmatch(r"([\w.]+)\((.*)\)", text.strip(), re.DOTALL)
+    if found is None:
+        return None
+    entry = catalog.lookup(found[1].rpartition(".")[2])
+    if entry is None:
+        return f"a layer is no call: its arguments stand beside its type, `{{type: {found[1]}, …}}`"
+    stated: list[str] = []
+    known = [argument.name for argument in entry.arguments]
+    for place, part in enumerate(_parts(found[2])):
+        key, equals, value = part.partition("=")
+        if not equals:
+            key, value = known[place] if place < len(known) else "…", part
+        argument = entry.argument(key.strip())
+        if argument is None or not argument.inferred:
+            stated.append(f"{key.strip()}: {_AS_YAML.get(value.strip(), value.strip().translate(_LISTS))}")
+    whole = f"{{type: {', '.join([entry.name, *stated])}}}" if stated else entry.name
+    return f"a layer is no call, and its arguments have names: `{whole}`"
+
+
+_AS_YAML: Final = {"True": "true", "False": "false", "None": "null"}
+_LISTS: Final = str.maketrans("()", "[]")
+
+
+def _parts(text: str) -> list[str]:
+    """What commas part, those in brackets apart."""
+    found, depth = [""], 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and not depth:
+            found.append("")
+        else:
+            found[-1] += character
+    return [part.strip() for part in found if part.strip()]
 
 
 def names_bound(node: Mapping) -> frozenset[str]:

@@ -99,7 +99,8 @@ def _look_at_document(walk: Walk, node: Mapping) -> None:
         )
     only_blocks = "blocks" in keys and not keys & {"data", "train"}
     misspelt = any(suggest(key, ["model"]) for key in keys - KINDS["document"]["properties"].keys())
-    if not (keys & {"model", "models"} or only_blocks or misspelt):
+    displaced = keys & {"layers", "inputs", "outputs"}
+    if not (keys & {"model", "models"} or only_blocks or misspelt or displaced):
         walk.error(
             words.MISSING_KEY,
             "the document has no `model`",

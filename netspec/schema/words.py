@@ -35,6 +35,10 @@ _ELSEWHERE: Final = {
     ("a model", "params"): "a model's parameters stand at the top of the document, under `params`",
     ("`train`", "batch_size"): "`batch_size` stands in `data`",
     ("`data`", "epochs"): "`epochs` stands in `train`",
+    **{
+        ("the document", key): f"`{key}` stands in `model`: `model: {{inputs: {{x: [N, 3, 32, 32]}}, layers: …}}`"
+        for key in ("layers", "inputs", "outputs")
+    },
 }
 """Keys that belong to another place."""
 _ORDINALS: Final = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
@@ -74,18 +78,20 @@ def _report_keys(finding: Finding, node: Node, schema: Schema, owner: Owner, dia
         owner = Owner(subject=f"`{name}`", title=f"`{name}`", span=mapping.span)
     missing = list(finding.missing)
     known = owner.known or finding.known
+    where = owner.subject if owner.noun == "key" else owner.title
+    absent = [name for name in finding.known if name not in mapping.items]
     for key in finding.unknown:
-        meant = _meant(key, missing, [name for name in finding.known if name not in mapping.items])
+        elsewhere = _ELSEWHERE.get((where, key))
+        meant = None if elsewhere else _meant(key, missing, absent)
         if meant in missing:
             missing.remove(meant)
         is_key = owner.noun == "key" or (meant is not None and meant not in owner.known)
-        where = owner.subject if owner.noun == "key" else owner.title
         diagnostics.error(
             UNKNOWN_KEY if is_key else UNKNOWN_ARGUMENT,
             f"unknown key `{key}` in {where}" if is_key else f"{owner.subject} has no {owner.noun} `{key}`",
             mapping.key_spans[key],
             labels=() if is_key else owner.labels,
-            help=f"did you mean `{meant}`?" if meant else _ELSEWHERE.get((where, key)) or _known(owner, known),
+            help=f"did you mean `{meant}`?" if meant else elsewhere or _known(owner, known),
         )
     if "netspec" in missing and owner.subject == "the document":
         missing.remove("netspec")

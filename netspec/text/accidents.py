@@ -6,6 +6,7 @@ what it is, and the text is read again as if it had been quoted, so that nothing
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,12 @@ from netspec.diagnostics import Diagnostics
 from netspec.text.source import SourceText
 
 _FLOW = ",[]{}"
+_CALL = re.compile(r"([A-Z]\w*)\(")
+"""A layer as one calls it in Python."""
+_EXAMPLES = {
+    "Conv2d": "Conv2d, out_channels: 64, kernel_size: 3",
+    "Linear": "Linear, out_features: 10",
+}
 _LONGEST_LINE = 100
 
 
@@ -77,6 +84,15 @@ def _quotes(text: str, accident: Accident) -> list[tuple[int, str]]:
 
 def report(accidents: Sequence[Accident], source: SourceText, diagnostics: Diagnostics) -> None:
     for accident in accidents:
+        call = _CALL.match(source.text, accident.opening)
+        if call is not None:
+            diagnostics.error(
+                "NS019",
+                f"`{call[0]}…)`: a layer is no call, and its arguments have names",
+                source.span(accident.opening, accident.closing),
+                help=f"as in `{{type: {_EXAMPLES.get(call[1], f'{call[1]}, …')}}}`",
+            )
+            continue
         where = "inside `{…}` and `[…]` YAML ends a value" if accident.flow else "YAML ends an unquoted value"
         diagnostics.error(
             "NS019",
@@ -177,6 +193,12 @@ def _walk_plain(source: SourceText, start: int, flow: bool) -> tuple[int, Accide
     text = source.text
     _, end = source.line_bounds(start)
     index, first = start, None
+    call = _CALL.match(text, start, end) if flow else None
+    if call is not None:
+        closing = _closing(source, call.end() - 2, flow)
+        cut = _cut(text, call.end(), closing, flow) if closing is not None else ""
+        if closing is not None and cut == ",":
+            first, index = (start, closing, cut), closing
     while index < end:
         if text.startswith("$$", index):
             index += 2

@@ -68,7 +68,7 @@ class Builder:
         self.root: Node | None = None
         self.damaged = False
         self.suspects: list[tuple[int, int, bool]] = []
-        """Start, end and flow style of plain scalars with an open `$(`."""
+        """Start, end and flow style of plain scalars in which something may be open: `$(`, or a call of a layer."""
         self.quotes: list[tuple[int, int]] = []
         """Quoted scalars that run over several lines: where a forgotten quote may stand."""
         self._stack: list[_Open] = []
@@ -142,8 +142,8 @@ class Builder:
             end = start + len(text)
         span = self.source.span(start, end)
         self._count(span)
-        if not quoted and "$(" in text:
-            flow = bool(self._stack) and self._stack[-1].flow
+        flow = bool(self._stack) and self._stack[-1].flow
+        if not quoted and ("$(" in text or (flow and "(" in text and text[0].isupper())):
             self.suspects.append((start, end, flow))
             if flow and text.count("(") > text.count(")"):
                 self._stack[-1].cut = True
