@@ -96,7 +96,9 @@ def test_the_keys_of_data_are_the_fields_of_the_recipe() -> None:
     inferred: dict[str, set[str]] = {"name": set(), "fractional": set(), "fields": set()}
     split = names(Split, **sampling, **inferred)
     assert keys("dataset") == split | {"shuffle"}
-    whole = names(DataRecipe, splits={"train", "val", "test"}, cut={"split"}, select={"fields"}, paths=set())
+    whole = names(
+        DataRecipe, splits={"train", "val", "test"}, cut={"split"}, select={"fields"}, paths=set(), auto=set()
+    )
     assert keys("data") == whole | split
 
 

@@ -105,12 +105,21 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AutoBatch:
+    """The batches are as large as fit, and at most `max`."""
+
+    max: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataRecipe:
     """The whole section. `workers` and `cache` are None where netspec chooses."""
 
     splits: Mapping[str, Split]
     cut: Cut | None = None
     batch_size: int = 32
+    auto: AutoBatch | None = None
+    """Given where a number is to be found before training, which takes the place of `batch_size` then."""
     global_batch_size: int | None = None
     workers: int | None = None
     cache: bool | None = None

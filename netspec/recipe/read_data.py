@@ -13,8 +13,8 @@ from typing import cast
 from netspec.catalog.sources import SourceEntry
 from netspec.catalog.transforms import TransformEntry
 from netspec.diagnostics import Diagnostics
-from netspec.document import Mapping, Node, Sequence
-from netspec.recipe.data import SPLITS, Cut, DataRecipe, Source, Split, Transform
+from netspec.document import Mapping, Node, Scalar, Sequence
+from netspec.recipe.data import SPLITS, AutoBatch, Cut, DataRecipe, Source, Split, Transform
 from netspec.recipe.field_flow import FieldFlow
 from netspec.recipe.read_sampler import first
 from netspec.recipe.read_split import SplitReader
@@ -54,9 +54,10 @@ class _Reader(SplitReader):
         splits = {name: self.split(name, cut) for name in names}
         found = {name: split for name, split in splits.items() if split is not None}
         self.check_standardize(found)
-        batch_size = self.count(self.node, "batch_size", 1)
+        auto = self.auto_batch()
+        batch_size = self.count(self.node, "batch_size", 1) if auto is None else None
         whole = self.count(self.node, "global_batch_size", 1)
-        if batch_size is not None and whole is not None:
+        if (batch_size is not None or auto is not None) and whole is not None:
             self.diagnostics.error(
                 "NS508",
                 "`batch_size` counts the samples of one process, `global_batch_size` those of all: give one of them",
@@ -64,11 +65,19 @@ class _Reader(SplitReader):
             )
         if len(found) < len(names):
             return None
+        if auto is not None and found["train"].batch_size is not None:
+            self.diagnostics.error(
+                "NS508",
+                "`train` has a batch size of its own, so there is none to find",
+                self.node.items["batch_size"].span,
+                help="leave it out there, or state a number here",
+            )
         select = self.select(found)
         return DataRecipe(
             splits=found,
             cut=cut,
             batch_size=batch_size or whole or 32,
+            auto=auto,
             global_batch_size=whole,
             workers=self.count(self.node, "workers", 0, auto=True),
             cache=self.cache(),
@@ -76,6 +85,13 @@ class _Reader(SplitReader):
             skip_unreadable=self.skips,
             paths=self.paths,
         )
+
+    def auto_batch(self) -> AutoBatch | None:
+        """`batch_size: auto`, or with a limit `{max: 512}`."""
+        node = self.node.items.get("batch_size")
+        if isinstance(node, Mapping):
+            return AutoBatch(max=self.count(node, "max", 1))
+        return AutoBatch() if node is not None and isinstance(node, Scalar) and node.value == "auto" else None
 
     def cache(self) -> bool | None:
         if "cache" not in self.node.items:

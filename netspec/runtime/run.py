@@ -16,6 +16,7 @@ import yaml
 from netspec.program import Program
 from netspec.recipe.train import TrainRecipe
 from netspec.runtime import checkpoint, directory
+from netspec.runtime.batch_size import with_batch_size
 from netspec.runtime.checkpoint import Loaded
 from netspec.runtime.device import choose_device, set_precision, threads_kept
 from netspec.runtime.ending import count, judge, leave_report, report, show, summary
@@ -94,6 +95,8 @@ def train(
     recipe = train_recipe(program)
     device = choose_device(recipe.device)
     set_precision(recipe.precision, device)
+    told = say if progress != "none" else _unsaid
+    program = with_batch_size(program, device, resume=resume, opened=data, say=told)
     bar = not dry_run and (progress == "bar" or (progress == "auto" and sys.stdout.isatty()))
     telling = Telling(say=say, lines=progress != "none", bar=bar, files=not dry_run)
     with (
@@ -294,3 +297,7 @@ def place(job: Job, threads: int) -> str:
     cores = f", {threads} thread{'s' * (threads > 1)}" if job.device.type == "cpu" else ""
     compiled = f", compiled by {job.recipe.compile.backend}" if job.recipe.compile is not None else ""
     return f"{job.device}, {job.recipe.precision}{cores}{compiled}"
+
+
+def _unsaid(_: str) -> None:
+    return None

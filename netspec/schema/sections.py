@@ -87,6 +87,17 @@ _DATA: Final[dict[str, Schema]] = {
             "test": ref("dataset", "The samples that are looked at last."),
             **_SAMPLES,
             "split": ref("split", "Cuts one source into parts: `{train: 0.8, val: 0.1, test: 0.1}`."),
+            "batch_size": {
+                "anyOf": [
+                    _POSITIVE,
+                    {"enum": ["auto"]},
+                    EXPRESSION,
+                    record({"max": _count("The most that is tried; else as many as there are samples.")}),
+                ],
+                "expects": "an integer from 1, `auto`, or a mapping with `max`",
+                "description": "Samples in a batch, per process; `auto` is as many as fit.",
+                "example": "auto",
+            },
             "global_batch_size": _count("Samples in a batch, over all processes."),
             "workers": value(
                 {"anyOf": [COUNT, {"enum": ["auto"]}]}, "a count or `auto`", "Processes that prepare the samples."

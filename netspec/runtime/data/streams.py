@@ -110,6 +110,13 @@ class Stream:
             return f"{name}, column `{columns[rest[0]]}`"
         return f"{name}, at {rest}" if rest else name
 
+    def example(self) -> Batch:
+        """A batch of the first sample or two, made by themselves: nothing beside them is read, and nothing is kept."""
+        place = (self._settings.seed, self._number)
+        maker = BatchMaker(self._samples, self._samples, self._pipeline, place, self._settings.select)
+        made = maker.make(0, list(range(min(2, self.size))))
+        return self._pipeline.on_batch(to_device(made.batch, self._settings.device), mix(*place, 0, 0))
+
     def close(self) -> None:
         """Stop the workers, if there are any."""
         if self._loader is not None:
