@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from netspec.cli import main
@@ -52,9 +53,8 @@ def train(path: Path, old: str, new: str, capsys: pytest.CaptureFixture[str]) ->
 def test_a_table_of_another_width(houses: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Told before the first step, with the shape to write; it was a product of matrices that failed."""
     said = train(houses, "[N, 2]", "[N, 3]", capsys)
-    assert (
-        "error[NS913]: the model's input `features` takes [N, 3], and a batch of the field `features` is [N, 2]" in said
-    )
+    assert "error[NS562]: the model's input `features` takes [N, 3], and a batch of the field" in said
+    assert "--> houses.yaml:4:12" in said
     assert "`inputs: {features: [N, 2]}`" in said
     assert not list(Path("runs").rglob("checkpoints"))
 
@@ -62,3 +62,54 @@ def test_a_table_of_another_width(houses: Path, capsys: pytest.CaptureFixture[st
 def test_accuracy_of_prices(houses: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = train(houses, "R2Score", "Accuracy", capsys)
     assert "error[NS913]: Accuracy compares classes, and the target that it gets holds numbers" in said
+
+
+SEQUENCES = """\
+netspec: 1
+name: steps
+model:
+  inputs: {sequence: [N, T, 3]}
+  layers:
+    lstm: {type: LSTM, hidden_size: 4, batch_first: true}
+    last: {compute: "lstm.output[:, -1]"}
+    head: {type: Linear, out_features: 2}
+data: {source: {type: NumPy, path: seq.npz}}
+train: {epochs: 1, loss: CrossEntropyLoss, optimizer: SGD, metrics: [Accuracy]}
+"""
+
+
+@pytest.fixture
+def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Twenty sequences of five steps with a class each, and a spec for them."""
+    monkeypatch.chdir(tmp_path)
+    np.savez("seq.npz", sequence=np.ones((20, 5, 3), dtype="float32"), label=np.arange(20) % 2)
+    path = Path("steps.yaml")
+    path.write_text(SEQUENCES, encoding="utf-8")
+    return path
+
+
+def test_an_open_length_is_that_of_the_data(steps: Path) -> None:
+    assert main(["train", str(steps)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('    last: {compute: "lstm.output[:, -1]"}\n', "", "error[NS552]: CrossEntropyLoss of scores [N, 5, 2] takes"),
+        ("sequence: [N", "x: [N", "error[NS555]: the model's input `x` takes the data's field `x`, and the data have"),
+        ("[N, T, 3]", "[N, T, 4]", "write `inputs: {sequence: [N, 5, 3]}`"),
+        ("out_features: 2", "out_features: 3", "error[NS551]: the data have 2 classes"),
+    ],
+)
+def test_what_only_the_data_tell_is_told_at_its_line(
+    old: str, new: str, said: str, steps: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The fields of arrays are known when they have been read; the checks are those of a source that tells before."""
+    assert old in SEQUENCES
+    steps.write_text(SEQUENCES.replace(old, new), encoding="utf-8")
+    assert main(["validate", str(steps)]) == 0
+    assert main(["train", str(steps)]) == 1
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "--> steps.yaml:" in shown
+    assert not list(Path("runs").rglob("checkpoints"))

@@ -80,6 +80,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What data are like is looked at in their first samples, and told before the run; here nobody looks."""
+    monkeypatch.setattr("netspec.recipe.found.check_found", lambda *_: None)
+
+
 def write_shapes(size: int, old: str = "", new: str = "") -> str:
     """The spec, with images of that size beside it; gives its text."""
     for name in ("cat", "dog"):
@@ -120,6 +126,7 @@ def failing(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 # Through the command line
 
 
+@pytest.mark.usefixtures("unseen")
 def test_images_of_another_size(capsys: pytest.CaptureFixture[str]) -> None:
     text = write_shapes(20)
     said = failing(capsys, "train", "spec.yaml", "--run-dir", "run")
@@ -136,6 +143,16 @@ def test_images_of_another_size(capsys: pytest.CaptureFixture[str]) -> None:
     assert '"failed"' in Path("run", "summary.json").read_text("utf-8")
 
 
+@pytest.mark.parametrize("verb", [["train"], ["train", "--dry-run"]])
+def test_images_of_another_size_are_told_before_the_run(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    text = write_shapes(20)
+    assert main([*verb, "spec.yaml"]) == 1
+    said = capsys.readouterr().err
+    assert "error[NS562]: the model's input `image` takes [N, 3, 16, 16], and a batch of the field" in said
+    assert f"--> {place(text, 'image:')}\n" in said
+
+
+@pytest.mark.usefixtures("unseen")
 def test_the_traceback_is_shown_on_request(capsys: pytest.CaptureFixture[str]) -> None:
     write_shapes(20)
     assert main(["train", "spec.yaml", "--run-dir", "run", "--traceback"]) == 3
@@ -143,6 +160,7 @@ def test_the_traceback_is_shown_on_request(capsys: pytest.CaptureFixture[str]) -
     assert said.startswith("Traceback") and "in forward" in said and "error[NS603]" in said
 
 
+@pytest.mark.usefixtures("unseen")
 def test_a_rehearsal_tells_the_same_and_leaves_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_shapes(20)
     said = failing(capsys, "train", "spec.yaml", "--dry-run")
@@ -150,6 +168,7 @@ def test_a_rehearsal_tells_the_same_and_leaves_nothing(here: Path, capsys: pytes
     assert sorted(path.name for path in here.iterdir()) == ["images", "spec.yaml"]
 
 
+@pytest.mark.usefixtures("unseen")
 def test_a_module_inside_a_block_inside_a_sequential(capsys: pytest.CaptureFixture[str]) -> None:
     text = write_shapes(2)
     said = failing(capsys, "train", "spec.yaml", "--run-dir", "run")
@@ -160,6 +179,7 @@ def test_a_module_inside_a_block_inside_a_sequential(capsys: pytest.CaptureFixtu
     assert "- {type: Down, width: 8}" in said
 
 
+@pytest.mark.usefixtures("unseen")
 def test_a_function_in_forward_is_named_by_the_source_map(capsys: pytest.CaptureFixture[str]) -> None:
     change = "    flat: {type: flatten, start_dim: 1}\n", "    flat: {type: reshape, shape: [$N, 128]}\n"
     text = write_shapes(20, *change)
@@ -220,6 +240,7 @@ def test_indices_beyond_an_embedding(capsys: pytest.CaptureFixture[str]) -> None
     assert "it got input [4, 4] int64 on cpu, from " in said
 
 
+@pytest.mark.usefixtures("unseen")
 def test_whole_numbers_where_weights_are_floats(capsys: pytest.CaptureFixture[str]) -> None:
     text = write_table(np.arange(32).reshape(8, 4), np.array([0, 1, 2, 1] * 2))
     said = failing(capsys, "train", "spec.yaml", "--run-dir", "run")
@@ -304,6 +325,7 @@ def test_a_bug_of_ours_stays_an_exception(monkeypatch: pytest.MonkeyPatch) -> No
 # From Python
 
 
+@pytest.mark.usefixtures("unseen")
 def test_the_exception_keeps_its_type(here: Path) -> None:
     text = write_shapes(20)
     with pytest.raises(RuntimeError, match="cannot be multiplied") as caught:

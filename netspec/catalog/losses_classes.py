@@ -49,6 +49,10 @@ def _target_shape(name: str, x: TensorType, y: TensorType, wanted: Shape, other:
         return
     what = "a single index" if not wanted else f"class indices {TensorType(wanted)}"
     help = "squeeze the last dimension of the target" if y.shape == (*wanted, 1) else None
+    if len(x.shape) == 3 and y.shape == x.shape[:2]:
+        help = "the classes stand second: `{type: transpose, dim0: 1, dim1: 2}` after the scores of a sequence"
+    elif len(x.shape) > 2 and y.shape == x.shape[:1]:
+        help = 'one answer for each sample: take a sequence\'s last place, `{compute: "x[:, -1]"}`, or pool or flatten'
     if not wanted and y.shape == (1,):
         code = "NS406"
     refuse(f"{name} of scores {x} takes {what}{other}, and got {y}", help=help, ports=("input", "target"), code=code)

@@ -170,12 +170,19 @@ def add_traceback(parser: argparse.ArgumentParser) -> None:
 
 def run_guarded(work: Callable[[], int], *, show_traceback: bool = False) -> int:
     """Run what may fail on the user's machine: a `RunError`, or what a layer of the model raised, is shown as a
-    diagnostic, without a traceback unless the person asks for it. Anything else is a bug, and stays an exception.
+    diagnostic, without a traceback unless the person asks for it; so is a spec that turns out to be wrong when the data
+    are there. Anything else is a bug, and stays an exception.
     """
+    from netspec.diagnostics import SpecError
     from netspec.runtime.errors import RunError
 
     try:
         return work()
+    except SpecError as error:
+        from netspec.diagnostics import Diagnostics
+
+        report(Diagnostics(list(error.diagnostics)))
+        return WRONG_SPEC
     except Exception as error:
         from netspec.diagnostics import Diagnostic, Diagnostics
         from netspec.runtime.notes import told

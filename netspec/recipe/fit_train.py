@@ -230,13 +230,15 @@ def _check_inputs(recipe: TrainRecipe, diagnostics: Diagnostics, *, model: Model
             )
         elif info.shape is not None and not same_sizes(wanted.shape[1:], info.shape):
             sizes = ", ".join("_" if size is None else str(size) for size in info.shape)
+            batch = f"[{', '.join(filter(None, (str(wanted.shape[0]) if wanted.shape else '', sizes)))}]"
+            image = len(info.shape) == 3 and len(wanted.shape) == 4
+            other = "the data's transforms (`Resize`, `Grayscale`)" if image else "what the data give"
             diagnostics.error(
                 "NS562",
-                f"the model's input `{name}` takes {wanted}, and a batch of the field `{field}` is "
-                f"[{', '.join(filter(None, (str(wanted.shape[0]) if wanted.shape else '', sizes)))}]",
+                f"the model's input `{name}` takes {wanted}, and a batch of the field `{field}` is {batch}",
                 model.spans.get(name),
                 labels=labels,
-                help="change the input's shape, or the data's transforms (`Resize`, `Grayscale`)",
+                help=f"write `inputs: {{{name}: {batch}}}`, or change {other}",
             )
 
 

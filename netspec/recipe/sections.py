@@ -63,7 +63,7 @@ def read_recipe(
         return None
     if isinstance(train_node, Mapping) and model is not None and sound:
         info = (
-            DataInfo(splits=tuple(data.splits), fields=data.fields, span=_source_span(data_node))
+            DataInfo(splits=tuple(data.splits), fields=data.fields, span=source_span(data_node))
             if data is not None
             else None
         )
@@ -228,7 +228,7 @@ def _head(ref: Ref) -> Head:
     return Head(type=found, span=span)
 
 
-def _source_span(data: Node | None) -> Span | None:
+def source_span(data: Node | None) -> Span | None:
     """Where the source of the training samples stands."""
     for path in (("train", "source"), ("source",)):
         node = data

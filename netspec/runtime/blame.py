@@ -225,6 +225,20 @@ def place(program: Program, path: str) -> tuple[Span | None, tuple[Label, ...]]:
     return (uses[-1][1].layer.span, tuple(_uses(uses))) if uses else (None, ())
 
 
+def source_place(program: Program) -> Span | None:
+    """Where the data come from, where all splits have one source; else the section."""
+    data: Any = getattr(program.document, "items", {}).get("data")
+    sources = [found for found in _sources(data) if found is not None]
+    return sources[0].span if len(sources) == 1 else _span(program, "data")
+
+
+def _sources(data: Any) -> Iterator[Any]:
+    """The sources that a `data` section states: one for all splits, or each its own."""
+    for key in (None, "train", "val", "test"):
+        part = data if key is None else getattr(data, "items", {}).get(key)
+        yield getattr(part, "items", {}).get("source") if isinstance(getattr(part, "items", None), dict) else None
+
+
 def overwriting(program: Program) -> list[Label]:
     """The layers that write over their input, which a gradient may need."""
     found: dict[Span, Label] = {}
@@ -240,9 +254,9 @@ def overwriting(program: Program) -> list[Label]:
 def _section(stack: list[frames.Call], program: Program) -> Blame | None:
     for call in reversed(stack):
         name, values = call.frame.f_code.co_name, call.frame.f_locals
-        if call.home == "netspec.runtime.objective" and name == "loss" and "term" in values:
-            got = _loss_inputs(stack, values)
-            term = values["term"]
+        if call.home == "netspec.runtime.objective" and name == "loss" and "self" in values:
+            term = values["term"] if "term" in values else values["self"].terms[0]
+            got = _loss_inputs(stack, values, term.loss)
             return Blame(
                 f"the loss {type(term.loss).__name__}", _span(program, "train", "loss", term.name), got, layer=True
             )
@@ -261,8 +275,8 @@ def _section(stack: list[frames.Call], program: Program) -> Blame | None:
     return None
 
 
-def _loss_inputs(stack: list[frames.Call], values: dict[str, Any]) -> tuple[str, ...]:
-    loss, batch, outputs = values["term"].loss, values.get("batch"), values.get("outputs")
+def _loss_inputs(stack: list[frames.Call], values: dict[str, Any], loss: Any) -> tuple[str, ...]:
+    batch, outputs = values.get("batch"), values.get("outputs")
     if isinstance(loss, nn.Module) and (given := frames.arguments(stack, loss)):
         return tuple(frames.described(given))
     return tuple(frames.described({"output": outputs, **(batch or {})}))

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 LOG: Final = "traceback.txt"
 """The file in a run's folder that holds the traceback of its failure."""
+DATA_CODES: Final = ("NS920", "NS921", "NS924", "NS925")
+"""What is said of a source: it is not there, cannot be read, or holds something else."""
 _TOLD: Final = "_netspec_told"
 
 
@@ -84,11 +86,14 @@ def tell(error: Exception, known: Known) -> None:
 
 
 def _place(error: RunError, known: Known) -> None:
-    """A `RunError` that names a layer gains its place in the spec."""
+    """A `RunError` that names a layer gains its place in the spec, and one about data that of their only source."""
     from netspec.runtime import blame, frames
 
     message = error.message
-    if error.path:
+    labels: tuple[Label, ...] = ()
+    if error.code in DATA_CODES:
+        span = blame.source_place(known.program)
+    elif error.path:
         span, labels = blame.place(known.program, error.path)
     elif error.code == "NS902" and error.__cause__ is not None:
         culprit = blame.blame(frames.calls(error.__cause__.__traceback__), known.program, known.model)
@@ -99,8 +104,7 @@ def _place(error: RunError, known: Known) -> None:
         return
     if span is not None:
         found = Diagnostic(code=error.code, message=message, span=span, labels=labels, help=error.help)
-        if span is not None:
-            setattr(error, _TOLD, Told(found, None))
+        setattr(error, _TOLD, Told(found, None))
 
 
 def told(error: BaseException) -> Told | None:

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from netspec.catalog.sources import FieldInfo
-from netspec.recipe.fit_train import OF_SCORES, same_sizes
+from netspec.recipe.fit_train import OF_SCORES
 from netspec.recipe.train import TrainRecipe
 from netspec.runtime.averaging import make_average
 from netspec.runtime.checkpoint import Loaded
@@ -36,7 +35,6 @@ from netspec.runtime.saver import Saver
 from netspec.runtime.schedulers import Schedule, in_steps
 from netspec.runtime.signals import Stop
 from netspec.runtime.state import LooseBuffers
-from netspec.shapes import TensorType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +50,6 @@ class Telling:
 def prepare(
     recipe: TrainRecipe,
     model: nn.Module,
-    inputs: Mapping[str, Any],
     types: Mapping[str, Any],
     data: Any,
     device: torch.device,
@@ -63,8 +60,7 @@ def prepare(
 ) -> tuple[Job, int]:
     """Everything that the loop needs, and the number of CPU threads.
 
-    `inputs` and `types` are those of the model's inputs and outputs, by name; `data` the opened splits; `loaded` the
-    checkpoint to go on from.
+    `types` are those of the model's outputs, by name; `data` the opened splits; `loaded` the checkpoint to go on from.
     Raises RunError where a part does not fit the others.
     """
     stream, val = data.splits["train"], data.splits.get("val")
@@ -72,7 +68,6 @@ def prepare(
     if channels_last := wants_channels_last(recipe.channels_last, model, device):
         to_channels_last(model)
     check_fields(recipe, stream)
-    check_inputs(recipe, inputs, stream)
     check_classes(recipe, types, stream)
     check_tokens(recipe, model, stream)
     saved: Mapping[str, Any] = loaded.state if loaded is not None else {}
@@ -242,26 +237,6 @@ def check_fields(recipe: TrainRecipe, stream: Any) -> None:
                 f"{taker} takes the field `{name}`, and the data have {', '.join(f'`{f}`' for f in stream.fields)}",
                 help="name the input after the field, or map it: `train: {inputs: {input: field}}`",
             )
-
-
-def check_inputs(recipe: TrainRecipe, inputs: Mapping[str, Any], stream: Any) -> None:
-    """The shapes that the data turned out to have against those of the model's inputs. Raises RunError NS913."""
-    for port, field in recipe.inputs.items():
-        wanted = inputs.get(port)
-        info = stream.fields[field]
-        found = info.shape if isinstance(info, FieldInfo) else None
-        if not isinstance(wanted, TensorType) or found is None or same_sizes(wanted.shape[1:], found):
-            continue
-        batch = f"[{', '.join([str(size) for size in wanted.shape[:1]] + [_size(size) for size in found])}]"
-        raise RunError(
-            "NS913",
-            f"the model's input `{port}` takes {wanted}, and a batch of the field `{field}` is {batch}",
-            help=f"write `inputs: {{{port}: {batch}}}`, or change the data's columns or transforms",
-        )
-
-
-def _size(size: int | None) -> str:
-    return "_" if size is None else str(size)
 
 
 def check_classes(recipe: TrainRecipe, types: Mapping[str, Any], stream: Any) -> None:

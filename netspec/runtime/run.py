@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 import yaml
 
+from netspec.diagnostics import Diagnostics
 from netspec.program import Program
 from netspec.recipe.train import TrainRecipe
 from netspec.runtime import checkpoint, directory
@@ -84,8 +85,9 @@ def train(
     takes each line. plugins: files to enable as `--plugin` does, where the spec is a path. prune: is told of each
     epoch's row (`val.loss` and so on); where it says True the run ends there, saved and without results.
 
-    Raises SpecError where the spec is wrong, RunError where the run can't begin or can't go on. What torch raises in a
-    layer keeps its type and gains a note with the layer's place in the spec, the tensors that it got, and the mend.
+    Raises SpecError where the spec is wrong, or where the data turn out not to suit it; RunError where the run can't
+    begin or can't go on. What torch raises in a layer keeps its type and gains a note with the layer's place in the
+    spec, the tensors that it got, and the mend.
     """
     if isinstance(program, str | Path):
         from netspec.compiler import compile
@@ -121,7 +123,7 @@ def train(
         opened = data if data is not None else open_recipe_data(program, device, loaded)
         try:
             job, threads = prepare(
-                recipe, model, program.inputs, program.outputs, opened, device, folder, loaded, telling, program.name
+                recipe, model, program.outputs, opened, device, folder, loaded, telling, program.name
             )
             title = f"{program.name}: {contents(job)}, on {place(job, threads)}"
             if dry_run:
@@ -243,15 +245,22 @@ def train_recipe(program: Program) -> TrainRecipe:
 def open_recipe_data(program: Program, device: torch.device, loaded: Loaded | None) -> Any:
     """The data of the program's `data` section; what was learnt from them is the checkpoint's, where there is one.
 
-    Raises RunError NS912 where the spec has none, NS92x where they are not as they should be.
+    Raises RunError NS912 where the spec has none, NS92x where they are not as they should be; SpecError where `train`
+    does not go with what they turned out to hold.
     """
+    from netspec.recipe.found import check_found
     from netspec.runtime.data import open_data
 
     recipe = train_recipe(program)
     if program.recipe.data is None:
         raise RunError("NS912", f"{program.name} has no `data` section", help="say where the samples come from")
     state = loaded.state["data"] if loaded is not None else None
-    return open_data(program.recipe.data, seed=recipe.seed, device=device, fields=used_fields(recipe), state=state)
+    opened = open_data(program.recipe.data, seed=recipe.seed, device=device, fields=used_fields(recipe), state=state)
+    stream, diagnostics = opened.splits["train"], Diagnostics()
+    nothing_known = {name: replace(info, shape=None, dtype="any") for name, info in stream.source_fields.items()}
+    check_found(program.document, program.recipe, program.model, {**nothing_known, **stream.fields}, diagnostics)
+    diagnostics.raise_if_errors()
+    return opened
 
 
 def rehearse(job: Job, title: str, say: Callable[[str], None]) -> Run:

@@ -74,6 +74,11 @@ class Stream:
         self._maker: BatchMaker | None = None
         self._loader: Any = None
 
+    @property
+    def source_fields(self) -> Mapping[str, FieldInfo]:
+        """All that the source gives, used or not, as it is before the transforms."""
+        return self._samples.fields
+
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from number `start` on, as tensors on the device.
 

@@ -1,0 +1,66 @@
+"""The `train` section once more, when the data have been opened and their fields are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as MappingABC
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from netspec.catalog.sources import FieldInfo
+from netspec.diagnostics import Diagnostics
+from netspec.document import Mapping
+from netspec.recipe.read_train import read_train
+from netspec.recipe.sections import Recipe, document_scope, model_info, source_span
+from netspec.recipe.train_values import DataInfo, Head, ModelInfo
+from netspec.shapes import Dim, Size, TensorType, substitute, symbols
+
+if TYPE_CHECKING:
+    from netspec.program import Instance
+
+
+def check_found(
+    document: Mapping,
+    recipe: Recipe,
+    model: Instance,
+    fields: MappingABC[str, FieldInfo],
+    diagnostics: Diagnostics,
+) -> None:
+    """Report what in `train` does not go with the fields that the training data turned out to have.
+
+    What is minimised by `layers` of its own has shapes of its own, and is left to them.
+    """
+    node = document.items.get("train")
+    if recipe.train is None or recipe.data is None or recipe.train.objective is not None:
+        return
+    assert isinstance(node, Mapping)
+    info = model_info(model)
+    sizes = _sizes(info, recipe.train.inputs, fields)
+    read_train(
+        node,
+        diagnostics,
+        document_scope(document, diagnostics),
+        span=document.key_spans["train"],
+        model=replace(info, outputs={name: _known(head, sizes) for name, head in info.outputs.items()}),
+        data=DataInfo(splits=tuple(recipe.data.splits), fields=fields, span=source_span(document.items.get("data"))),
+    )
+
+
+def _sizes(model: ModelInfo, inputs: MappingABC[str, str], fields: MappingABC[str, FieldInfo]) -> dict[str, Size]:
+    """What the sizes that the model leaves open are in these data, as far as its inputs name them."""
+    found: dict[str, Size] = {}
+    for port, field in inputs.items():
+        type_, info = model.inputs.get(port), fields.get(field)
+        if type_ is None or info is None or info.shape is None:
+            continue
+        for size, actual in zip(type_.shape[1:], info.shape, strict=False):
+            if isinstance(size, Dim) and actual is not None and str(size) in size.symbols:
+                found.setdefault(str(size), actual)
+    return found
+
+
+def _known(head: Head, sizes: MappingABC[str, Size]) -> Head:
+    """An output at those sizes; of unknown type where one other than the batch stays open."""
+    if head.type is None:
+        return head
+    shape = substitute(head.type.shape, sizes)
+    return replace(head, type=None if symbols(shape[1:]) else TensorType(shape, head.type.dtype))
