@@ -2,8 +2,9 @@
 
     python benchmarks/startup.py
 
-Whole processes, each new, in interleaved rounds; medians. Only the ratios mean anything on another machine. Then,
-inside one process: compiling against building, and how the time of compiling grows with the number of layers.
+Whole processes, each new, in interleaved rounds; medians. Only the ratios mean anything on another machine. Then
+compiling against building: the first of a new process, after its imports, when no cache holds anything yet, and again
+inside one process, where both have run before. Last, how the time of compiling grows with the number of layers.
 """
 
 from __future__ import annotations
@@ -25,6 +26,14 @@ SPEC = ROOT / "specs" / "imagenet" / "resnet50.yaml"
 DEEP = ROOT / "specs" / "imagenet" / "resnet152.yaml"
 LARGEST_EXPONENT = 1.14
 """Twice the layers in at most 2.2 times the time."""
+IMPORTS = """\
+import importlib, pkgutil, netspec, yaml, fractions, netspec.compiler
+for package in ("catalog", "recipe", "text", "schema", "plugin"):
+    found = importlib.import_module(f"netspec.{package}")
+    for module in pkgutil.iter_modules(found.__path__, f"netspec.{package}."):
+        importlib.import_module(module.name)
+"""
+"""What a compile imports, most of it late; nothing is compiled by it."""
 NETSPEC = str(Path(sys.executable).with_name("netspec"))
 
 
@@ -33,6 +42,16 @@ def process(*argv: str) -> float:
     start = time.perf_counter()
     subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     return time.perf_counter() - start
+
+
+def first(imports: str, work: str) -> float:
+    """Seconds of the processor that the first run of some work takes in a new process, after its imports."""
+    code = f"import time\n{imports}\nstart = time.process_time()\n{work}\nprint(time.process_time() - start)"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True, env=environment
+    )
+    return float(done.stdout)
 
 
 def interleaved(rounds: int, timed: dict[str, Callable[[], float]]) -> dict[str, float]:
@@ -88,6 +107,21 @@ def main() -> int:
     good = report(name, cold[name], peer, cold[peer], 0.2)
     good &= report("netspec --help", cold["netspec --help"], peer, cold[peer], 0.1)
 
+    name, peer = f"first netspec.compile({DEEP.name})", f"first torchvision.models.{DEEP.stem}()"
+    late = "the same, what it imports late included"
+    fresh = interleaved(
+        rounds,
+        {
+            name: lambda: first(IMPORTS, f"netspec.compile({str(DEEP)!r})"),
+            late: lambda: first("import netspec", f"netspec.compile({str(DEEP)!r})"),
+            peer: lambda: first(
+                "import torch; from torchvision import models; torch.set_num_threads(1)", f"models.{DEEP.stem}()"
+            ),
+        },
+    )
+    good &= report(name, fresh[name], peer, fresh[peer], 0.1)
+    print(f"{late:<42}{fresh[late] * 1e3:9.1f} ms\n")
+
     import torch
     from torchvision import models
 
@@ -104,7 +138,7 @@ def main() -> int:
         return measure
 
     for spec in (SPEC, DEEP):
-        name, peer = f"netspec.compile({spec.name})", f"torchvision.models.{spec.stem}()"
+        name, peer = f"netspec.compile({spec.name}) again", f"torchvision.models.{spec.stem}() again"
         netspec.compile(spec)
         builder = partial(models.get_model, spec.stem)
         warm = interleaved(rounds, {name: timed(partial(netspec.compile, spec)), peer: timed(builder)})
