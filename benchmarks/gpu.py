@@ -1,12 +1,16 @@
 """Everything that needs a GPU, checked and measured in one call.
 
-    python benchmarks/gpu.py
+    python benchmarks/gpu.py [--quick]
 
 Checks: both doors give the same bits on the device; digits trains there to its accuracy, in fp32 and in bf16; a run
-that is cut and resumed ends with the weights of one that was not. Measures, interleaved in one process, medians:
-images a second of ResNet-50 in bf16 and `channels_last`, ours against torchvision's; samples a second of LeNet with
-`cuda_graphs` against without, whose ratio has to be 2. Without a GPU it says so and
-exits 0; `--device cpu` runs the checks alone on the CPU.
+that is cut and resumed ends with the weights of one that was not; between two points of the log no step waits for the
+device; a process group of one gives the gradients of none. Measures, in alternating rounds, medians of the ratios:
+images a second of ResNet-50 in bf16 and `channels_last`, plain and compiled, and the step of LeNet, each by `netspec
+train` with its log and its look for numbers that are not finite against a loop by hand over torchvision's model or the
+same layers, without; samples a second of LeNet with `cuda_graphs` against without, whose ratio has to be 2.
+
+Without a GPU it says so and exits 0; `--device cpu` runs all but the graphs and the compiler on the CPU, where the
+ratios meet no bar. `--quick` takes small models and few steps, to see that it works.
 """
 
 from __future__ import annotations
@@ -15,15 +19,18 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import nn
 
 import netspec
+from netspec.runtime.data.streams import Stream
 from netspec.runtime.verify import emitted_module, example_inputs, same
 
 SPECS = Path(__file__).resolve().parent.parent / "specs"
@@ -134,44 +141,213 @@ def lenet_graphs(root: Path, rounds: int) -> float:
     return median(ratios)
 
 
-def by_hand(model: nn.Module, image: torch.Tensor, label: torch.Tensor, steps: int) -> float:
-    """Steps a second of a plain loop in bf16 over one resident batch."""
-    criterion = nn.CrossEntropyLoss()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True)
-    for warm in (5, steps):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        for _ in range(warm):
-            optimizer.zero_grad(set_to_none=True)
-            with torch.autocast("cuda", torch.bfloat16):
+def keeps_going(root: Path, device: str) -> bool:
+    """Steps 23 to 36 of a run, between two points of the log, with an error for every wait for the device."""
+    real = Stream.batches
+
+    def watched(self: Stream, epoch: int, start: int = 0) -> Iterator[dict[str, torch.Tensor]]:
+        for number, batch in enumerate(real(self, epoch, start), start):
+            if self.name == "train" and epoch == 1 and device == "cuda":  # the twenty steps before have warmed up
+                torch.cuda.set_sync_debug_mode("error" if 2 <= number < 16 else "default")
+            yield batch
+
+    try:
+        with mock.patch.object(Stream, "batches", watched):
+            return bool(digits(root / "going", device, epochs=2, log_every=50).status == "finished")
+    finally:
+        if device == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def a_group_of_one(root: Path, device: str) -> bool:
+    """DistributedDataParallel over one process, by nccl or gloo, against the module alone."""
+    import torch.distributed as dist
+    from torch.nn.parallel import DistributedDataParallel
+
+    program = netspec.compile(SPECS / "digits.yaml")
+    alone, inner = (emitted_module(program, 0).to(device).eval() for _ in range(2))
+    images = torch.randn(16, 1, 8, 8, device=device)
+    store = f"file://{root / 'group'}"
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", init_method=store, rank=0, world_size=1)
+    try:
+        together = DistributedDataParallel(inner, device_ids=[0] if device == "cuda" else None)
+        for module in (alone, together):
+            module(images).square().mean().backward()
+    finally:
+        dist.destroy_process_group()
+    pairs = zip(alone.parameters(), inner.parameters(), strict=True)
+    return all(a.grad is not None and b.grad is not None and torch.allclose(a.grad, b.grad) for a, b in pairs)
+
+
+class Stretch:
+    """Times so many steps, after some that warm up; the device is waited for at both ends, and not in between."""
+
+    def __init__(self, warm: int, steps: int, device: str) -> None:
+        self.warm, self.steps, self.device = warm, steps, device
+        self.number = 0
+        self.begin = self.seconds = 0.0
+
+    def watch(self, batches: Iterable[Any]) -> Iterator[Any]:
+        for batch in batches:
+            if self.number in (self.warm, self.warm + self.steps):
+                if self.device == "cuda":
+                    torch.cuda.synchronize()
+                now = time.perf_counter()
+                self.begin, self.seconds = (now, 0.0) if self.number == self.warm else (self.begin, now - self.begin)
+            self.number += 1
+            yield batch
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One training, by netspec and by hand. module: what is trained by hand."""
+
+    name: str
+    layers: dict[str, Any]
+    """What of the spec says the model."""
+    module: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    """Of an image."""
+    batch: int
+    batches: int
+    precision: str
+    compile: bool
+    warm: int
+    steps: int
+
+    def arrays(self) -> dict[str, Any]:
+        import numpy
+
+        draw = numpy.random.default_rng(0)
+        samples = self.batch * self.batches
+        images = draw.standard_normal((samples, *self.shape), dtype="float32")
+        return {"image": images, "label": draw.integers(0, 10, samples)}
+
+    def by_netspec(self, root: Path, device: str) -> float:
+        """Samples a second of a run."""
+        spec = {
+            "netspec": 1,
+            "name": "contest",
+            **self.layers,
+            "data": {"train": {"source": {"type": "NumPy", "path": str(root / "data.npz")}}, "batch_size": self.batch},
+            "train": {
+                "steps": self.warm + self.steps + 1,
+                "loss": "CrossEntropyLoss",
+                "optimizer": {"type": "SGD", "lr": 0.01, "momentum": 0.9},
+                "device": device,
+                "precision": self.precision,
+                "compile": self.compile,
+            },
+        }
+        stretch, real = Stretch(self.warm, self.steps, device), Stream.batches
+
+        def watched(self: Stream, epoch: int, start: int = 0) -> Iterator[dict[str, torch.Tensor]]:
+            return stretch.watch(real(self, epoch, start))
+
+        program = netspec.compile(spec)
+        with tempfile.TemporaryDirectory() as place, mock.patch.object(Stream, "batches", watched):
+            netspec.train(program, run_dir=Path(place) / "run", progress="none")
+        return self.batch * self.steps / stretch.seconds
+
+    def by_hand(self, arrays: dict[str, Any], device: str) -> float:
+        """Samples a second of a loop with all that makes it fast, and nothing else."""
+        images, labels = (torch.from_numpy(arrays[name]).to(device) for name in ("image", "label"))
+        model = self.module().to(device)
+        if device == "cuda":
+            model = model.to(memory_format=torch.channels_last)
+        if self.compile:
+            model = torch.compile(model)  # type: ignore[assignment]
+        criterion = nn.CrossEntropyLoss()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=True)
+        stretch = Stretch(self.warm, self.steps, device)
+        total = torch.zeros((), device=device)
+
+        def drawn() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            while True:
+                for places in torch.randperm(len(images), device=device).split(self.batch):
+                    chosen = images.index_select(0, places)
+                    if device == "cuda":
+                        chosen = chosen.to(memory_format=torch.channels_last)
+                    yield chosen, labels.index_select(0, places)
+
+        for image, label in stretch.watch(drawn()):
+            if stretch.seconds:
+                break
+            with torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16"):
                 loss = criterion(model(image), label)
             loss.backward()
             optimizer.step()
-        torch.cuda.synchronize()
-    return steps / (time.perf_counter() - start)
+            optimizer.zero_grad()
+            total += loss.detach()
+        return self.batch * self.steps / stretch.seconds
+
+    def ratio(self, rounds: int, device: str) -> float:
+        """netspec's samples a second over those by hand."""
+        import numpy
+
+        arrays, ours, theirs = self.arrays(), list[float](), list[float]()
+        with tempfile.TemporaryDirectory() as folder:
+            numpy.savez(Path(folder) / "data.npz", **arrays)
+            for turn in range(rounds):
+                for mine in (True, False) if turn % 2 else (False, True):
+                    if mine:
+                        ours.append(self.by_netspec(Path(folder), device))
+                    else:
+                        theirs.append(self.by_hand(arrays, device))
+        ratio = median(a / b for a, b in zip(ours, theirs, strict=True))
+        print(f"  {self.name}: {median(ours):.0f} samples/s, by hand {median(theirs):.0f}")
+        return ratio
 
 
-def resnet50_images(steps: int, rounds: int) -> tuple[float, float]:
-    """Images a second of the emitted ResNet-50 and of torchvision's, `channels_last`, batch 128."""
+def contests(device: str, quick: bool) -> list[tuple[Contest, float]]:
+    """What is measured, and the least ratio."""
     import torchvision
 
-    image = torch.randn(128, 3, 224, 224, device="cuda").to(memory_format=torch.channels_last)
-    label = torch.randint(0, 1000, (128,), device="cuda")
-    program = netspec.compile(SPECS / "imagenet" / "resnet50.yaml")
-    ours = emitted_module(program, 0).cuda().to(memory_format=torch.channels_last)
-    theirs = torchvision.models.resnet50().cuda().to(memory_format=torch.channels_last)
-    a, b = [], []
-    for _ in range(rounds):
-        a.append(by_hand(ours, image, label, steps) * 128)
-        b.append(by_hand(theirs, image, label, steps) * 128)
-    return median(a), median(b)
+    lenet = {"model": {"inputs": {"image": ["N", 1, 28, 28]}, "layers": LENET}}
+    found = [
+        (
+            Contest(
+                name="LeNet",
+                layers=lenet,
+                module=lambda: netspec.compile({"netspec": 1, "name": "lenet", **lenet}).module(seed=0),
+                shape=(1, 28, 28),
+                batch=64,
+                batches=4 if quick else 100,
+                precision="fp32",
+                compile=False,
+                warm=5 if quick else 150,  # the first epoch ends with the imports of TensorBoard
+                steps=4 if quick else 1000,
+            ),
+            1 / 1.02,
+        )
+    ]
+    name, side, batch = ("resnet18", 64, 4) if quick else ("resnet50", 224, 128)
+    deep = {
+        "extends": str(SPECS / "imagenet" / f"{name}.yaml"),
+        "model": {"inputs": {"image": ["N", 3, side, side]}},
+    }
+    for compiled in (False, True) if device == "cuda" else (False,):
+        contest = Contest(
+            name=f"{name} bf16 channels_last{' compiled' if compiled else ''}",
+            layers=deep,
+            module=lambda: torchvision.models.get_model(name),
+            shape=(3, side, side),
+            batch=batch,
+            batches=4 if quick else 16,
+            precision="bf16",
+            compile=compiled,
+            warm=5 if quick else 20,
+            steps=4 if quick else 60,
+        )
+        found.append((contest, 0.98))
+    return found
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--quick", action="store_true", help="small models and few steps")
     args = parser.parse_args()
     if args.device == "cuda" and not torch.cuda.is_available():
         print("no GPU here: nothing was checked")
@@ -186,6 +362,8 @@ def main() -> int:
             "digits reaches 0.985": lambda: digits_learns(root, args.device),
             "bf16 trains": lambda: bf16_learns(root, args.device),
             "resuming is exact": lambda: resuming_is_exact(root, args.device),
+            "no step waits for the device": lambda: keeps_going(root, args.device),
+            "a process group of one": lambda: a_group_of_one(root, args.device),
         }
         for name, check in checks.items():
             try:
@@ -195,11 +373,16 @@ def main() -> int:
                 print(f"  {type(error).__name__}: {error}")
             failed += not good
             print(f"{'ok    ' if good else 'FAILED'} {name}")
+    for contest, bar in contests(args.device, args.quick):
+        try:
+            ratio = contest.ratio(1 if args.quick else args.rounds, args.device)
+        except Exception as error:
+            print(f"  {type(error).__name__}: {error}")
+            ratio = 0.0
+        good = ratio > 0 and (ratio >= bar or args.quick or args.device == "cpu")
+        failed += not good
+        print(f"{'ok    ' if good else 'FAILED'} {contest.name}: {ratio:.3f} x by hand ({bar:.2f} asked for)")
     if args.device == "cuda":
-        ours, theirs = resnet50_images(args.steps, args.rounds)
-        print(
-            f"ResNet-50 bf16 channels_last: {ours:.0f} images/s, torchvision's {theirs:.0f}: ratio {ours / theirs:.3f}"
-        )
         with tempfile.TemporaryDirectory() as folder:
             ratio = lenet_graphs(Path(folder), args.rounds)
         failed += ratio < 2
