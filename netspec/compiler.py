@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from netspec.batch_order import check_batch_order
 from netspec.compose import Composed, compose, compose_mapping
 from netspec.diagnostics import Diagnostic, Diagnostics
 from netspec.idle import check_params
@@ -55,6 +56,12 @@ def shape(state: State) -> None:
     state.model = elaborate_models(state.spec, state.diagnostics, broken)
 
 
+def check_sequences(state: State) -> None:
+    """Sequence layers get the time where they take it."""
+    if state.model is not None and not state.model.failed:
+        check_batch_order(state.model, state.diagnostics)
+
+
 def check_initialization(state: State) -> None:
     """Initialisation rules find what they name."""
     if state.model is not None and not state.model.failed:
@@ -86,6 +93,7 @@ PASSES: tuple[Callable[[State], None], ...] = (
     check_schema,
     read,
     shape,
+    check_sequences,
     check_initialization,
     read_training,
     find_idle,

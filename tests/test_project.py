@@ -36,6 +36,7 @@ STAIRCASE = (
     (
         "elaborate",
         "absent",
+        "batch_order",
         "block_calls",
         "call_parts",
         "calls",
