@@ -376,7 +376,9 @@ class Elaborator(Absent):
         reads_default = gives or any(
             ref.node is None and ref.name == "x" for node in inner.order for ref in node.inputs
         )
-        if outer is not None and not reads_default:
+        # What a group without modules would let pass is its first input, though none of its layers reads it.
+        passes = layer.condition is not None and not instance.has_modules
+        if outer is not None and not reads_default and not passes:
             del inner.captured["x"], instance.inputs["x"]
         self.warn_unused(instance)
         return Apply(instance, {}, dict(inner.captured)), types

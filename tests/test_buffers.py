@@ -171,6 +171,36 @@ def test_a_use_that_leaves_out_a_function_of_two_tensors_still_writes_both() -> 
     assert verify(program) == []
 
 
+@pytest.mark.parametrize("compiled", [2, 8])
+@pytest.mark.parametrize("stated", [True, False])
+def test_what_a_group_lets_pass_is_what_it_would_be_given(compiled: int, stated: bool) -> None:
+    """Though none of its layers reads it: they read another input."""
+    group: dict[str, Any] = {
+        "if": "$(T > 3)",
+        "layers": {"a": {"type": "relu", "from": "y"}, "b": {"compute": "a * 2"}},
+    }
+    block = {
+        "inputs": {"x": ["N", "T"], "y": ["N", "T"]},
+        "layers": {
+            "scaled": {"compute": "x * 3"},
+            "maybe": {**group, "from": "scaled"} if stated else group,
+            "sum": {"compute": "maybe + 1"},
+        },
+    }
+    program = compile_layers(
+        {"unit": {"type": "Unit", "from": ["x", "y"]}},
+        {"x": ["N", compiled], "y": ["N", compiled]},
+        blocks={"Unit": block},
+    )
+    assert verify(program) == []
+    live, written = program.module(), emitted_module(program)
+    for length in (2, 8):
+        x, y = torch.randn(2, length), torch.randn(2, length)
+        expected = (torch.relu(y) * 2 if length > 3 else x * 3) + 1
+        assert torch.equal(live(x, y), expected)
+        assert torch.equal(written(x, y), expected)
+
+
 def test_a_bool_times_one_is_a_number() -> None:
     program = compile_layers({"count": {"compute": "(x > 0) * 1 + (x > 1) * 1"}})
     assert program.outputs["count"].dtype == "int64"

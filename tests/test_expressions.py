@@ -671,6 +671,11 @@ def test_folding_keeps_every_value(expr: Expr, known: dict[str, int]) -> None:
         ("$(1 // 0)", "1 // 0"),
         ("$(range(3))", "list(range(3))"),
         ("$(not 0)", "True"),
+        ("$(reversed(widths)[0])", "widths[-1]"),
+        ("$(reversed(reversed(widths))[-2])", "widths[-2]"),
+        ("$(zip(widths, reversed(depths))[1][1] * 2)", "depths[-2] * 2"),
+        ("$(zip(a, b)[-1][0])", "list(map(list, zip(a, b)))[-1][0]"),
+        ("$(reversed([1, 2, 3])[0])", "3"),
     ],
 )
 def test_folding(text: str, folded: str) -> None:

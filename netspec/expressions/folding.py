@@ -28,7 +28,8 @@ from netspec.expressions.nodes import (
 def fold(expr: Expr) -> Expr:
     """The expression with its constant parts computed; it has the same value in every scope in which the first has one.
 
-    `n * 1`, `n + 0` and the like become `n`, a conditional with a known test its branch. Lists that a call or a
+    `n * 1`, `n + 0` and the like become `n`, a conditional with a known test its branch, `reversed(widths)[0]` becomes
+    `widths[-1]`. Lists that a call or a
     repetition makes stay as they are written, and so does what has no value (`1 // 0`).
     """
     match expr:
@@ -55,9 +56,21 @@ def fold(expr: Expr) -> Expr:
             return left
         case Binary() | Unary() | Compare() | Call() | Subscript() if all(map(_is_constant, children(folded))):
             return _computed(folded)
+        case Subscript(Call("reversed", (listed,)), Literal(place)) if type(place) is int:
+            return fold(Subscript(listed, Literal(-place - 1)))
+        case Subscript(Subscript(Call("zip", lists), Literal(place)), Literal(which)):
+            item = _of_zip(lists, place, which)
+            return folded if item is None else fold(item)
         case Template(parts):
             return _template(parts)
     return folded
+
+
+def _of_zip(lists: tuple[Expr, ...], place: object, which: object) -> Expr | None:
+    """`zip(a, b)[0][1]` as `b[0]`. Of one that is counted from the end the shortest list decides: it stays."""
+    if type(place) is int and place >= 0 and type(which) is int and -len(lists) <= which < len(lists):
+        return Subscript(lists[which], Literal(place))
+    return None
 
 
 def _template(parts: tuple[str | Expr, ...]) -> Expr:
