@@ -113,6 +113,14 @@ def test_mlflow_is_told_of_each_row(spec: Path, tmp_path: Path, monkeypatch: pyt
     assert rows[-1][0]["test.accuracy"] == run.results["test"]["accuracy"]
     assert {Path(positional[0]).name for positional, _ in client.of("log_artifact")} >= {"report.html", "curves.png"}
     assert client.of("end_run") == [(("FINISHED",), {})]
+    train(
+        spec,
+        set={"train.track": "mlflow", "train.epochs": 5},
+        run_dir=tmp_path / "pruned",
+        progress="none",
+        prune=lambda row: row["epoch"] == 2,
+    )
+    assert client.of("end_run")[-1] == (("KILLED",), {})
 
 
 def test_a_tracker_that_fails_does_not_stop_the_run(
@@ -158,3 +166,19 @@ def test_wandb_itself_takes_it_offline(spec: Path, tmp_path: Path, monkeypatch: 
     run = train(spec, set=change, run_dir=tmp_path / "run", progress="none")
     assert run.status == "finished"
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mlflow_itself_keeps_it_in_a_database(spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
+    monkeypatch.chdir(tmp_path)
+    place = f"sqlite:///{tmp_path}/mlflow.db"
+    change: dict[str, Any] = {"train.track": {"mlflow": {"tracking_uri": place}}}
+    train(spec, set=change, run_dir=tmp_path / "run", progress="none")
+    run = train(spec, set={**change, "train.epochs": 3}, resume=tmp_path / "run", progress="none")
+    client = mlflow.MlflowClient(tracking_uri=place)
+    (experiment,) = (one for one in client.search_experiments() if one.name == "digits")
+    (kept,) = client.search_runs([experiment.experiment_id])
+    losses = [metric.value for metric in client.get_metric_history(kept.info.run_id, "train.loss")]
+    assert losses == [row["train.loss"] for row in run.history] and kept.info.status == "FINISHED"
+    assert kept.data.metrics["test.accuracy"] == run.results["test"]["accuracy"]

@@ -119,10 +119,10 @@ class Journal:
             said = str(error).strip().partition("\n")[0]
             self.warn(f"{type(tracker).__name__} fails and is left out from here on: {type(error).__name__}: {said}")
 
-    def end_trackers(self, results: Mapping[str, float], files: Sequence[Path], *, failed: bool) -> None:
-        """Tell the trackers how it ended."""
+    def end_trackers(self, results: Mapping[str, float], files: Sequence[Path], status: str) -> None:
+        """Tell the trackers how it ended: `finished`, `failed`, `interrupted` or `pruned`."""
         for tracker in tuple(self.trackers):
-            self._guarded(tracker, partial(tracker.close, results, list(files), failed=failed))
+            self._guarded(tracker, partial(tracker.close, results, list(files), status))
         self.trackers.clear()
 
     def line(self, row: Mapping[str, float]) -> str:

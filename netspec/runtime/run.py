@@ -182,7 +182,7 @@ def conduct(job: Job, folder: Path, data: Any, start: Mapping[str, Any], program
         if isinstance(error, Exception):  # a second Ctrl-C does not wait for what is being written
             with suppress(Exception):
                 job.saver.failed()
-        job.journal.end_trackers({}, (), failed=True)
+        job.journal.end_trackers({}, (), "failed")
         raise
     finally:
         job.journal.close()
@@ -209,7 +209,7 @@ def conduct(job: Job, folder: Path, data: Any, start: Mapping[str, Any], program
         job.journal.warn(f"{directory.REPORT} could not be written: {error.strerror}")
     figures = {f"{split}.{name}": value for split, of in results.items() for name, value in of.items()}
     left = (folder / name for name in (directory.CURVES, directory.CONFUSION, directory.REPORT))
-    job.journal.end_trackers(figures, [path for path in left if path.is_file()], failed=False)
+    job.journal.end_trackers(figures, [path for path in left if path.is_file()], done.status)
     return done
 
 

@@ -14,7 +14,7 @@ from netspec.runtime.errors import MissingPackage, RunError
 
 class Tracker(Protocol):
     def log(self, figures: Mapping[str, float], step: int) -> None: ...
-    def close(self, results: Mapping[str, float], files: list[Path], *, failed: bool) -> None: ...
+    def close(self, results: Mapping[str, float], files: list[Path], status: str) -> None: ...
 
 
 class Wandb:
@@ -33,16 +33,16 @@ class Wandb:
     def log(self, figures: Mapping[str, float], step: int) -> None:
         self.run.log(dict(figures), step=step)
 
-    def close(self, results: Mapping[str, float], files: list[Path], *, failed: bool) -> None:
+    def close(self, results: Mapping[str, float], files: list[Path], status: str) -> None:
         self.run.summary.update(dict(results))
         images = {path.stem: self.client.Image(str(path)) for path in files if path.suffix == ".png"}
         if images:
             self.run.log(images)
-        self.run.finish(exit_code=int(failed))
+        self.run.finish(exit_code=int(status == "failed"))
 
 
 class MLflow:
-    """MLflow. `tracking_uri` says where the server or folder is; `experiment` is the model's name by default."""
+    """MLflow. `tracking_uri` says where the server or database is; `experiment` is the model's name by default."""
 
     def __init__(self, arguments: Mapping[str, Any], name: str, folder: Path, config: Mapping[str, Any]) -> None:
         client = self.client = _client("mlflow")
@@ -65,13 +65,16 @@ class MLflow:
     def log(self, figures: Mapping[str, float], step: int) -> None:
         self.client.log_metrics({key: value for key, value in figures.items() if math.isfinite(value)}, step=step)
 
-    def close(self, results: Mapping[str, float], files: list[Path], *, failed: bool) -> None:
+    def close(self, results: Mapping[str, float], files: list[Path], status: str) -> None:
         if results:
             self.client.log_metrics({key: value for key, value in results.items() if math.isfinite(value)})
         for path in files:
             self.client.log_artifact(str(path))
-        self.client.end_run("FAILED" if failed else "FINISHED")
+        self.client.end_run({"failed": "FAILED", "finished": "FINISHED"}.get(status, "KILLED"))
 
+
+ALONE: Final = {"wandb": "mode: offline", "mlflow": 'tracking_uri: "sqlite:///mlflow.db"'}
+"""What a tracker takes that is to need no account, no network and no server."""
 
 KINDS: Final[Mapping[str, Callable[..., Tracker]]] = {"wandb": Wandb, "mlflow": MLflow}
 
@@ -109,7 +112,8 @@ def _begun(name: str, begin: Any) -> Any:
         raise RunError(
             "NS931",
             f"the tracker {name} can't begin: {type(error).__name__}: {error}",
-            help=f"leave it out with `--set train.track=[]`, or give its arguments: `track: {{{name}: {{…}}}}`",
+            help=f"leave it out with `--set train.track=[]`, or keep the run here: "
+            f"`track: {{{name}: {{{ALONE[name]}}}}}`",
         ) from error
 
 
