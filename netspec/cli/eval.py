@@ -1,4 +1,4 @@
-"""Measure a trained run on a split of the data that its spec names."""
+"""Measure a trained run on a split of the data that its spec names, or on other data of the same kind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from netspec.cli import common
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_run(parser)
-    parser.add_argument("--split", choices=["train", "val", "test"], default="test", help="default: test")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--split", choices=["train", "val", "test"], default="test", help="default: test")
+    where.add_argument(
+        "--data", metavar="PATH", help="a file or a folder in place of the run's own: all that is read there"
+    )
     parser.add_argument("--format", choices=["text", "json"], default="text", help="default: text")
     parser.add_argument(
         "--classes", action="store_true", help="of a classifier also each class's figures and the confusion matrix"
@@ -37,15 +41,17 @@ def run(args: argparse.Namespace) -> int:
             device=args.device,
             trust=args.trust,
             program=program,
+            other=args.data,
         )
+        name = args.data or args.split
         if args.format == "json":
-            found: dict[str, Any] = {args.split: figures}
+            found: dict[str, Any] = {name: figures}
             if args.classes and answers is not None and answers.matrix is not None:
                 found["classes"] = [asdict(one) for one in answers.by_class()]
                 found["confusion"] = answers.matrix.tolist()
             print(json.dumps(found, indent=2))
             return common.GOOD
-        print(f"{args.split}: " + "  ".join(f"{name} {figure(value)}" for name, value in figures.items()))
+        print(f"{name}: " + "  ".join(f"{name} {figure(value)}" for name, value in figures.items()))
         if args.classes and answers is not None and answers.matrix is not None:
             for one in answers.by_class():
                 print(

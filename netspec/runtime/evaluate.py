@@ -14,6 +14,7 @@ from netspec.program import Program
 from netspec.recipe.train import TrainRecipe
 from netspec.runtime import checkpoint, directory
 from netspec.runtime.compiling import compiled
+from netspec.runtime.data.elsewhere import elsewhere
 from netspec.runtime.device import autocast, choose_device, set_precision, set_threads
 from netspec.runtime.epoch import evaluate as evaluate_stream
 from netspec.runtime.errors import RunError
@@ -98,6 +99,7 @@ def evaluate(
     trust: bool = False,
     program: Program | None = None,
     data: Any = None,
+    other: str | Path | None = None,
 ) -> dict[str, float]:
     """The loss and the metrics of a run on `train`, `val` or `test`, by name; those that training itself reported.
 
@@ -111,6 +113,7 @@ def evaluate(
         trust=trust,
         program=program,
         data=data,
+        other=other,
     )[0]
 
 
@@ -123,18 +126,22 @@ def measure(
     trust: bool = False,
     program: Program | None = None,
     data: Any = None,
+    other: str | Path | None = None,
 ) -> tuple[dict[str, float], Answers | None]:
     """The figures of a run on a split, and what it answered, for a classifier: its classes one by one, the confusion.
 
-    The other arguments are those of `load_run`; `data` is opened data to use in place of the spec's.
-    Raises RunError NS909 where the data have no such split, and what `load_run` raises.
+    The other arguments are those of `load_run`; `data` is opened data to use in place of the spec's, `other` a file or
+    a folder: all of what lies there, read as the run's own data, is then the split `test`.
+    Raises RunError NS909 where the data have no such split, NS92x where they are not as they should be, and what
+    `load_run` raises.
     """
     run = load_run(run_dir, checkpoint_name=checkpoint_name, device=device, trust=trust, program=program)
-    known = data.splits if data is not None else run.program.recipe.data.splits
+    recipe = run.program.recipe.data if other is None else elsewhere(run.program.recipe.data, Path(other))
+    known = data.splits if data is not None else recipe.splits
     if split not in known:
         raise RunError("NS909", f"the data of this run have no split `{split}`", help=f"there are {', '.join(known)}")
     with noted(run.program, run.model, run.directory):
-        opened = data if data is not None else _open(run, split)
+        opened = data if data is not None else _open(run, split, recipe)
         try:
             figures, answers = _figures(run, opened.splits[split])
         finally:
@@ -171,11 +178,11 @@ def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _open(run: TrainedModel, split: str) -> Any:
+def _open(run: TrainedModel, split: str, recipe: Any) -> Any:
     from netspec.runtime.data import open_data
 
     return open_data(
-        run.program.recipe.data,
+        recipe,
         seed=run.recipe.seed,
         device=run.device,
         fields=used_fields(run.recipe),
