@@ -196,7 +196,7 @@ def test_several_targets_of_one_image(tmp_path: Path, monkeypatch: pytest.Monkey
         assert torch.equal(batch["attr"][index], attr)
         assert batch["identity"][index] == identity
         assert batch["boxes"][index].tolist() == [[x, y, x + width, y + height]]
-        assert torch.equal(batch["landmarks"][index], landmarks)
+        assert torch.equal(batch["landmarks"][index].flatten().long(), landmarks)
 
 
 # Boxes, masks and flow

@@ -38,6 +38,13 @@ def unknown(arguments: Mapping[str, Any], image: ImageType) -> Answer:
     return ImageType(channels=None, height=None, width=None, dtype="any", pil=image.pil, leading=image.leading)
 
 
+def frames(arguments: Mapping[str, Any], image: ImageType) -> Answer:
+    """So many of the frames of a video, [..., frames, channels, height, width]."""
+    if not image.leading:
+        return Problem("works on frames, and an image is one", help="MovingMNIST has frames")
+    return replace(image, leading=(*image.leading[:-1], arguments["num_samples"]))
+
+
 def unknown_size(arguments: Mapping[str, Any], image: ImageType) -> Answer:
     """A random or data-dependent size."""
     return replace(image, height=None, width=None)

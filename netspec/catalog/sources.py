@@ -35,7 +35,7 @@ IMAGES: Final = ("image", "image2")
 """The fields that transforms of images work on."""
 MAPS: Final = ("mask",)
 """The fields with a value for each pixel, which v2 moves with the image."""
-STILL: Final = ("flow", "disparity", "valid", "boundaries", "landmarks")
+STILL: Final = ("flow", "disparity", "valid", "boundaries")
 """Fields that belong to places in the image, and that v2 does not move with it."""
 PADDED: Final[Mapping[str, float]] = {"boxes": 0.0, "labels": -100}
 """Fields of which a sample has any number of rows, and what fills a batch up; losses ignore a class of -100."""

@@ -419,7 +419,10 @@ def _boxes() -> Iterator[TransformEntry]:
     )
     yield _fixed("SanitizeKeyPoints", "Drops points outside the image.", _argument("labels_getter", "str?", None))
     yield _fixed(
-        "UniformTemporalSubsample", "Evenly spaced frames of a video.", _argument("num_samples", "int", minimum=1)
+        "UniformTemporalSubsample",
+        "Evenly spaced frames of a video.",
+        _argument("num_samples", "int", minimum=1),
+        image=rules.frames,
     )
 
 

@@ -177,7 +177,7 @@ ENTRIES: Final[tuple[SourceEntry, ...]] = (
     ),
     in_parts(
         "CelebA",
-        "202,599 faces of 10,177 people: `attr` [40], `identity`, `boxes` [1, 4] or `landmarks` [10].",
+        "202,599 faces of 10,177 people: `attr` [40], `identity`, `boxes` [1, 4] or `landmarks` [5, 2].",
         "train",
         "valid",
         "test",

@@ -91,7 +91,7 @@ def _field(name: str, arguments: Mapping[str, Any], image: _Shape, source: str) 
         case "attr":
             shape = (40,)
         case "landmarks":
-            shape = (10,)
+            shape, dtype = (5, 2), "float32"
     return FieldInfo(name=name, shape=shape, dtype=dtype, classes=classes, num_classes=count)
 
 

@@ -129,7 +129,8 @@ class _V2:
 
     def __init__(self, transform: Transform, num_classes: int | None) -> None:
         self.type = transform.type
-        self.image_type = import_module("torchvision.tv_tensors").Image
+        kinds = import_module("torchvision.tv_tensors")
+        self.image_type = kinds.Video if transform.type == "UniformTemporalSubsample" else kinds.Image
         self.call = make_v2(transform, num_classes)
 
     def __call__(self, sample: Sample) -> Sample:

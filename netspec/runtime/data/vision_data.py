@@ -332,6 +332,11 @@ def _value(name: str, value: Any, image: Any, mode: str) -> Any:
 
             x, y, width, height = torch.as_tensor(value).tolist()
             return boxes([[x, y, x + width, y + height]], image)
+        case "landmarks":
+            from torchvision import tv_tensors
+
+            points = torch.as_tensor(value, dtype=torch.float32).reshape(-1, 2)
+            return tv_tensors.KeyPoints(points, canvas_size=(image.height, image.width))
         case "flow" | "disparity" | "boundaries":
             return torch.as_tensor(np.array(value), dtype=torch.float32)
         case "valid":
