@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from netspec.catalog.entry import Argument, Entry, Inferred
 from netspec.catalog.kinds import tensor_shape
 from netspec.catalog.losses import REDUCTION, loss, number, prediction, reduced, weights
@@ -137,6 +139,15 @@ def _multilabel_margin(arguments: Arguments, inputs: Inputs) -> Inferred:
 
 
 _WEIGHT = weights("weight", "a factor for each class")
+BALANCED: Final = "balanced"
+"""In place of a list under `train.loss`: weights from the counts of the training data."""
+
+
+def weighs_classes(entry: Entry) -> bool:
+    """Whether the loss compares scores with class indices and takes a weight for each class."""
+    return entry.name in ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss")
+
+
 _IGNORE = Argument(name="ignore_index", kind="int", default=-100, doc="targets with this index do not count")
 
 ENTRIES: tuple[Entry, ...] = (

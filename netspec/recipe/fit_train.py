@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from netspec.arithmetic import Refused, type_of
 from netspec.catalog import registry
 from netspec.catalog.constant_targets import PORT, constant_target, takes_constant
+from netspec.catalog.losses_classes import BALANCED
 from netspec.catalog.metrics import OF_CLASSES
 from netspec.diagnostics import Diagnostics, Label, Span
 from netspec.document import Mapping
@@ -274,7 +275,8 @@ def _check_loss(
         return True
     defaults = {a.name: a.default for a in entry.arguments if not a.required}
     answer = entry.rule(
-        {**defaults, **{name: _listed(value) for name, value in loss.arguments.items()}},
+        # Balanced weights are as many as there are classes, and numbers when the data have been read.
+        {**defaults, **{name: _listed(value) for name, value in loss.arguments.items() if value != BALANCED}},
         {port.name: known[port.name] for port in entry.inputs if port.name in known},
     )
     if isinstance(answer, Problem):

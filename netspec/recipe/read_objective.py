@@ -9,6 +9,7 @@ from typing import cast
 
 from netspec.catalog.constant_targets import PORT
 from netspec.catalog.entry import Entry
+from netspec.catalog.losses_classes import BALANCED, weighs_classes
 from netspec.catalog.sources import FieldInfo
 from netspec.diagnostics import Span
 from netspec.document import Mapping, Node, Scalar, Sequence
@@ -188,7 +189,11 @@ class ObjectiveReader(TrainReader):
     def loss(self, name: str, node: Node, inputs: MappingABC[str, str], *, several: bool) -> Loss | None:
         factor = 1.0
         extra = ["from", "mask", PORT]
-        if several and isinstance(node, Mapping) and isinstance(node.items.get("weight"), Scalar):
+        stated = node.items.get("weight") if isinstance(node, Mapping) else None
+        balanced = isinstance(stated, Scalar) and stated.value == BALANCED
+        if balanced:
+            extra.append("weight")
+        elif several and isinstance(node, Mapping) and isinstance(node.items.get("weight"), Scalar):
             factor = self.number(node, "weight", 1.0)  # a list is torch's own `weight`, one for each class
             extra.append("weight")
         given = self.entry(without(node, *extra), "loss")
@@ -196,6 +201,10 @@ class ObjectiveReader(TrainReader):
             return None
         entry, arguments = given
         self.spans[f"loss.{name}"] = node.span
+        if balanced and not weighs_classes(entry):
+            assert stated is not None
+            self.error("NS503", f"{entry.name} compares with no classes whose weights could be balanced", stated.span)
+            return None
         stated = node.items.get(PORT) if isinstance(node, Mapping) else None
         constant = self.value(stated) if stated is not None else None
         ports = [port for port in entry.inputs if not port.optional and not (stated is not None and port.name == PORT)]
@@ -225,7 +234,7 @@ class ObjectiveReader(TrainReader):
             name=name,
             type=entry.name,
             target=entry.target,
-            arguments=settled(arguments),
+            arguments={**settled(arguments), **({"weight": BALANCED} if balanced else {})},
             inputs=refs,
             factor=factor,
             mask=self.mask(node),

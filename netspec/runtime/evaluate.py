@@ -24,7 +24,7 @@ from netspec.runtime.load import check_source, import_source, model_class
 from netspec.runtime.metrics import Metrics
 from netspec.runtime.monitors.answers import Answers, of_classes
 from netspec.runtime.notes import noted
-from netspec.runtime.objective import make_objective
+from netspec.runtime.objective import make_objective, with_class_weights
 from netspec.runtime.prepare import check_fields, used_fields
 from netspec.runtime.resolved import load_program
 from netspec.runtime.run import train_recipe
@@ -159,7 +159,8 @@ def _figures(run: TrainedModel, stream: Any) -> tuple[dict[str, float] | None, A
     if loss is not None:
         kept = run.data_state.get("fields", {}).get(loss.inputs[-1].name, {})
         answers = Answers(loss, outputs, kept.get("classes"), image=None)
-    objective = make_objective(run.model, run.recipe, outputs, run.device)
+    recipe = with_class_weights(run.recipe, lambda field: run.data_state["class_weights"][field])
+    objective = make_objective(run.model, recipe, outputs, run.device)
     if wants_channels_last(run.recipe.channels_last, run.model, run.device):
         to_channels_last(run.model)
         objective = ChannelsLast(objective)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from netspec.catalog import lookup
 from netspec.catalog.constant_targets import BY_ROW, CLASSES, PORT
+from netspec.catalog.losses_classes import BALANCED
 from netspec.expressions import evaluate
 from netspec.recipe.train import Loss, Mask, Reference, TrainRecipe
 from netspec.runtime.errors import RunError
@@ -163,6 +164,19 @@ def constant(loss: Loss) -> tuple[Callable[[Tensor], Tensor] | None, int]:
         return torch.full_like(first[:, 0] if by_row else first, value, dtype=dtype)
 
     return make, [port.name for port in entry.inputs].index(PORT)
+
+
+def with_class_weights(recipe: TrainRecipe, weights: Callable[[str], list[float]]) -> TrainRecipe:
+    """The recipe with numbers in the place of balanced weights; weights(field) are those of a field's classes."""
+    if not any(loss.arguments.get("weight") == BALANCED for loss in recipe.losses):
+        return recipe
+    losses = tuple(
+        replace(loss, arguments={**loss.arguments, "weight": weights(loss.inputs[-1].name)})
+        if loss.arguments.get("weight") == BALANCED
+        else loss
+        for loss in recipe.losses
+    )
+    return replace(recipe, losses=losses)
 
 
 def make_loss(loss: Loss, device: torch.device) -> nn.Module:

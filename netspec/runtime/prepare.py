@@ -28,7 +28,7 @@ from netspec.runtime.metrics import Metrics
 from netspec.runtime.monitors.answers import image_field
 from netspec.runtime.monitors.events import Events
 from netspec.runtime.monitors.watcher import Watcher, make_answers
-from netspec.runtime.objective import make_objective
+from netspec.runtime.objective import make_objective, with_class_weights
 from netspec.runtime.optimizers import has_sparse_gradients, make_optimizer, restore_optimizer
 from netspec.runtime.progress import Bar
 from netspec.runtime.saver import Saver
@@ -71,6 +71,7 @@ def prepare(
     check_classes(recipe, types, stream)
     check_tokens(recipe, model, stream)
     saved: Mapping[str, Any] = loaded.state if loaded is not None else {}
+    recipe = with_class_weights(recipe, lambda field: data.class_weights(field))
     objective = make_objective(model, recipe, outputs, device)
     if channels_last:
         objective = ChannelsLast(objective)

@@ -8,6 +8,7 @@ from functools import cache
 from netspec.catalog import Argument, Category, Entry, cached, lookup
 from netspec.catalog.constant_targets import PORT, takes_constant
 from netspec.catalog.kinds import describe, json_schema
+from netspec.catalog.losses_classes import BALANCED, weighs_classes
 from netspec.document import Mapping, Node, Scalar
 from netspec.schema.pieces import (
     ANYTHING,
@@ -82,6 +83,14 @@ def entry_schema(kind: str, name: str) -> Schema:
     beside = {"type": fixed(TEXT, "a name"), **BESIDE[kind]}
     if entry.category == "loss":
         beside |= _of_loss(entry)
+        weight = entry.argument("weight")
+        if weight is not None and weighs_classes(entry):
+            factor = [NUMBER] if kind == "loss_term" else []
+            beside["weight"] = value(
+                {"anyOf": [*factor, json_schema(weight), {"enum": [BALANCED]}]},
+                f"{'a factor, ' if factor else ''}a list of one for each class, or `{BALANCED}`",
+                f"A factor for each class; `{BALANCED}` takes it from how often each occurs in the training data.",
+            )
     if kind == "optimizer":
         settings = {a.name: argument_schema(a) for a in entry.arguments}
         match = fixed(NAMES, "a pattern of parameter names, or a list of them", "Which parameters: `*.bias`, `head.*`.")

@@ -31,7 +31,7 @@ class Data:
 
     recipe: DataRecipe
     splits: Mapping[str, Stream]
-    _state: State
+    _state: dict[str, Any]
     _unreadable: Unreadable
 
     def state(self) -> dict[str, Any]:
@@ -49,6 +49,19 @@ class Data:
     def news(self) -> str | None:
         """What was left out since the last call, in a sentence; None where nothing was."""
         return self._unreadable.news()
+
+    def class_weights(self, field: str) -> list[float]:
+        """A weight for each class of a field: n / (k · nᵢ) for the nᵢ of n training samples, k classes of which occur.
+
+        As scikit-learn's `compute_class_weight("balanced")`; 0 for a class that does not occur. They stay with the run.
+        """
+        kept = self._state.setdefault("class_weights", {})
+        if field not in kept:
+            counts = self.splits["train"].class_counts(field)
+            present = int((counts > 0).sum())
+            share = counts.sum() / (present * counts.double())
+            kept[field] = share.where(counts > 0, 0.0).tolist()
+        return list(kept[field])
 
     def close(self) -> None:
         """Stop the workers of all streams."""

@@ -98,6 +98,11 @@ class Stream:
         for number, batch in enumerate(made, start):
             yield self._pipeline.on_batch(batch, mix(self._settings.seed, self._number, epoch, number))
 
+    def class_counts(self, field: str) -> Tensor:
+        """How many samples each class of a field has, [classes]. Raises RunError NS924 where it holds no classes."""
+        labels = class_column(self._samples, field, "weigh")
+        return torch.bincount(labels[labels >= 0], minlength=self.fields[field].num_classes or 0)
+
     def locate(self, epoch: int, number: int, field: str, index: tuple[int, ...]) -> str:
         """Where a number of a batch comes from: its sample, and its column or its place in it.
 
