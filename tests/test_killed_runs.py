@@ -54,6 +54,19 @@ def spec(name: str, shape: str, layers: str, train: str, transforms: str = NOISE
     return head + DATA.replace("TRANSFORMS", transforms) + TRAIN + train
 
 
+DENOISING = """\
+  layers:
+    noise: {type: randn_like, from: image}
+    noisy: {compute: image + 0.1 * noise}
+    made: {use: model}
+    again: {use: model, from: made, grad: false}
+    whole: {type: MSELoss, from: [made, image], mask: image > -1}
+    still: {type: MSELoss, from: [made, again]}
+    sparse: {type: L1Loss, from: made, target: 0}
+    loss: {compute: whole + 0.1 * still + $(0.1 / train.epochs) * sparse}
+"""
+"""An objective that draws numbers of its own."""
+
 FAMILIES = {
     "mlp-regression": (
         (1, 6),
@@ -133,7 +146,7 @@ encoder:
 decoder:
   - {type: ConvTranspose2d, out_channels: 1, kernel_size: 2, stride: 2}
 """,
-            "  loss: {type: MSELoss, from: [decoder, image]}\n" + ADAMW,
+            DENOISING + ADAMW,
         ),
     ),
     "resnet": (

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_objective import BATCH, LAYERS, NETWORK, document, loss_of
+from test_objective import AUXILIARY, BATCH, LAYERS, NETWORK, document, loss_of
 from test_train_torch import LOSSES, by_netspec
 from torch import Tensor, nn
 from training_support import TensorData, TensorStream
@@ -91,6 +91,20 @@ def test_weighted_losses_smoothing_and_constants(tmp_path: Path) -> None:
         return main + side + nn.L1Loss()(found.hidden, torch.zeros_like(found.hidden)) * 0.01
 
     check(spec({"loss": losses}), tmp_path / "run", by_hand)
+
+
+def test_an_auxiliary_head(tmp_path: Path) -> None:
+    losses = {
+        "main": {"type": "CrossEntropyLoss", "from": ["logits", "label"]},
+        "side": {"type": "CrossEntropyLoss", "from": ["aux", "label"], "weight": 0.3},
+    }
+
+    def by_hand(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        found, criterion = model(batch["image"]), nn.CrossEntropyLoss()
+        loss: Tensor = criterion(found.logits, batch["label"]) + criterion(found.aux, batch["label"]) * 0.3
+        return loss
+
+    check(spec({"loss": losses}, AUXILIARY), tmp_path / "run", by_hand)
 
 
 def test_constants_and_values_of_the_spec_in_layers(tmp_path: Path) -> None:

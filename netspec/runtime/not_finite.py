@@ -25,6 +25,7 @@ from netspec.runtime.compiling import uncompiled
 from netspec.runtime.errors import RunError
 from netspec.runtime.load import SOURCE
 from netspec.runtime.objective import Batch, Objective
+from netspec.runtime.state import random_state, restore_random_state
 
 if TYPE_CHECKING:
     from netspec.runtime.job import Job, Stream
@@ -80,6 +81,14 @@ def look_into(job: Job, split: str, figures: dict[str, float], stream: Stream) -
     if math.isfinite(figures["loss"]) or job.told_of_evaluation:
         return
     job.told_of_evaluation = True
+    drawn = random_state(job.device)
+    try:
+        _look_into(job, split, figures, stream)
+    finally:
+        restore_random_state(drawn, job.device)  # a run that goes on looks again, and draws no other numbers for it
+
+
+def _look_into(job: Job, split: str, figures: dict[str, float], stream: Stream) -> None:
     objective = uncompiled(job.objective)
     place = f"the loss of `{split}` after {job.progress.step} steps is {figures['loss']}"
     for number, batch in enumerate(stream.batches(0), 1):
