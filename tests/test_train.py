@@ -93,6 +93,7 @@ def test_what_a_run_directory_holds(tmp_path: Path) -> None:
     )
     folder = tmp_path / "run"
     assert sorted(path.name for path in folder.iterdir()) == [
+        ".lock",
         "checkpoints",
         "classes.csv",
         "confusion.png",
