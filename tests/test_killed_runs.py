@@ -69,10 +69,10 @@ DENOISING = """\
 
 FAMILIES = {
     "mlp-regression": (
-        (1, 6),
+        (1, 1, 6),
         spec(
             "mlp",
-            "1, 6",
+            "1, 1, 6",
             """
 flat: {type: flatten, start_dim: 1}
 hidden: {type: Linear, out_features: 16}
