@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,16 @@ from netspec.program import Program
 from netspec.runtime.card import KEY, card
 from netspec.runtime.errors import MissingPackage, RunError
 from netspec.runtime.evaluate import TrainedModel, load_run
-from netspec.shapes import Dim, TensorType, symbols
+from netspec.runtime.export_inputs import (
+    apart,
+    batch_symbol,
+    examples,
+    open_sizes,
+    other_sizes,
+    shape_of,
+    usual_sizes,
+)
+from netspec.shapes import Dim
 
 BATCHES: Final = (1, 3)
 """The batch sizes at which an exported model is compared with the module; it is traced with another one."""
@@ -81,7 +90,7 @@ def export(
         }.get(target.suffix, _weights)
         with _quietly():
             runner, fixed = write(run, temporary)
-        difference = _compare(run, runner) if runner is not None else 0.0
+        difference = _compare(run, runner, fixed) if runner is not None else 0.0
         if not difference <= limit:
             raise RunError(
                 "NS942",
@@ -139,14 +148,12 @@ def _onnx(run: TrainedModel, path: Path) -> tuple[Runner, Sequence[str]]:
             __import__(package)
         except ImportError as error:
             raise MissingPackage("the export to ONNX", package, "export") from error
-    import onnxruntime
-
     names, outputs = list(run.program.inputs), list(run.program.outputs)
 
-    def made(shapes: Any) -> Any:
+    def made(shapes: Any, inputs: tuple[Tensor, ...]) -> Any:
         return torch.onnx.export(
             run.model,
-            tuple(examples(run.program, TRACED)),
+            inputs,
             dynamo=True,
             dynamic_shapes=shapes,
             input_names=names,
@@ -154,20 +161,73 @@ def _onnx(run: TrainedModel, path: Path) -> tuple[Runner, Sequence[str]]:
             verbose=False,
         )
 
-    program, fixed = _traced(run.program, made)
-    program.model.metadata_props[KEY] = _json(run)
-    program.model.producer_name = "netspec"
-    program.save(path)
+    failure: RunError | None = None
+    try:
+        program, fixed = _traced(run, made)
+        program.model.metadata_props[KEY] = _json(run)
+        program.model.producer_name = "netspec"
+        program.save(path)
+    except RunError as error:
+        failure, fixed = error, open_sizes(run.program)
+    if failure is not None or fixed:
+        # It writes out the steps of a recurrent layer one by one, for which their number has to be known. The exporter
+        # before it keeps the layer whole; it sees less of a model, but what it gives is compared at several sizes.
+        try:
+            return _by_tracing(run, path.with_name(f"{path.stem}.older{path.suffix}"), path), ()
+        except Exception:
+            if failure is not None:
+                raise failure from None
+    return _session(run, path), fixed
+
+
+def _by_tracing(run: TrainedModel, older: Path, path: Path) -> Runner:
+    """The same by torch's former exporter, with every size open. Raises any error where it can't, or is not right."""
+    import onnx
+
+    names = list(run.program.inputs)
+    axes = {
+        name: {i: str(size) for i, size in enumerate(shape_of(type_)) if isinstance(size, Dim)}
+        for name, type_ in run.program.inputs.items()
+    }
+    for name, type_ in run.program.outputs.items():
+        axes[name] = {i: str(size) for i, size in enumerate(shape_of(type_)) if isinstance(size, Dim)}
+    try:
+        torch.onnx.export(
+            run.model if len(run.program.outputs) == 1 else _Plain(run.model),
+            examples(run.program, TRACED, usual_sizes(run)),
+            older,
+            dynamo=False,
+            dynamic_axes=axes,
+            input_names=names,
+            output_names=list(run.program.outputs),
+        )
+        runner = _session(run, older)
+        if not _compare(run, runner, ()) <= TOLERANCE[".onnx"]:
+            raise ValueError("it gives other numbers")
+        written = onnx.load(older)
+        written.producer_name = "netspec"
+        onnx.helper.set_model_props(written, {KEY: _json(run)})
+        onnx.save(written, path)
+    finally:
+        older.unlink(missing_ok=True)
+    return _session(run, path)
+
+
+def _session(run: TrainedModel, path: Path) -> Runner:
+    """What an ONNX file gives, by onnxruntime on the CPU."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = run.threads
+    options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    taken = [one.name for one in session.get_inputs()]
+    taken, names = [one.name for one in session.get_inputs()], list(run.program.inputs)
 
     def runner(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         given = {name: value.numpy() for name, value in zip(names, inputs, strict=True) if name in taken}
         return [torch.from_numpy(array) for array in session.run(None, given)]
 
-    return runner, fixed
+    return runner
 
 
 class _Plain(nn.Module):
@@ -182,99 +242,98 @@ class _Plain(nn.Module):
 
 
 def _pt2(run: TrainedModel, path: Path) -> tuple[Runner, Sequence[str]]:
-    def made(shapes: Any) -> Any:
+    def made(shapes: Any, inputs: tuple[Tensor, ...]) -> Any:
         model = run.model if single else _Plain(run.model)
-        inputs = tuple(examples(run.program, TRACED))
         return torch.export.export(model, inputs, dynamic_shapes=shapes if single else (shapes,))
 
     # A named tuple's class would have to be known where the file is loaded.
     single = len(run.program.outputs) == 1
-    program, fixed = _traced(run.program, made)
+    program, fixed = _traced(run, made)
     torch.export.save(program, path, extra_files={f"{KEY}.json": _json(run)})
     module = torch.export.load(path).module()
     return lambda inputs: flat(module(*inputs)), fixed
 
 
-def _traced(program: Program, made: Callable[[Any], Any]) -> tuple[Any, Sequence[str]]:
-    """What `made` gives with as many open sizes as torch can keep open, and the names of the others."""
-    types = list(program.inputs.values())
-    open_sizes = list(dict.fromkeys(symbol for type_ in types for symbol in symbols(_shape(type_))))
-    batch = next((s for s in symbols(_shape(types[0])[:1])), None)
-    attempts = [open_sizes, [batch] if batch is not None else [], []]
+def _traced(run: TrainedModel, made: Callable[[Any, tuple[Tensor, ...]], Any]) -> tuple[Any, Sequence[str]]:
+    """What `made` gives with as many open sizes as torch can keep open, and the names of the others, which are those of
+    the run's data."""
+    program, usual = run.program, usual_sizes(run)
+    types, every, batch = list(program.inputs.values()), open_sizes(program), batch_symbol(program)
+    first = [batch] if batch is not None else []
+    # A size with a name has to be right from 0 on; without one torch finds from where: a kernel's width, say.
+    attempts = [
+        (every, apart(usual), True),
+        (every, apart(usual), False),
+        (every, usual, True),
+        (first, usual, True),
+        ([], usual, True),
+    ]
     failure: Exception | None = None
-    for kept in [a for i, a in enumerate(attempts) if a not in attempts[:i]]:
+    for kept, sizes, named in [a for i, a in enumerate(attempts) if a not in attempts[:i]]:
         if not kept and batch is not None:
             break
+        inputs = examples(program, TRACED, sizes)
         try:
-            return made(tuple(_dynamic(type_, kept) for type_ in types)), [s for s in open_sizes if s not in kept]
+            shapes = tuple(_dynamic(type_, kept, named) for type_ in types)
+            return made(shapes, inputs), [s for s in every if s not in kept]
         except Exception as error:  # torch's exporters raise what they like, each of their passes its own
             failure = error
-    first = str(failure).strip().splitlines()[0] if str(failure).strip() else type(failure).__name__
+    while failure is not None and failure.__cause__ is not None:  # the exporter to ONNX wraps what torch.export says
+        failure = failure.__cause__  # type: ignore[assignment]
+    line = str(failure).strip().splitlines()[0] if str(failure).strip() else type(failure).__name__
     raise RunError(
         "NS941",
-        f"torch can't export {program.name}: {first}",
+        f"torch can't export {program.name}: {line}",
         help="`.safetensors` holds the weights of any model, and the run's model.py is its source",
     ) from failure
 
 
-def _dynamic(type_: Any, kept: Sequence[str]) -> dict[int, Any]:
+def _dynamic(type_: Any, kept: Sequence[str], named: bool) -> dict[int, Any]:
     """The open sizes of an input by dimension, as torch.export takes them: those that are one symbol."""
     return {
-        i: torch.export.Dim(str(size))
-        for i, size in enumerate(_shape(type_))
+        i: torch.export.Dim(str(size)) if named else torch.export.Dim.DYNAMIC
+        for i, size in enumerate(shape_of(type_))
         if isinstance(size, Dim) and str(size) in kept
     }
 
 
-def _shape(type_: Any) -> tuple[Any, ...]:
-    if not isinstance(type_, TensorType):
-        raise RunError("NS941", "a model that takes lists of tensors can't be exported", help="export a part of it")
-    return type_.shape
-
-
-def examples(program: Program, batch: int, seed: int = 0) -> list[Tensor]:
-    """Random inputs of that batch size. Other open sizes are small and differ; integers are 0 or 1, as indices are."""
-    draw = torch.Generator().manual_seed(seed)
-    types = [_shape(type_) for type_ in program.inputs.values()]
-    names = list(dict.fromkeys(symbol for shape in types for symbol in symbols(shape)))
-    first = next(iter(symbols(types[0][:1])), None)
-    sizes = {name: batch if name == first else 8 + 8 * i for i, name in enumerate(names)}
-    found = []
-    for type_, shape in zip(program.inputs.values(), types, strict=True):
-        assert isinstance(type_, TensorType)
-        concrete = [_number(size, sizes) for size in shape]
-        dtype = getattr(torch, type_.dtype)
-        if dtype.is_floating_point:
-            found.append(torch.randn(concrete, generator=draw).to(dtype))
-        else:
-            found.append(torch.randint(0, 2, concrete, generator=draw).to(dtype))
-    return found
-
-
-def _number(size: Any, sizes: Mapping[str, int]) -> int:
-    found = size.substitute(sizes) if isinstance(size, Dim) else size
-    assert isinstance(found, int), "every open size has a number"
-    return int(found)
-
-
-def _compare(run: TrainedModel, runner: Runner) -> float:
-    """The largest difference between what the file and the module give, over the batch sizes."""
-    worst = 0.0
-    batches = BATCHES if symbols(_shape(next(iter(run.program.inputs.values())))[:1]) else (TRACED,)
-    for batch in batches:
-        inputs = examples(run.program, batch, seed=batch)
+def _compare(run: TrainedModel, runner: Runner, fixed: Sequence[str]) -> float:
+    """The largest difference between what the file and the module give, over the batch sizes and other open sizes."""
+    worst, usual = 0.0, usual_sizes(run)
+    cases: list[tuple[int, Iterable[Mapping[str, int]]]] = [(TRACED, [usual])]
+    if batch_symbol(run.program) is not None:
+        cases = [(BATCHES[0], [usual]), (BATCHES[1], other_sizes(usual, fixed))]
+    for batch, tried in cases:
+        inputs, expected = _given(run, batch, tried)
         with torch.no_grad():
-            expected = flat(run.model(*inputs))
             given = runner(inputs)
         if len(given) != len(expected) or any(a.shape != b.shape for a, b in zip(given, expected, strict=True)):
             shapes = [[list(one.shape) for one in some] for some in (given, expected)]
             raise RunError("NS942", f"for a batch of {batch} the file gives {shapes[0]}, and the module {shapes[1]}")
         for a, b in zip(given, expected, strict=True):
-            if not b.numel():
+            if not b.numel() or not a.dtype.is_floating_point:
+                worst = max(worst, 0.0 if torch.equal(a, b) else float("inf"))
                 continue
-            gap = (a.double() - b.double()).abs().max() / b.double().abs().max().clamp(min=1)
-            worst = max(worst, float(gap)) if gap == gap else float("inf")
+            same = a.isnan() == b.isnan()
+            gap = (a.double() - b.double()).nan_to_num().abs().max() / b.double().nan_to_num().abs().max().clamp(min=1)
+            worst = max(worst, float(gap)) if bool(same.all()) else float("inf")
     return worst
+
+
+def _given(
+    run: TrainedModel, batch: int, tried: Iterable[Mapping[str, int]]
+) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+    """Inputs of the first sizes that the module takes, and what it gives for them."""
+    failure: Exception | None = None
+    for sizes in tried:
+        inputs = examples(run.program, batch, sizes, seed=batch)
+        try:
+            with torch.no_grad():
+                return inputs, flat(run.model(*inputs))
+        except (RuntimeError, IndexError, ValueError) as error:
+            failure = error
+    assert failure is not None
+    raise failure
 
 
 def flat(outputs: Any) -> list[Tensor]:
