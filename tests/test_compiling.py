@@ -220,6 +220,21 @@ def digits_spec(**settings: Any) -> dict[str, Any]:
     }
 
 
+def test_the_model_within_an_objective_of_layers_is_compiled(tmp_path: Path, graphs: list[int]) -> None:
+    layers = {
+        "scores": {"use": "model", "from": "image"},
+        "loss": {"type": "CrossEntropyLoss", "from": ["scores", "label"], "label_smoothing": 0.1},
+    }
+    found = []
+    for name, rule in (("plain", False), ("compiled", {"backend": "counting"})):
+        spec = digits_spec(compile=rule, layers=layers)
+        del spec["train"]["loss"], spec["train"]["monitor"]
+        done = netspec.train(netspec.compile(spec), run_dir=tmp_path / name, progress="none")
+        found.append((done.results, weights(tmp_path / name)))
+    assert set(graphs) == {32} and found[0][0] == found[1][0]
+    assert all(torch.equal(value, found[1][1][key]) for key, value in found[0][1].items())
+
+
 def test_the_reason_is_one_line() -> None:
     assert reason(RuntimeError("first\n\nsecond")) == "first"
     assert reason(RuntimeError("")) == "RuntimeError"
