@@ -268,12 +268,14 @@ class TestNotFinite:
             def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
                 for index, batch in enumerate(super().batches(epoch, start), start):
                     if index == 9:
+                        time.sleep(1.0)  # the checkpoint of step 8 is written in the background
                         os.kill(os.getpid(), signal.SIGKILL)
                     yield batch
 
         data = self.spoiled(7, 10)
         data.splits["train"] = Dying(**vars(data.splits["train"]))
         assert in_child(lambda: start_or_resume(program, tmp_path / "killed", data)) == -signal.SIGKILL
+        assert checkpoint.stored(tmp_path / "killed" / "checkpoints")[-1].step == 8
         start_or_resume(program, tmp_path / "killed", self.spoiled(7, 10))
         assert_same(tmp_path / "whole", tmp_path / "killed")
 
