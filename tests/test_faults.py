@@ -260,9 +260,12 @@ class TestNotFinite:
             return Guard(optimizer, device, deferred=True, **{"withheld": 0, "step": 0, **settings})
 
         monkeypatch.setattr("netspec.runtime.prepare.make_guard", deferred)
-        stepped = Checkpoint(every=Duration(steps=4))
+        stepped = Checkpoint(every=Duration(steps=4), keep=9)
         program = StubProgram(MLP, recipe(length=Duration(epochs=1), checkpoint=stepped, log_every=7))
         train(program, run_dir=tmp_path / "whole", data=self.spoiled(7, 10), progress="none")
+
+        kept = checkpoint.stored(tmp_path / "whole" / "checkpoints")
+        assert [one.step for one in kept] == [4, 8, 12, 16, 20] and all(one.finite for one in kept)
 
         class Dying(TensorStream):
             def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:

@@ -170,6 +170,7 @@ def take(job: Job) -> Snapshot:
                     "epoch": progress.epoch,
                     "batch": progress.batch,
                     "samples": progress.samples,
+                    "withheld": progress.withheld,
                     "seconds": progress.seconds,
                     "history": progress.history,
                 },

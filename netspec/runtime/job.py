@@ -54,6 +54,8 @@ class Progress:
     batch: int = 0
     step: int = 0
     samples: int = 0
+    withheld: int = 0
+    """How many updates had been withheld when the epoch began."""
     seconds: float = 0.0
     """Time spent in training, over all sessions of the run."""
     history: list[dict[str, float]] = field(default_factory=list)

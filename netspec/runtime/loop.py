@@ -57,7 +57,8 @@ def fit(job: Job) -> None:
     while not finished(job):
         job.freezing.apply(epoch=progress.epoch, step=progress.step)
         model.train()
-        skipped = guard.read()
+        if not progress.batch:
+            progress.withheld = guard.read()
         pace.begin(progress)
         update = bare_step(optimizer)
         for batch in () if reached(job) else job.train.batches(progress.epoch, start=progress.batch):
@@ -147,7 +148,7 @@ def fit(job: Job) -> None:
         if guard.deferred:
             buffers.look(guard.withheld)
         job.rate = pace.rate(progress)
-        if stop.signal or not close_epoch(job, withheld=guard.withheld - skipped):
+        if stop.signal or not close_epoch(job, withheld=guard.withheld - progress.withheld):
             break
         if job.prune is not None and job.prune(progress.history[-1]):
             job.pruned = True

@@ -159,6 +159,7 @@ def restore(job: Job, loaded: Loaded, settings: Mapping[str, str], say: Callable
     progress.loss.copy_(done["loss"])
     progress.epoch, progress.batch, progress.step = done["epoch"], done["batch"], loaded.stored.step
     progress.samples, progress.seconds, progress.history = done["samples"], done["seconds"], list(done["history"])
+    progress.withheld = done["withheld"]
     kept = saved.get("average")
     if job.average is not None and kept is not None and kept["kind"] == job.average.kind:
         job.average.restore(kept)
