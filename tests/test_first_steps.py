@@ -113,3 +113,16 @@ def test_what_only_the_data_tell_is_told_at_its_line(
     assert said in shown
     assert "--> steps.yaml:" in shown
     assert not list(Path("runs").rglob("checkpoints"))
+
+
+def test_a_split_that_is_evaluated_is_looked_at_before_the_first_step(
+    steps: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The shapes of `val` were met at the end of the first epoch, which may be hours later."""
+    np.savez("other.npz", sequence=np.ones((20, 5, 4), dtype="float32"), label=np.arange(20) % 2)
+    both = "data: {train: {source: {type: NumPy, path: seq.npz}}, val: {source: {type: NumPy, path: other.npz}}}"
+    steps.write_text(SEQUENCES.replace("data: {source: {type: NumPy, path: seq.npz}}", both), encoding="utf-8")
+    assert main(["train", str(steps)]) == 1
+    shown = capsys.readouterr().err
+    assert "a batch of the field `sequence` is [N, 5, 4]" in shown
+    assert not list(Path("runs").rglob("checkpoints"))

@@ -21,7 +21,7 @@ from netspec.catalog.rules import (
     tensor,
     weighted,
 )
-from netspec.shapes import Size, TensorType
+from netspec.shapes import Dim, Size, TensorType
 
 AXES = {1: "L", 2: "H, W", 3: "D, H, W"}
 _MODES = ("zeros", "reflect", "replicate", "circular")
@@ -47,6 +47,13 @@ def slid(size: Size, padding: Size, window: Size, step: int) -> Size:
 
 
 def _channels(name: str, arguments: Arguments, x: TensorType, count: int) -> int:
+    if len(x.shape) == count + 1 and isinstance(x.shape[0], Dim):
+        refuse(
+            f"{name} takes [N, C, {AXES[count]}], and in {x} the channels are {x.shape[0]}, which is not known",
+            help=f"a batch has {count + 2} sizes, as in [N, 3, {AXES[count]}]: for one channel write "
+            f"[{x.shape[0]}, 1, {', '.join(map(str, x.shape[1:]))}], or unsqueeze",
+            code="NS407",
+        )
     size = known(name, x.shape[-count - 1], "the number of channels")
     channels = inferred(name, arguments, "in_channels", size, "channels")
     groups = arguments["groups"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from netspec.catalog.other_words import LAYERS
+
 _LAZY: Final = {
     **{f"Conv{n}d": "in_channels" for n in (1, 2, 3)},
     **{f"ConvTranspose{n}d": "in_channels" for n in (1, 2, 3)},
@@ -101,5 +103,5 @@ def why_not(name: str, category: str) -> str | None:
 
 
 def instead(name: str) -> str | None:
-    """What to write instead of a name of torch that the catalog leaves out."""
-    return MODULES.get(name) or OPERATIONS.get(name)
+    """What to write instead of a name of torch that the catalog leaves out, or of another library's."""
+    return MODULES.get(name) or OPERATIONS.get(name) or LAYERS.get(name)

@@ -19,7 +19,7 @@ from netspec.catalog.rules import (
     tensor,
     weighted,
 )
-from netspec.shapes import Size
+from netspec.shapes import Dim, Size
 
 
 @rule
@@ -33,6 +33,12 @@ def _linear(arguments: Arguments, inputs: Inputs) -> Inferred:
     weighted("Linear", x)
     if not x.shape:
         refuse("Linear takes [..., in_features], and got a tensor without dimensions")
+    if len(x.shape) == 1 and isinstance(x.shape[0], Dim) and x.shape[0] not in map(Dim, x.shape[0].symbols):
+        refuse(
+            f"Linear takes [..., in_features], and its input {x} has lost the batch: {x.shape[0]} is the size of all",
+            help="flatten from dimension 1 on: `{type: flatten, start_dim: 1}`, or `Flatten`",
+            code="NS407",
+        )
     width = known("Linear", x.shape[-1], "in_features")
     features = inferred("Linear", arguments, "in_features", width, "features in its last dimension")
     return one((*x.shape[:-1], arguments["out_features"]), x.dtype, {"in_features": features})

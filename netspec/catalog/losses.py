@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from netspec.broadcast import broadcast
 from netspec.catalog.entry import Argument, Entry, Inferred, Port, Rule
 from netspec.catalog.kinds import tensor_shape
-from netspec.catalog.rules import FLOATING, Arguments, Inputs, Shape, one, promoted, refuse, rule, tensor
+from netspec.catalog.rules import FLOATING, Arguments, Inputs, Shape, converted, one, promoted, refuse, rule, tensor
 from netspec.shapes import Problem, TensorType
 
 REDUCTION = Argument(
@@ -77,7 +77,7 @@ def not_bool(name: str, y: TensorType, port: str = "target") -> None:
     if y.dtype == "bool":
         refuse(
             f"{name} takes numbers as {port}, and got bool",
-            help="convert it in the data: `{type: ToDtype, dtype: float32}`",
+            help=converted("float32"),
             ports=(port,),
             code="NS406",
         )
@@ -139,7 +139,7 @@ def _equal_dtypes(name: str, arguments: Arguments, x: TensorType, y: TensorType)
     if x.dtype != y.dtype:
         refuse(
             f"{name} takes a target of the input's dtype, {x.dtype}, and got {y.dtype}",
-            help=f"convert it in the data: `{{type: ToDtype, dtype: {x.dtype}}}`",
+            help=converted(x.dtype),
             ports=("target",),
             code="NS402",
         )
@@ -150,7 +150,7 @@ def _floating_target(name: str, y: TensorType) -> None:
     if y.dtype not in FLOATING:
         refuse(
             f"{name} takes a floating point target, and got {y.dtype}",
-            help="convert it in the data: `{type: ToDtype, dtype: float32}`",
+            help=converted("float32"),
             ports=("target",),
             code="NS402",
         )
@@ -205,7 +205,7 @@ def _logits(name: str, arguments: Arguments, x: TensorType, y: TensorType) -> st
     if x.dtype != y.dtype:
         refuse(
             f"{name} of {x.dtype} with a target of {y.dtype} would be rounded to {y.dtype}",
-            help=f"convert the target in the data: `{{type: ToDtype, dtype: {x.dtype}}}`",
+            help=converted(x.dtype),
             ports=("target",),
             code="NS406",
         )

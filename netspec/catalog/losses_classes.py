@@ -7,7 +7,7 @@ from typing import Final
 from netspec.catalog.entry import Argument, Entry, Inferred
 from netspec.catalog.kinds import tensor_shape
 from netspec.catalog.losses import REDUCTION, loss, number, prediction, reduced, weights
-from netspec.catalog.rules import FLOATING, Arguments, Inputs, Shape, promoted, refuse, rule, tensor
+from netspec.catalog.rules import FLOATING, Arguments, Inputs, Shape, converted, promoted, refuse, rule, tensor
 from netspec.shapes import TensorType
 
 
@@ -40,7 +40,7 @@ def _indices(name: str, y: TensorType, bytes_too: bool = False) -> None:
         return
     refuse(
         f"{name} takes class indices as int64, and got {y.dtype}",
-        help="convert the target in the data: `{type: ToDtype, dtype: int64}`",
+        help=converted("int64"),
         ports=("target",),
         code="NS406" if y.dtype == "uint8" and bytes_too else "NS402",
     )

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from netspec.catalog.entry import Category, Entry
+from netspec.catalog.other_words import meant
 from netspec.suggest import suggest as closest
 
 _FILES: Final = MappingProxyType(
@@ -98,7 +99,8 @@ def names(category: Category | None = None) -> list[str]:
 
 def suggest(name: str, category: Category | None = None) -> str | None:
     """The name that was probably meant by one that does not exist."""
-    return closest(name, names(category))
+    known = names(category)
+    return meant(name, category, known) or closest(name, known)
 
 
 def register(entry: Entry) -> None:

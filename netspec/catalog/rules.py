@@ -148,6 +148,11 @@ def plural(count: Size, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
+def converted(dtype: str) -> str:
+    """How a target gets another dtype; transforms work on images alone."""
+    return f"store it as {dtype}; in `train.layers`, `{{type: to, dtype: {dtype}}}` before the loss converts it too"
+
+
 def known(name: str, size: Size, what: str, port: str = "input") -> int:
     """A size that must be a number when the model is built."""
     if isinstance(size, Dim):

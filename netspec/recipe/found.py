@@ -24,8 +24,9 @@ def check_found(
     model: Instance,
     fields: MappingABC[str, FieldInfo],
     diagnostics: Diagnostics,
+    split: str = "train",
 ) -> None:
-    """Report what in `train` does not go with the fields that the training data turned out to have.
+    """Report what in `train` does not go with the fields that the data of a split turned out to have.
 
     What is minimised by `layers` of its own has shapes of its own, and is left to them.
     """
@@ -35,13 +36,14 @@ def check_found(
     assert isinstance(node, Mapping)
     info = model_info(model)
     sizes = _sizes(info, recipe.train.inputs, fields)
+    source = source_span(document.items.get("data"), split)
     read_train(
         node,
         diagnostics,
         document_scope(document, diagnostics),
         span=document.key_spans["train"],
         model=replace(info, outputs={name: _known(head, sizes) for name, head in info.outputs.items()}),
-        data=DataInfo(splits=tuple(recipe.data.splits), fields=fields, span=source_span(document.items.get("data"))),
+        data=DataInfo(splits=tuple(recipe.data.splits), fields=fields, span=source),
     )
 
 

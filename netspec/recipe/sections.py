@@ -228,9 +228,9 @@ def _head(ref: Ref) -> Head:
     return Head(type=found, span=span)
 
 
-def source_span(data: Node | None) -> Span | None:
-    """Where the source of the training samples stands."""
-    for path in (("train", "source"), ("source",)):
+def source_span(data: Node | None, split: str = "train") -> Span | None:
+    """Where the source of a split's samples stands."""
+    for path in ((split, "source"), ("source",)):
         node = data
         for key in path:
             node = node.items.get(key) if isinstance(node, Mapping) else None

@@ -256,10 +256,12 @@ def open_recipe_data(program: Program, device: torch.device, loaded: Loaded | No
         raise RunError("NS912", f"{program.name} has no `data` section", help="say where the samples come from")
     state = loaded.state["data"] if loaded is not None else None
     opened = open_data(program.recipe.data, seed=recipe.seed, device=device, fields=used_fields(recipe), state=state)
-    stream, diagnostics = opened.splits["train"], Diagnostics()
-    nothing_known = {name: replace(info, shape=None, dtype="any") for name, info in stream.source_fields.items()}
-    check_found(program.document, program.recipe, program.model, {**nothing_known, **stream.fields}, diagnostics)
-    diagnostics.raise_if_errors()
+    for name, stream in opened.splits.items():
+        diagnostics = Diagnostics()
+        unknown = {field: replace(info, shape=None, dtype="any") for field, info in stream.source_fields.items()}
+        fields = {**unknown, **stream.fields}
+        check_found(program.document, program.recipe, program.model, fields, diagnostics, name)
+        diagnostics.raise_if_errors()
     return opened
 
 

@@ -130,6 +130,18 @@ def no_body(node: Mapping, title: str, span: Span) -> Diagnostic:
                 span=node.key_spans[key],
                 help=f"did you mean `{meant}`?",
             )
+    named = next(iter(node.items), None) if len(node.items) == 1 else None
+    if (
+        title.startswith("item ")
+        and named is not None
+        and (isinstance(node.items[named], Mapping) or catalog.lookup(str(_text(node, named))))
+    ):
+        return Diagnostic(
+            code=words.NO_BODY,
+            message=f"nothing says what {title} is: a layer in a list has no name",
+            span=span,
+            help=f"leave the dash before `{named}` out, and those beside it; or leave the name out: `- {{type: …}}`",
+        )
     return Diagnostic(
         code=words.NO_BODY,
         message=f"nothing says what {title} is",

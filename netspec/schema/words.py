@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from netspec.catalog.other_words import ARGUMENTS
 from netspec.diagnostics import Diagnostics, Label, Span
 from netspec.document import Mapping, Node, Scalar, Sequence
 from netspec.schema.engine import Finding, Step, inner
@@ -29,8 +30,6 @@ VERSION: Final = "NS112"
 UNKNOWN_NAME: Final = "NS113"
 NOT_YET: Final = "NS190"
 
-_ALIASES: Final = {"input": "from", "inputs": "from", "learning_rate": "lr", "batchsize": "batch_size"}
-"""Keys of other tools, and what they are called here."""
 _ELSEWHERE: Final = {
     ("a model", "params"): "a model's parameters stand at the top of the document, under `params`",
     ("`train`", "batch_size"): "`batch_size` stands in `data`",
@@ -124,10 +123,10 @@ def _meant(key: str, missing: list[str], absent: list[str]) -> str | None:
     """The key that was probably meant: one that is missing if it can be, else one that is absent."""
     words = set(key.casefold().split("_"))
     alike = [name for name in missing or absent if words & set(name.casefold().split("_"))]
-    elsewhere = _ALIASES.get(key)
+    elsewhere = next((name for name in ARGUMENTS.get(key, ()) if name in absent), None)
     if found := suggest(key, missing) or suggest(key, absent):
         return found
-    if elsewhere in absent:
+    if elsewhere is not None:
         return elsewhere
     return alike[0] if len(alike) == 1 else None
 
