@@ -11,7 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from netspec.cli import common
-from netspec.cli.run_table import RESOLVED, Row, by, columns, differences, row_of, runs_below
+from netspec.cli.run_table import (
+    RESOLVED,
+    Row,
+    by,
+    columns,
+    condition,
+    differences,
+    holds,
+    known,
+    row_of,
+    runs_below,
+    with_columns,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sort", metavar="COLUMN", help="by a column such as val.loss, the lowest first")
     parser.add_argument("--reverse", action="store_true", help="the highest first")
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="only runs of which it holds: val.accuracy>0.9, train.optimizer.type=AdamW; may be repeated",
+    )
+    parser.add_argument(
+        "--columns",
+        metavar="NAMES",
+        help="these alone: figures, and places of the spec such as params.width",
+    )
     parser.add_argument("--format", choices=["text", "json", "csv"], default="text", help="default: text")
 
 
@@ -34,11 +58,26 @@ def run(args: argparse.Namespace) -> int:
     if not found:
         common.wrong_usage(args, f"there are no runs below {', '.join(args.paths or ['runs'])}")
     rows = [row_of(path) for path in found]
+    for text in args.where:
+        wanted = condition(text)
+        if wanted is None:
+            common.wrong_usage(args, f"{text!r} is no condition; one is written val.accuracy>0.9")
+        _check_column(args, rows, wanted[0])
+        rows = [row for row in rows if holds(row, wanted)]
     if args.sort is not None:
-        if args.sort not in columns(rows):
-            common.wrong_usage(args, f"no run has a column {args.sort}; there are {', '.join(columns(rows))}")
+        _check_column(args, rows, args.sort)
         rows = by(rows, args.sort, reverse=args.reverse)
-    if args.compare:
+    if args.columns is not None and not args.compare:
+        names = [name.strip() for name in args.columns.split(",") if name.strip()]
+        for name in names:
+            _check_column(args, rows, name)
+        rows = with_columns(rows, names)
+    if not rows:
+        if args.format == "text":
+            print("no run is left")
+        elif args.format == "json":
+            print("[]")
+    elif args.compare:
         _print_compared(rows, differences([Path(row["run"]) for row in rows]), args.format)
     elif args.format == "json":
         print(json.dumps(rows, indent=2))
@@ -46,6 +85,13 @@ def run(args: argparse.Namespace) -> int:
         names = columns(rows)
         _print_table([names, *([row.get(name) for name in names] for row in rows)], args.format)
     return common.GOOD
+
+
+def _check_column(args: argparse.Namespace, rows: Sequence[Row], name: str) -> None:
+    if rows and not known(rows, name):
+        common.wrong_usage(
+            args, f"no run has a column {name}; there are {', '.join(columns(rows))}, and places of the spec"
+        )
 
 
 def _print_compared(rows: Sequence[Row], differ: Mapping[str, Sequence[Any]], format: str) -> None:
