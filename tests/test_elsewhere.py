@@ -70,6 +70,13 @@ def test_a_table_elsewhere(run: Path, root: Path, tmp_path: Path, capsys: pytest
     assert str(other) in capsys.readouterr().out.splitlines()[0]
 
 
+def test_one_row_by_itself(run: Path, root: Path) -> None:
+    trained = netspec.load(run)
+    row = [float(value) for value in rows(root)[1][:4]]
+    whole = trained.predict([row, row])
+    assert len(whole) == 2 and trained.predict(row) == whole[:1] == trained.predict(np.array(row))
+
+
 def test_a_parquet_file_for_a_run_on_csv(
     run: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -180,6 +180,8 @@ def test_a_loaded_run_is_called_and_asked(run: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(
             torch.tensor([row["outputs"]["extra"]["prediction"] for row in found]), extra, atol=1e-5, rtol=0
         )
+    for one in (pixels[0], Image.fromarray(pixels[0]), paths[0], str(paths[0])):
+        assert trained.predict(one) == [{**trained.predict(paths[:1])[0], "input": trained.predict(one)[0]["input"]}]
     with pytest.raises(RunError, match="uint8"):
         trained.predict([digits[0]])
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -83,15 +84,16 @@ class Trained:
         `probabilities` by name.
 
         inputs: a path or a list of them (images, folders, CSV files, .npy, .npz); or PIL images, or arrays, uint8
-        [H, W] or [H, W, C], or rows of numbers. They go through the transforms of the evaluation data first.
+        [H, W] or [H, W, C], or rows of numbers. One image or row by itself is a list of one. They go through the
+        transforms of the evaluation data first.
         """
         return list(predictions(self.run, self._samples(inputs), batch_size))
 
     def _samples(self, inputs: Any) -> Any:
         from netspec.runtime.data import preprocess_files, preprocess_values
 
-        values: Sequence[Any] = [inputs] if isinstance(inputs, str | os.PathLike) or _is_image(inputs) else inputs
         recipe, state = self.program.recipe.data, self.run.data_state
+        values: Sequence[Any] = [inputs] if _is_one(inputs, images="image" in state["fields"]) else inputs
         if len(values) and all(isinstance(value, str | os.PathLike) for value in values):
             return preprocess_files(recipe, [Path(value) for value in values], state=state)
         return preprocess_values(recipe, values, state=state)
@@ -101,10 +103,15 @@ class Trained:
         return f"<{self.program.name}, {weights:,} weights of {self.checkpoint.name}, on {self.device}>"
 
 
-def _is_image(value: Any) -> bool:
+def _is_one(value: Any, *, images: bool) -> bool:
+    """Whether it is one sample, or a path, and not a list of them."""
     from PIL import Image
 
-    return isinstance(value, Image.Image)
+    if isinstance(value, str | os.PathLike | Image.Image):
+        return True
+    if images:
+        return isinstance(value, np.ndarray) and (value.ndim == 2 or (value.ndim == 3 and value.shape[2] in (3, 4)))
+    return len(value) > 0 and np.ndim(value[0]) == 0 and not isinstance(value[0], str | os.PathLike)
 
 
 def load(
