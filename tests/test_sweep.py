@@ -64,6 +64,17 @@ sweep:
 """
 
 
+@pytest.fixture(autouse=True)
+def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than these runs; one test looks at the pictures."""
+    monkeypatch.setattr("netspec.runtime.run.draw_curves", lambda *_: None)
+    for name in ("draw_confusion", "write_report"):
+        monkeypatch.setattr(f"netspec.runtime.ending.{name}", lambda *_: None)
+    if request.node.name != "test_a_trial_is_the_run_that_set_gives":
+        monkeypatch.setattr("netspec.runtime.sweep.results.draw_sweep", lambda *_: None)
+        monkeypatch.setattr("netspec.runtime.sweep.Study.importances", lambda _: {})
+
+
 @pytest.fixture
 def spec(root: Path, tmp_path: Path) -> Callable[..., Path]:
     """Writes a spec with a sweep into a folder of its own."""

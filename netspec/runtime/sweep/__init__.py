@@ -6,7 +6,9 @@ row a trial, `best.yaml` the spec of the best, which `netspec train` takes, and 
 
 from __future__ import annotations
 
+import gc
 import shutil
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +16,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
+
+import torch
 
 from netspec.compiler import override_texts
 from netspec.diagnostics import Diagnostics, SpecError
@@ -172,6 +176,12 @@ class _Session:
             write_results(self.folder, self.recipe, self.study, self.program.name, drawn=True)
         return self.report(status, signal)
 
+    def tell(self, line: str) -> None:
+        """What is at work, on a terminal alone, in a line that the next one takes the place of."""
+        if self.progress == "auto" and sys.stderr.isatty():
+            sys.stderr.write(f"\r\x1b[K{line}")
+            sys.stderr.flush()
+
     def late(self) -> bool:
         return self.recipe.timeout is not None and time.monotonic() - self.began >= self.recipe.timeout
 
@@ -182,9 +192,14 @@ class _Session:
         began = time.monotonic()
 
         def prune(row: Mapping[str, float]) -> bool:
+            epoch, value = int(row["epoch"]), figure(row[self.recipe.metric])
+            self.tell(f"trial {number} of {self.recipe.trials}, epoch {epoch}, {self.recipe.metric} {value}")
             return self.study.reached(trial, int(row["epoch"]), row[self.recipe.metric])
 
+        self.tell(f"trial {number} of {self.recipe.trials}")
         done = self.conduct(number, values, prune)
+        self.tell("")
+        release()
         if done.signal:
             return done
         self.study.end(trial, done.state, done.value, seconds=time.monotonic() - began, message=done.message)
@@ -290,6 +305,13 @@ class _Session:
         self.say(f"results in {self.folder}: trials.csv, sweep.png, {BEST}")
         code = 128 + signal if signal else 3 if status == "finished" and best is None else 0
         return Sweep(directory=self.folder, status=status, exit_code=code, rows=rows, best=best)
+
+
+def release() -> None:
+    """Give the memory of a trial back before the next one asks for its own."""
+    gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
 
 
 def is_last(row: Mapping[str, float], program: Program) -> bool:
