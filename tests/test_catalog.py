@@ -58,6 +58,8 @@ def test_the_schema_and_the_check_accept_the_same(entry: Entry) -> None:
     for argument in entry.arguments:
         schema = json_schema(argument)
         jsonschema.Draft7Validator.check_schema(schema)
+        if argument.takes_module or argument.takes_class:
+            continue  # the schema looks at what is written, the check at what was made of it
         validator = jsonschema.Draft7Validator(schema)
         for value in VALUES:
             valid = validator.is_valid(value)
@@ -83,6 +85,9 @@ def argument(kind: str, **more: Any) -> Argument:
             'an integer from 0, a list of 2, "valid" or "same"',
         ),
         (argument("int?"), "an integer or null"),
+        (argument("module", types=("LSTM", "GRU")), "a layer (LSTM or GRU)"),
+        (argument("class?"), "the name of a layer, a mapping with some of its arguments or null"),
+        (argument("choice|function", choices=("relu",)), '"relu" or the name of a function'),
         (argument("int|ints?"), "an integer, a list of integers or null"),
         (argument("output2"), "an integer, null or a list of 2 of these"),
         (argument("bool"), "true or false"),
