@@ -9,7 +9,7 @@ from netspec import catalog
 from netspec.call_parts import Refs, _words
 from netspec.catalog.entry import Argument as CatalogArgument
 from netspec.catalog.entry import Entry, GivenClass, GivenModule
-from netspec.catalog.given import function
+from netspec.catalog.given import no_function
 from netspec.diagnostics import Span
 from netspec.expressions import Literal
 from netspec.frame import Frame, Poisoned
@@ -229,19 +229,11 @@ class ArgumentCaller(LossCaller):
 
     def check_function(self, declared: CatalogArgument, value: Value, name: str) -> None:
         """Refuse a name that no function has which a module could call."""
-        if name in declared.choices or function(name) is not None:
+        problem = no_function(declared, name)
+        if problem is None:
             return
-        known = [*declared.choices, *(one for one in catalog.names("function") if function(one) is not None)]
-        near = suggest(name, known)
-        entry = catalog.lookup(name)
         self.diagnostics.error(
-            "NS113",
-            f"`{declared.name}` takes the name of a function, and there is no function `{name}`"
-            if entry is None or entry.category != "function"
-            else f"`{declared.name}` takes a function of tensors alone, and `{name}` is none",
-            value.span,
-            labels=self.elaborator.given_at(value),
-            help=f"did you mean `{near}`?" if near and near != name else f"as in `{declared.name}: {known[0]}`",
+            problem.code, problem.message, value.span, labels=self.elaborator.given_at(value), help=problem.help
         )
         raise Poisoned
 

@@ -397,3 +397,18 @@ c: {{type: Residual, module: {{type: Residual, module: {{type: Linear, out_featu
         with pytest.raises(SpecError) as caught:
             netspec.compile(document(layers, "{x: [N, 8]}"), plugins=[file])
         assert [one.code for one in caught.value.diagnostics] == [code]
+
+
+GROUP = "{layers: {fc: {type: Linear, out_features: $wide}, act: ReLU, sum: {compute: act * 2 + fc}}}"
+
+
+@pytest.mark.parametrize("layer", [GROUP, f"{{{STACK}, norm: {GROUP}}}"], ids=["group", "norm"])
+def test_a_group_follows_a_size_that_has_no_name(layer: str) -> None:
+    """The block takes any `x`: what the class of its group needs of it, the block's own constructor takes too."""
+    program = compiled(
+        "a: {type: Unit, wide: 6}\nb: {type: Unit, wide: 4}",
+        "{x: [N, 8]}",
+        f"{{blocks: {{Unit: {{params: {{wide: int}}, layers: {{one: {layer}}}}}}}}}",
+    )
+    assert program.outputs["b"].shape[-1] == 4  # type: ignore[union-attr]
+    assert "class Unit" in program.source()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from netspec.catalog.entry import REQUIRED, Entry, GivenClass, GivenModule, TypeLike
+from netspec.catalog.entry import REQUIRED, Argument, Entry, GivenClass, GivenModule, TypeLike
 from netspec.catalog.kinds import accepts
-from netspec.catalog.registry import lookup
+from netspec.catalog.registry import lookup, names
 from netspec.catalog.rules import refuse
 from netspec.shapes import Problem, Size, TensorType
+from netspec.suggest import suggest
 
 Weights = dict[str, tuple[int, ...]]
 
@@ -54,6 +55,22 @@ def function(name: str) -> Entry | None:
     return None if entry is None or entry.creates or entry.training else entry
 
 
+def no_function(argument: Argument, name: str) -> Problem | None:
+    """What is wrong with a name that an argument is given for a function, if anything is."""
+    if name in argument.choices or function(name) is not None:
+        return None
+    known = [*argument.choices, *(one for one in names("function") if function(one) is not None)]
+    near, entry = suggest(name, known), lookup(name, "function")
+    return Problem(
+        f"`{argument.name}` takes the name of a function, and there is no function `{name}`"
+        if entry is None
+        else f"`{argument.name}` takes a function of tensors alone, and `{name}` is none",
+        help=f"did you mean `{near}`?" if near and near != name else f"as in `{argument.name}: {known[0]}`",
+        argument=argument.name,
+        code="NS113",
+    )
+
+
 def applied(name: str, argument: str, called: str, *types: TensorType) -> TypeLike:
     """What a function gives that the module calls with these tensors and nothing else."""
     entry = function(called)
@@ -78,11 +95,9 @@ def _refuse_function(name: str, argument: str, what: str) -> NoReturn:
 
 
 def _takes(entry: Entry) -> str:
-    names = [
-        *(port.name for port in entry.inputs if not port.optional),
-        *(a.name for a in entry.arguments if a.required),
-    ]
-    return ", ".join(names) or "no tensor"
+    taken = [port.name for port in entry.inputs if not port.optional]
+    taken += [argument.name for argument in entry.arguments if argument.required]
+    return ", ".join(taken) or "no tensor"
 
 
 # Classes of layers

@@ -54,7 +54,7 @@ class BlockCalls(LayerCalls):
         first: list[str] = []
         named: list[str] = []
         for argument in made.arguments:
-            text = self.block_argument(argument.name, made, layer, rows)
+            text = self.block_argument(argument.name, made, layer, rows, argument.origin)
             if text is None or text == argument.default:
                 continue
             text = self.hoisted(argument.name, text)
@@ -116,7 +116,7 @@ class BlockCalls(LayerCalls):
         """The names whose meaning no loop changes: parameters, values derived from them, names of open loops."""
         return {*self.block.params, *self.block.let, *(name for loop in self.loops for name in loop.names)}
 
-    def block_argument(self, name: str, made: Any, layer: Layer, rows: Rows) -> str | None:
+    def block_argument(self, name: str, made: Any, layer: Layer, rows: Rows, origin: str) -> str | None:
         if name in made.lifted:
             return self.size([size_row(node, made.lifted[name]) for node in rows], rows, name)
         if name in layer.arguments:
@@ -128,7 +128,7 @@ class BlockCalls(LayerCalls):
                 return literal(constant(resolved))
             return self.text(value.expr)
         if made.group:
-            return self.text(Name(name))
+            return self.text(Name(origin or name), name)
         preset = rows[0].op.arguments.get(name) if isinstance(rows[0].op, Apply) else None
         return literal(preset.value) if preset is not None else None
 

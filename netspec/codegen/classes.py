@@ -33,6 +33,8 @@ class CtorArgument:
     hint: str
     default: str | None
     value: Any = None
+    origin: str = ""
+    """Of a group: what the value is called in the block around it, where that is no identifier (`x.shape[1]`)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -244,7 +246,7 @@ class Classes:
         if uses[0].group:
             for name in writer.used:
                 values = [instance.scope.get(name) for instance in uses]
-                arguments.append(CtorArgument(as_identifier(name), type_hint(values[0], None), None))
+                arguments.append(CtorArgument(as_identifier(name), type_hint(values[0], None), None, origin=name))
         return sorted(arguments, key=lambda argument: argument.default is not None)
 
     def ctor_argument(self, writer: Constructor, name: str, default: Any, uses: list[Instance]) -> CtorArgument:

@@ -59,7 +59,7 @@ def identifier(name: str) -> str:
 
 def as_identifier(name: str) -> str:
     """A layer's name as a variable: hyphens become underscores."""
-    word = re.sub(r"\W", "_", name)
+    word = re.sub(r"\W", "_", name.removesuffix("]"))  # `x.shape[1]`: a size of an input that has no name
     if not word.isidentifier():
         word = f"x{word}"
     return identifier(word + "_" if keyword.iskeyword(word) else word)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from netspec.catalog import registry
 from netspec.catalog.entry import Category, Entry
+from netspec.catalog.given import no_function
 from netspec.catalog.kinds import accepts
 from netspec.catalog.left_out import why_not
 from netspec.catalog.transforms import TransformEntry
@@ -115,6 +116,8 @@ class SectionReader:
             else:
                 given[key] = value = self.value(item)
                 problem = None if value is WRONG else accepts(argument, value)
+                if problem is None and argument.takes_function and isinstance(value, str):
+                    problem = no_function(argument, value)
                 if problem is not None:
                     whole = isinstance(value, float) and value.is_integer() and "int" in argument.kind
                     mend = "`//` divides to a whole number" if whole else None
