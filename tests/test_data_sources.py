@@ -326,3 +326,41 @@ def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(RunError) as caught:
         opened("source: Iris")
     assert caught.value.help == "pip install 'netspec[data]'"
+
+
+@pytest.mark.parametrize(
+    ("name", "maker", "arguments"),
+    [
+        ("Moons", "make_moons", {"n_samples": 40, "noise": 0.1}),
+        ("Circles", "make_circles", {"n_samples": 40, "factor": 0.5}),
+        ("Blobs", "make_blobs", {"n_samples": 30, "n_features": 4, "centers": 5}),
+        ("Classification", "make_classification", {"n_samples": 30, "n_classes": 3, "n_informative": 4}),
+        ("Regression", "make_regression", {"n_samples": 30, "n_features": 12, "n_targets": 2, "noise": 0.5}),
+    ],
+)
+def test_generators_are_scikit_learns(name: str, maker: str, arguments: dict[str, Any]) -> None:
+    given = ", ".join(f"{key}: {value}" for key, value in arguments.items())
+    text = f"train: {{source: {{type: {name}, {given}, random_state: 3}}, shuffle: false}}"
+    stream = opened(text).splits["train"]
+    features, values = getattr(sklearn.datasets, maker)(**arguments, random_state=3)
+    batches = epoch(stream)
+    assert torch.equal(joined(batches, "features"), torch.tensor(features, dtype=torch.float32))
+    field = "target" if name == "Regression" else "label"
+    expected = torch.tensor(values, dtype=torch.float32).reshape(joined(batches, field).shape)
+    assert torch.equal(joined(batches, field).float(), expected)
+    told = recipe(text).splits["train"].fields
+    assert told is not None
+    assert {key: info.shape for key, info in told.items()} == {key: info.shape for key, info in stream.fields.items()}
+    assert stream.classes == (None if name == "Regression" else told["label"].classes)
+
+
+def test_what_a_generator_refuses_is_told() -> None:
+    with pytest.raises(RunError, match="NS925 Classification can't be made: "):
+        opened("train: {source: {type: Classification, n_classes: 30}}")
+
+
+def test_linnerud_has_three_targets() -> None:
+    (batch,) = epoch(opened("train: {source: Linnerud, shuffle: false}").splits["train"])
+    bunch = sklearn.datasets.load_linnerud()
+    assert batch["features"].tolist() == bunch.data.tolist()
+    assert batch["target"].tolist() == bunch.target.tolist()

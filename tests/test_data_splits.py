@@ -138,6 +138,14 @@ def test_a_mistake_is_told(text: str, code: str, part: str) -> None:
     assert part in wrong[0].message + str(wrong[0].help)
 
 
+def test_counts_that_look_like_percent_are_a_warning() -> None:
+    made, said = read("source: Digits\nsplit: {train: 80, val: 20}")
+    assert made is not None
+    assert [(d.code, d.severity) for d in said] == [("NS504", "warning")]
+    assert "{train: 0.8, val: 0.2}" in str(said[0].help)
+    assert not read("source: Digits\nsplit: {train: 80, val: 30}")[1]
+
+
 def test_too_many_samples_are_asked_for() -> None:
     with pytest.raises(RunError, match="asks for 2100 samples, and the source has 1797"):
         opened("source: Digits\nsplit: {train: 2000, val: 100}")

@@ -73,6 +73,8 @@ _VIDEO: Final = "torchvision has no decoder of videos any more, and a field of f
 _SENTENCES: Final = "what belongs to its images are sentences, and a field is a tensor"
 _PICKLE: Final = "it unpickles a file that lies beside the data, which can run code"
 
+_FETCHED: Final = "scikit-learn unpickles what it has fetched, which can run code; save it as `.npz` and write `NumPy`"
+
 SOURCES: Final[dict[str, str]] = {
     "VisionDataset": "it is what the others are made of",
     "DatasetFolder": "its `loader` is a function; write `ImageFolder`, or `NumPy` for arrays",
@@ -85,8 +87,9 @@ SOURCES: Final[dict[str, str]] = {
     "SBU": _SENTENCES,
     "Flickr8k": _SENTENCES,
     "Flickr30k": _SENTENCES,
+    **dict.fromkeys(("CaliforniaHousing", "Covtype", "OlivettiFaces", "RCV1", "KDDCup99"), _FETCHED),
 }
-"""The data sets of torchvision that a spec does not name, each with the reason."""
+"""The data sets of torchvision, and those of scikit-learn that are fetched, that a spec does not name, with reasons."""
 
 TRANSFORMS: Final[dict[str, str]] = {
     "Transform": "it is what the others are made of",

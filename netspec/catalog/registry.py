@@ -60,7 +60,7 @@ _FILES: Final = MappingProxyType(
         "optimizer": ("optimizers",),
         "scheduler": ("schedulers",),
         "transform": ("transforms",),
-        "source": ("sources", "vision_data", "vision_dense"),
+        "source": ("sources", "generated_data", "vision_data", "vision_dense"),
         "metric": ("metrics",),
         "sampler": ("study",),
         "pruner": ("study",),

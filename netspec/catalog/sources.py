@@ -275,6 +275,12 @@ ENTRIES: Final[tuple[SourceEntry, ...]] = (
         ),
     ),
     _source(
+        "Linnerud",
+        "linnerud",
+        lambda _: _fields(_info("features", (3,), "float32"), _info("target", (3,), "float32")),
+        "scikit-learn's 20 men in a fitness club: `features` [3], exercises, and `target` [3], body measures.",
+    ),
+    _source(
         "ImageFolder",
         "image_folder",
         _image_folder,

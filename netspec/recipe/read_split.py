@@ -70,6 +70,13 @@ class SplitReader(SamplerReader):
                 node.span,
                 help=f"shares that come to 1, such as {_shares(shares)}" if len(shares) == len(sizes) else None,
             )
+        if sizes and all(isinstance(size, int) for size in sizes.values()) and sum(map(int, given.values())) == 100:
+            self.diagnostics.warning(
+                "NS504",
+                "whole numbers are counts of samples, so these parts hold 100 samples together",
+                node.span,
+                help="as shares of all samples: " + _shares({name: float(size) for name, size in given.items()}),
+            )
         self.needs_train(node, sizes)
         seed = self.count(node, "seed", 0) or 0
         shuffle = self.flag("shuffle", True, node)

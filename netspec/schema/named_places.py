@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from netspec import catalog
+from netspec.catalog.left_out import why_not
 from netspec.document import Mapping, Scalar
 from netspec.schema import words
 from netspec.schema.structure import KINDS
@@ -49,7 +50,7 @@ def _check_type(walk: Walk, place: Place, node: Mapping, type_node: Scalar) -> N
             words.UNKNOWN_NAME,
             f"there is no {category} `{name}`",
             type_node.span,
-            f"did you mean `{meant}`?" if meant else f"some that there are: {some}",
+            why_not(name, category) or (f"did you mean `{meant}`?" if meant else f"some that there are: {some}"),
         )
 
 

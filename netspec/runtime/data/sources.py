@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from netspec.catalog.generated_data import MAKERS
 from netspec.catalog.registry import lookup
 from netspec.catalog.sources import FieldInfo, SourceEntry
 from netspec.recipe.data import Source
@@ -99,6 +100,35 @@ def diabetes(source: Source, reference: State | None) -> Samples:
         "target": torch.tensor(bunch.target, dtype=torch.float32).unsqueeze(1),
     }
     return _arrays(source, columns, {"columns": [str(column) for column in bunch.feature_names]})
+
+
+def linnerud(source: Source, reference: State | None) -> Samples:
+    bunch = _sklearn("linnerud")
+    columns = {
+        "features": torch.tensor(bunch.data, dtype=torch.float32),
+        "target": torch.tensor(bunch.target, dtype=torch.float32),
+    }
+    return _arrays(source, columns, {"columns": [str(column) for column in bunch.feature_names]})
+
+
+def generated(source: Source, reference: State | None) -> Samples:
+    """What a generator of scikit-learn draws. Raises RunError NS922 where it refuses its arguments."""
+    try:
+        maker = getattr(import_module("sklearn.datasets"), MAKERS[source.type])
+    except ImportError as error:
+        raise MissingPackage("this source", "scikit-learn", "data") from error
+    try:
+        features, values = maker(**source.arguments)
+    except ValueError as error:
+        raise RunError(
+            "NS925", f"{source.type} can't be made: {error}", help=f"see `netspec explain {source.type}`"
+        ) from error
+    columns = {"features": torch.tensor(features, dtype=torch.float32)}
+    if source.type == "Regression":
+        columns["target"] = torch.tensor(values, dtype=torch.float32).reshape(len(values), -1)
+    else:
+        columns["label"] = torch.tensor(values, dtype=torch.int64)
+    return _arrays(source, columns)
 
 
 # Images
