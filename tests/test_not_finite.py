@@ -93,6 +93,14 @@ def test_in_an_evaluation_the_batch_is_told_once(tmp_path: Path, ema: Ema | None
     assert done.status == "finished" and done.results["test"]["loss"] < 2.5
 
 
+def test_in_the_last_evaluation_as_well(tmp_path: Path) -> None:
+    said: list[str] = []
+    program = StubProgram(MLP, recipe(length=Duration(epochs=1)))
+    train(program, run_dir=tmp_path / "run", data=spoiled("test", 1), progress="none", say=said.append)
+    (told,) = [line for line in said if "not finite" in line]
+    assert "the loss of `test` after 20 steps is nan, from batch 2 of 5 on: the field `image` of the batch" in told
+
+
 def test_an_average_stays_finite(tmp_path: Path) -> None:
     """A batch that is withheld moves neither weights nor buffers, and so nothing bad into their average."""
     rule = Ema(decay=0.9, use_buffers=True)
@@ -121,7 +129,9 @@ def exploding(**changes: Any) -> netspec.Program:
     rate = {"type": "LambdaLR", "lr_lambda": "$(1e38 if epoch == 12 else 1)", "interval": "step"}
     often = {"every": {"steps": 1}}
     settings = {"optimizer": {"type": "SGD", "lr": 10.0}, "checkpoint": often, "epochs": 5, "scheduler": rate}
-    return netspec.compile(document({"loss": "CrossEntropyLoss"}, NETWORK, **{**settings, **changes}))
+    made = document({"loss": "CrossEntropyLoss"}, NETWORK, **{**settings, **changes})
+    made["train"] = {key: value for key, value in made["train"].items() if value is not None}
+    return netspec.compile(made)
 
 
 def test_bad_weights_push_no_good_checkpoint_out(tmp_path: Path) -> None:
@@ -136,6 +146,16 @@ def test_bad_weights_push_no_good_checkpoint_out(tmp_path: Path) -> None:
     done = train(calm, resume=tmp_path / "run", progress="none", say=said.append)
     assert done.status == "finished" and done.results["test"]["loss"] == done.results["test"]["loss"]
     assert any("are not finite; kept as step-" in line and "going on from step-12" in line for line in said), said
+
+
+def test_bad_weights_give_no_results(tmp_path: Path) -> None:
+    """Thrown out of range shortly before its end, a run reports its last good weights."""
+    said: list[str] = []
+    often = {"every": {"steps": 1}, "keep": 9}
+    program = exploding(epochs=None, steps=15, checkpoint=often)
+    done = train(program, run_dir=tmp_path / "run", progress="none", say=said.append)
+    assert done.checkpoint == tmp_path / "run" / "checkpoints" / "step-12" and done.results["val"]["loss"] < 1e9
+    assert "the last weights are not finite: the results are those of step-12" in said
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])

@@ -194,8 +194,11 @@ def best(found: list[Stored], mode: Literal["min", "max"]) -> Stored | None:
 
 
 def choose(folder: Path, mode: Literal["min", "max"] | None) -> Stored:
-    """The best checkpoint by `mode`, where that is given and one has a figure, else the newest. Or RunError NS903."""
-    found = stored(folder)
+    """The best checkpoint by `mode`, where that is given and one has a figure, else the newest; of those whose weights
+    are finite, where there is one. Raises RunError NS903 where there is none at all.
+    """
+    everything = stored(folder)
+    found = [one for one in everything if one.finite] or everything
     if not found:
         raise RunError(
             "NS903", f"{folder} holds no checkpoint", help="the run has not got so far, or they were removed"

@@ -14,6 +14,7 @@ from netspec.runtime.epoch import evaluate
 from netspec.runtime.job import Job
 from netspec.runtime.journal import figure
 from netspec.runtime.monitors.answers import Answers, write_classes
+from netspec.runtime.not_finite import look_into
 from netspec.runtime.plots import draw_confusion
 from netspec.runtime.report import Contents, write_report
 from netspec.table import short
@@ -31,6 +32,8 @@ def judge(
     rule, model = job.recipe.checkpoint, job.objective.model
     chosen = checkpoint.choose(folder / directory.CHECKPOINTS, rule.mode if rule.monitor is not None else None)
     if chosen.step != job.progress.step:
+        if rule.monitor is None:
+            job.journal.warn(f"the last weights are not finite: the results are those of {chosen.path.name}")
         loaded = checkpoint.load(chosen.path)
         model.load_state_dict(loaded.model)
         job.loose.restore(loaded.state.get("buffers", {}))
@@ -41,6 +44,8 @@ def judge(
             looked = job.answers(board is not None and board.embeddings is not None)
             with averaged(job.average if chosen.step == job.progress.step else None):
                 figures = evaluate(job.objective, splits[split], job.metrics, job.context, job.stop, looked)
+                if figures is not None:
+                    look_into(job, split, figures, splits[split])
             if figures is not None:
                 results[split] = figures
                 if looked is not None and looked:

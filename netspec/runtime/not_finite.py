@@ -91,6 +91,9 @@ def look_into(job: Job, split: str, figures: dict[str, float], stream: Stream) -
 def _look_into(job: Job, split: str, figures: dict[str, float], stream: Stream) -> None:
     objective = uncompiled(job.objective)
     place = f"the loss of `{split}` after {job.progress.step} steps is {figures['loss']}"
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        job.journal.warn(place)  # a pass that not all processes make would wait for the others for good
+        return
     for number, batch in enumerate(stream.batches(0), 1):
         with torch.no_grad(), job.context():
             loss = objective.loss(objective.forward(batch), batch)
