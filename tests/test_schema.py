@@ -330,7 +330,6 @@ UNSUPPORTED_CASES = {
     "train.phases": spec("a: ReLU") + "train: {phases: {a: {}}}\n",
     "train.compile": spec("a: ReLU") + "train: {compile: true}\n",
     "train.monitor": spec("a: ReLU") + "train: {monitor: {}}\n",
-    "train.distribute": spec("a: ReLU") + "train: {distribute: ddp}\n",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -111,7 +112,8 @@ def check(path: str | Path, overrides: list[str], *, model_only: bool = False) -
     program = compile_file(path, overrides, diagnostics)
     if model_only:
         diagnostics.found = [d for d in diagnostics.found if d.severity == "error" or not d.code.startswith("NS5")]
-    report(diagnostics)
+    if os.environ.get("RANK", "0") == "0":  # of several processes the first says it
+        report(diagnostics)
     return program, not diagnostics.has_errors
 
 
@@ -174,7 +176,7 @@ def run_guarded(work: Callable[[], int], *, show_traceback: bool = False) -> int
     are there. Anything else is a bug, and stays an exception.
     """
     from netspec.diagnostics import SpecError
-    from netspec.runtime.errors import RunError
+    from netspec.runtime.errors import RunError, tells
 
     try:
         return work()
@@ -194,6 +196,8 @@ def run_guarded(work: Callable[[], int], *, show_traceback: bool = False) -> int
             found = Diagnostic(code=error.code, message=error.message, span=None, help=error.help)
         else:
             raise
+        if not tells(error, found.code):
+            return FAILED
         if show_traceback:
             import traceback
 

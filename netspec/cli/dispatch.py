@@ -82,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `netspec` with these arguments (those of the process by default) and return its exit code."""
     try:
         args, unknown = make_parser().parse_known_args(argv)
+        args.argv = sys.argv[1:] if argv is None else list(argv)
         if unknown:
             args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         if hasattr(args, "plugins"):

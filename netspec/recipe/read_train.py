@@ -16,7 +16,7 @@ from netspec.recipe.read_averages import AverageReader
 from netspec.recipe.read_layers import Elaborate
 from netspec.recipe.read_objective import ObjectiveReader
 from netspec.recipe.read_optimizer import OptimizerReader
-from netspec.recipe.read_seeing import SeeingReader
+from netspec.recipe.read_several import SeveralReader
 from netspec.recipe.read_speed import SpeedReader
 from netspec.recipe.read_tuning import TuningReader
 from netspec.recipe.reading import show
@@ -61,7 +61,7 @@ def read_train(
     return None if sum(d.severity == "error" for d in diagnostics.found) > before else recipe
 
 
-class _Reader(AverageReader, ObjectiveReader, OptimizerReader, SeeingReader, SpeedReader, TuningReader):
+class _Reader(AverageReader, ObjectiveReader, OptimizerReader, SeveralReader, SpeedReader, TuningReader):
     __slots__ = ()
 
     def read(self) -> TrainRecipe:
@@ -99,6 +99,8 @@ class _Reader(AverageReader, ObjectiveReader, OptimizerReader, SeeingReader, Spe
             channels_last=self.flag("channels_last", False, self.node) if "channels_last" in self.node.items else None,
             compile=self.compiling(),
             cuda_graphs=self.recording(),
+            distribute=self.distribute(),
+            sync_batchnorm=self.flag("sync_batchnorm", False, self.node),
             log_every=log_every,
             tensorboard=self.tensorboard(),
             monitor=self.monitoring(log_every),

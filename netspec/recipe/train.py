@@ -202,6 +202,16 @@ class Compile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Distribute:
+    """How several processes train one model; `arguments` go to torch."""
+
+    type: str = "ddp"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    match: tuple[str, ...] = ()
+    """Globs over the modules that `fsdp` cuts as one; the model's own blocks where there are none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
     """Where the weights come from that training starts with, and how their names become the model's."""
 
@@ -251,6 +261,10 @@ class TrainRecipe:
     compile: Compile | None = None
     cuda_graphs: bool = False
     """Whether steps are recorded as CUDA graphs."""
+    distribute: Distribute | None = None
+    """None: as `ddp` where there are several processes."""
+    sync_batchnorm: bool = False
+    """Whether batch norms take the statistics of the whole batch, and not of a process's part."""
     log_every: int = 50
     objective: Instance | None = None
     """The graph of `train.layers`. What it applies to fields and outputs directly stands in `losses` as well."""

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from netspec.runtime.directory import RESOLVED
 from netspec.runtime.errors import RunError
+from netspec.runtime.processes import Processes
 from netspec.runtime.state import copied, pack, unpack
 
 FORMAT: Final = 1
@@ -78,12 +79,18 @@ class Loaded:
 
 
 def snapshot(
-    *, step: int, epoch: int, model: torch.nn.Module, state: Mapping[str, Any], figure: float | None = None
+    *,
+    step: int,
+    epoch: int,
+    model: torch.nn.Module,
+    state: Mapping[str, Any],
+    figure: float | None = None,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> Snapshot:
-    """Copy the weights and the state now."""
+    """Copy the weights and the state now. `weights` are the model's where it has a part of them alone."""
     buffers = frozenset(name for name, _ in model.named_buffers(remove_duplicate=False))
-    weights = copied(model.state_dict())
-    return Snapshot(step=step, epoch=epoch, model=weights, state=copied(state), figure=figure, buffers=buffers)
+    taken = copied(model.state_dict() if weights is None else weights)
+    return Snapshot(step=step, epoch=epoch, model=taken, state=copied(state), figure=figure, buffers=buffers)
 
 
 def write(folder: Path, taken: Snapshot, resolved: str) -> Path:
@@ -291,6 +298,24 @@ def recover(folder: Path) -> None:
             path.rename(final)
     for path in folder.glob("step-*.tmp"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def passed_on(processes: Processes, load: Callable[[], Loaded | None]) -> Loaded | None:
+    """What the first process loads, in all of them: the others need not see its files. Errors are raised in all."""
+    if processes.count == 1:
+        return load()
+    found: Loaded | None = None
+
+    def read() -> Stored | None:
+        nonlocal found
+        found = load()
+        return found.stored if found is not None else None
+
+    stored = processes.first(read)
+    if stored is None:
+        return None
+    tree = processes.tree({"model": found.model, "state": found.state} if found is not None else {})
+    return Loaded(stored=stored, model=tree["model"], state=tree["state"])
 
 
 def _named(folder: Path) -> Iterator[Path]:

@@ -37,8 +37,13 @@ def compiled(
     """
     if rule is None:
         return objective
-    sizes = None if rule.dynamic else frozenset(min(stream.batch_size, stream.size) for stream in streams)
+    sizes = None if rule.dynamic else frozenset(map(_size, streams))
     return Compiled(objective, rule, sizes, device, say, situation)
+
+
+def _size(stream: Any) -> int:
+    """The samples of a whole batch, or of this process's part of it."""
+    return int(stream.own(0)[0]) if getattr(stream, "share", (0, 1))[1] > 1 else min(stream.batch_size, stream.size)
 
 
 class Compiled:

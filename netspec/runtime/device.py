@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from netspec.recipe.train import Precision
 from netspec.runtime.cores import lent_cores
 from netspec.runtime.errors import RunError
+from netspec.runtime.processes import ALONE, Processes
 
 WORTH_A_THREAD: Final = 5e8
 """Floating-point operations of a training step, some 10 ms, for which a CPU thread pays; with less, handing over the
@@ -23,8 +24,14 @@ work costs more than it brings, and far more where other processes want the core
 Context = Callable[[], AbstractContextManager[Any]]
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto` is the first GPU, else Apple's, else the CPU; a device by name has to exist. Raises RunError NS906."""
+def choose_device(name: str, processes: Processes = ALONE) -> torch.device:
+    """`auto` is the first GPU, else Apple's, else the CPU; a device by name has to exist.
+
+    Each of several processes on a machine has the GPU of its own number. Raises RunError NS906, or NS952 where there
+    are fewer GPUs than processes.
+    """
+    if processes.count > 1:
+        name = _device_of(name, processes)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -44,6 +51,30 @@ def choose_device(name: str) -> torch.device:
             help=f"`device: auto` takes the best there is; here: {', '.join([*have, 'cpu'])}",
         )
     return device
+
+
+def _device_of(name: str, processes: Processes) -> str:
+    """The device of one of several processes: a GPU of its own, or the CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return name
+    if not name.startswith("cuda") or (":" in name and processes.local_count > 1):
+        raise RunError(
+            "NS952",
+            f"`device: {name}` is one device, and {processes.local_count} processes train on this machine",
+            help="`device: cuda` gives each process a GPU of its own; `device: cpu` has them all on the CPU",
+        )
+    if ":" in name or not torch.cuda.is_available():  # the latter has a message of its own
+        return name
+    there = torch.cuda.device_count()
+    if processes.local_count > there:
+        raise RunError(
+            "NS952",
+            f"{processes.local_count} processes on this machine want a GPU each, and it has {there}",
+            help=f"--nproc {there}, or `--set train.device=cpu`",
+        )
+    return f"cuda:{processes.local_rank}"
 
 
 def set_precision(precision: Precision, device: torch.device) -> None:
@@ -77,15 +108,16 @@ def threads_kept() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def set_threads(threads: int | None, device: torch.device, flops: Callable[[], float]) -> int:
+def set_threads(threads: int | None, device: torch.device, flops: Callable[[], float], *, among: int = 1) -> int:
     """Set torch's number of CPU threads and return it.
 
     Without a wish: one for each `WORTH_A_THREAD` operations of a step, and at least one; but not more than torch's own
     number, which `OMP_NUM_THREADS` sets, and than the cores lent. How busy the machine is does not count: two runs of a
-    spec are to give the same bits. `flops` is asked for the operations of one step only where that matters.
+    spec are to give the same bits. `flops` is asked for the operations of one step only where that matters. among: so
+    many processes train on this machine, and share its cores and the step.
     """
     if threads is None:
-        threads = min(torch.get_num_threads(), lent_cores())
+        threads = min(torch.get_num_threads(), max(1, lent_cores() // among))
         if device.type == "cpu" and threads > 1:
             threads = max(1, min(threads, int(flops() / WORTH_A_THREAD)))
     torch.set_num_threads(threads)

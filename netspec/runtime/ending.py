@@ -10,13 +10,15 @@ from netspec.program import Program
 from netspec.recipe.train import Duration
 from netspec.runtime import checkpoint, directory
 from netspec.runtime.averaging import averaged
-from netspec.runtime.epoch import evaluate
+from netspec.runtime.epoch import measured
 from netspec.runtime.job import Job
 from netspec.runtime.journal import figure
 from netspec.runtime.monitors.answers import Answers, write_classes
 from netspec.runtime.not_finite import look_into
 from netspec.runtime.plots import draw_confusion
 from netspec.runtime.report import Contents, write_report
+from netspec.runtime.sharding import put
+from netspec.runtime.together import Shared
 from netspec.table import short
 
 if TYPE_CHECKING:
@@ -30,12 +32,17 @@ def judge(
     Of a classifier also what it answered.
     """
     rule, model = job.recipe.checkpoint, job.objective.model
-    chosen = checkpoint.choose(folder / directory.CHECKPOINTS, rule.mode if rule.monitor is not None else None)
+    mode, processes = rule.mode if rule.monitor is not None else None, job.processes
+    chosen = processes.first(lambda: checkpoint.choose(folder / directory.CHECKPOINTS, mode))
     if chosen.step != job.progress.step:
         if rule.monitor is None:
             job.journal.warn(f"the last weights are not finite: the results are those of {chosen.path.name}")
-        loaded = checkpoint.load(chosen.path)
-        model.load_state_dict(loaded.model)
+        loaded = checkpoint.passed_on(processes, lambda: checkpoint.load(chosen.path))
+        assert loaded is not None
+        if job.sharded:
+            put(model, loaded.model)
+        else:
+            model.load_state_dict(loaded.model)
         job.loose.restore(loaded.state.get("buffers", {}))
     results, answers = {}, {}
     board = job.recipe.tensorboard
@@ -43,9 +50,10 @@ def judge(
         if split in splits:
             looked = job.answers(board is not None and board.embeddings is not None)
             with averaged(job.average if chosen.step == job.progress.step else None):
-                figures = evaluate(job.objective, splits[split], job.metrics, job.context, job.stop, looked)
-                if figures is not None:
-                    look_into(job, split, figures, splits[split])
+                stream = splits[split] if job.part is None else Shared(splits[split], job.part)
+                figures = measured(job, stream, looked)
+                if figures is not None and not job.sharded:
+                    look_into(job, split, figures, stream)
             if figures is not None:
                 results[split] = figures
                 if looked is not None and looked:

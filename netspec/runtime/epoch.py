@@ -6,7 +6,7 @@ import functools
 import math
 import time
 from contextlib import nullcontext
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -22,8 +22,10 @@ from netspec.runtime.monitors.answers import Answers
 from netspec.runtime.not_finite import look_into
 from netspec.runtime.objective import Batch, Objective
 from netspec.runtime.optimizers import optimizer_state
+from netspec.runtime.processes import ALONE, Part, Processes
+from netspec.runtime.sharding import gathered
 from netspec.runtime.signals import Stop
-from netspec.runtime.state import random_state
+from netspec.runtime.together import apart, random_states
 
 PAUSE: Final = 5.0
 """Seconds between checkpoints where the spec does not say how often."""
@@ -36,12 +38,18 @@ def evaluate(
     context: Context,
     stop: Stop,
     answers: Answers | None = None,
+    *,
+    processes: Processes = ALONE,
+    part: Part | None = None,
 ) -> dict[str, float] | None:
     """The loss (its mean over the samples) and the metrics of a split, or None where a signal came in between.
 
-    `answers` looks at each batch as well.
+    `answers` looks at each batch as well. Where several processes share the batches, `part` says what this one has of
+    them, and each gets the figures of all.
     """
     objective.model.eval()
+    if processes.count > 1:  # those that a batch norm has gathered differ, and the first one's count
+        processes.same([buffer for buffer in objective.model.buffers() if buffer.numel()])
     metrics.reset()
     total: Tensor | None = None
     samples = 0
@@ -50,16 +58,22 @@ def evaluate(
             with context():
                 outputs = objective.forward(batch)
                 loss = objective.loss(outputs, batch)
-            size = len(batch[objective.fields[0]])
+            size = len(batch[objective.fields[0]]) if part is None else part.whole
             total = loss.new_zeros((), dtype=sum_type(loss.device)) if total is None else total
             total.add_(loss, alpha=size)
             samples += size
             metrics.update(outputs, batch)
-            if answers is not None:
+            if answers is not None and (part is None or part.own):
                 answers.update(outputs, batch)
+            if stop.agree is not None:
+                stop.agree()
             if stop.signal:
                 return None
-    figures = {"loss": math.nan if total is None else float(total) / samples, **metrics.compute()}
+    if total is not None and processes.count > 1:
+        total = processes.sum(total) / processes.count
+    figures = {"loss": math.nan if total is None else float(total) / samples, **metrics.compute(processes)}
+    if answers is not None and processes.count > 1:
+        answers.take(processes.all(answers.seen()))
     metrics.reset()
     return figures
 
@@ -73,14 +87,14 @@ def close_epoch(job: Job, *, withheld: int) -> bool:
     if not settled(job):
         return False
     row: dict[str, float] = {"epoch": progress.epoch + 1, "step": progress.step}
-    row["train.loss"] = float(progress.loss) / progress.samples if progress.samples else math.nan
+    row["train.loss"] = float(progress.summed()) / progress.samples if progress.samples else math.nan
     if job.val is None:
-        row |= {f"train.{name}": value for name, value in job.metrics.compute().items()}
+        row |= {f"train.{name}": value for name, value in job.metrics.compute(job.processes).items()}
     else:
-        answers = job.watcher.looks(progress.epoch + 1, last=reached_after(job)) if job.watcher is not None else None
+        answers = looks(job)
         with averaged(job.average):
-            figures = evaluate(job.objective, job.val, job.metrics, job.context, job.stop, answers)
-            if figures is not None:
+            figures = measured(job, job.val, answers)
+            if figures is not None and not job.sharded:
                 look_into(job, "val", figures, job.val)
         if figures is None:
             return False
@@ -90,6 +104,7 @@ def close_epoch(job: Job, *, withheld: int) -> bool:
     progress.seconds = time.monotonic() - job.began
     row |= {"lr": job.schedule.rate, "samples_per_second": job.rate, "seconds": round(progress.seconds, 3)}
     row["withheld"] = withheld
+    row = job.processes.first(lambda: row)  # what times and roundings differ in decides nothing
     progress.history.append(row)
     job.journal.row(row)
     if (news := job.news()) is not None:
@@ -112,11 +127,27 @@ def close_epoch(job: Job, *, withheld: int) -> bool:
         due = complete and progress.epoch % every.epochs == 0
     else:
         due = progress.step % (every.steps or 1) == 0
-    if due:
+    if job.processes.first(lambda: due):
         save(job)
     elif improved(progress.history, checkpoint):
         job.held = take(job)
     return True
+
+
+def measured(job: Job, stream: Stream, answers: Answers | None) -> dict[str, float] | None:
+    """The figures of a split with the job's model, as all of its processes see them."""
+    parts = {"processes": job.processes, "part": job.part}
+    return evaluate(job.objective, stream, job.metrics, job.context, job.stop, answers, **parts)  # type: ignore[arg-type]
+
+
+def looks(job: Job) -> Answers | None:
+    """What looks at the evaluation of the epoch that ends, where the watcher of the first process wants one."""
+    epoch, watcher = job.progress.epoch + 1, job.watcher
+    found = watcher.looks(epoch, last=reached_after(job)) if watcher is not None else None
+    if job.processes.count == 1:
+        return found
+    embeds = job.processes.first(lambda: None if found is None else found.embeds)
+    return found if found is not None or embeds is None else job.answers(embeds)
 
 
 def settled(job: Job) -> bool:
@@ -127,7 +158,8 @@ def settled(job: Job) -> bool:
     if not swa.evaluate and not reached_after(job):
         return True
     with job.context():
-        average.settle(job.train.batches(progress.epoch), uncompiled(job.objective).forward, job.device, job.stop)
+        forward = uncompiled(apart(job.objective)).forward
+        average.settle(job.train.batches(progress.epoch), forward, job.device, job.stop)
     return average.settled
 
 
@@ -158,15 +190,26 @@ def take(job: Job) -> Snapshot:
     progress.seconds = time.monotonic() - job.began
     row = progress.history[-1] if progress.history else {}
     monitor = job.recipe.checkpoint.monitor
+    figure = row[monitor] if monitor is not None and row.get("step") == progress.step else None
+    # What the processes tell each other comes first: one that writes nothing is done then.
+    loss, metrics = progress.summed(), job.metrics.state(job.processes)
+    random = random_states(job.processes, job.device)
+    memory: Any = optimizer_state(job.optimizer, job.objective.model)
+    whole: Any = None
+    if job.sharded:
+        whole, memory = gathered(job.objective.model.state_dict()), gathered(memory)
+    if not job.processes.writes:
+        return Snapshot(step=progress.step, epoch=progress.epoch, model={}, state={}, figure=figure)
     with averaged(job.average):
         return snapshot(
             step=progress.step,
             epoch=progress.epoch,
             model=job.objective.model,
-            figure=row[monitor] if monitor is not None and row.get("step") == progress.step else None,
+            weights=whole,
+            figure=figure,
             state={
                 "progress": {
-                    "loss": progress.loss,
+                    "loss": loss,
                     "epoch": progress.epoch,
                     "batch": progress.batch,
                     "samples": progress.samples,
@@ -174,12 +217,12 @@ def take(job: Job) -> Snapshot:
                     "seconds": progress.seconds,
                     "history": progress.history,
                 },
-                "optimizer": optimizer_state(job.optimizer, job.objective.model),
+                "optimizer": memory,
                 "schedule": job.schedule.state(),
                 "scaler": job.scaler.state_dict() if job.scaler is not None else None,
-                "metrics": job.metrics.state(),
+                "metrics": metrics,
                 "withheld": job.guard.read(),
-                "random": random_state(job.device),
+                **random,
                 "buffers": job.loose.state(),
                 **({"average": job.average.state()} if job.average is not None else {}),
                 **job.describe(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -55,8 +57,13 @@ class Guard:
         step: int,
         sparse: bool = False,
         scaled: bool = False,
+        sharded: bool = False,
     ) -> None:
         self.deferred = deferred
+        self.agree: Callable[[Tensor], None] | None = None
+        """Puts what all processes found into `found`, where several train together."""
+        self.sharded = sharded
+        """Whether gradients are cut, and this process has a part of each."""
         self.found = torch.zeros((), device=device)
         self.one = torch.ones((), device=device)
         self.kernel = device.type in ("cpu", "cuda")
@@ -87,6 +94,8 @@ class Guard:
         self.step += 1
         if self.sparse:
             gradients = [gradient._values() if gradient.is_sparse else gradient for gradient in gradients]
+        if self.sharded:
+            gradients = [gradient.to_local() for gradient in gradients]  # type: ignore[attr-defined]
         if self.kernel:
             # One kernel looks at all gradients and multiplies them with one, some ten times faster than their norm.
             torch._amp_foreach_non_finite_check_and_unscale_([*gradients, loss], found, self.one)
@@ -106,6 +115,8 @@ class Guard:
         return self._counted(self.found.copy_(sound.logical_not()))
 
     def _counted(self, found: Tensor) -> bool:
+        if self.agree is not None:
+            self.agree(found)
         if self.deferred:
             self._count += found
             self._step += 1

@@ -20,6 +20,7 @@ from netspec.runtime.freezing import Freezing
 from netspec.runtime.metrics import Metrics
 from netspec.runtime.monitors.answers import Answers
 from netspec.runtime.objective import Objective
+from netspec.runtime.processes import ALONE, Part, Processes
 from netspec.runtime.saver import Saver
 from netspec.runtime.schedulers import Schedule
 from netspec.runtime.signals import Stop
@@ -60,6 +61,11 @@ class Progress:
     """Time spent in training, over all sessions of the run."""
     history: list[dict[str, float]] = field(default_factory=list)
     """A row an epoch, by column."""
+    processes: Processes = ALONE
+
+    def summed(self) -> Tensor:
+        """`loss` over all processes. Each weighs its part so that this is their mean."""
+        return self.loss if self.processes.count == 1 else self.processes.sum(self.loss) / self.processes.count
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,6 +101,11 @@ class Job:
     """Is told of each epoch's row; where it says so, the run ends there."""
     pruned: bool = False
     average: Average | None = None
+    processes: Processes = ALONE
+    part: Part | None = None
+    """What this process has of the batch at hand, where several train together."""
+    sharded: bool = False
+    """Whether each process has a part of the weights alone."""
     graphs: Graphs | None = None
     """Does the steps that can be recorded, where the recipe says so."""
     told_of_evaluation: bool = False

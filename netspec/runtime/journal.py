@@ -88,7 +88,7 @@ class Journal:
 
     def log(self, progress: Progress, rate: float) -> None:
         """Note the mean loss since the last time. It reads the sum from the device."""
-        total, samples, epoch = float(progress.loss), progress.samples, progress.epoch
+        total, samples, epoch = float(progress.summed()), progress.samples, progress.epoch
         before_total, before_samples, before_epoch = self._before
         if epoch != before_epoch or samples <= before_samples:
             before_total, before_samples = 0.0, 0

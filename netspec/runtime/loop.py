@@ -15,11 +15,14 @@ from torch import Tensor
 
 from netspec.runtime.clipping import clip
 from netspec.runtime.epoch import close_epoch, save
+from netspec.runtime.errors import RunError
 from netspec.runtime.finite import Buffers
 from netspec.runtime.job import Job, Pace, Progress, finished, mark, reached
 from netspec.runtime.not_finite import explain, locator
 from netspec.runtime.objective import Batch
 from netspec.runtime.optimizers import bare_step
+from netspec.runtime.processes import shared
+from netspec.runtime.together import apart
 
 if TYPE_CHECKING:
     from netspec.runtime.monitors.watcher import Watcher
@@ -40,7 +43,7 @@ def fit(job: Job) -> None:
     lbfgs = isinstance(optimizer, torch.optim.LBFGS)
     watcher, pace = job.watcher, Pace()
     ema = job.average if recipe.ema is not None else None
-    graphs = job.graphs
+    graphs, part = job.graphs, job.part
     train_metrics = job.metrics if job.metrics and job.val is None else None
     buffers, limit, losses = Buffers(model, guard.read()), recipe.withheld_limit, progress.loss
     at_once = not guard.deferred  # whether each update is known to be finite before the next
@@ -87,7 +90,7 @@ def fit(job: Job) -> None:
                 scaled = loss if share == 1 else loss / share
                 (scaled if scaler is None else scaler.scale(scaled)).backward()  # type: ignore[no-untyped-call]
 
-            size, seen = len(batch[first_field]), loss.detach()
+            size, seen = len(batch[first_field]) if part is None else part.whole, loss.detach()
             losses = seen if not done or scaler is None else losses + seen
             progress.loss.add_(seen, alpha=size)
             progress.samples += size
@@ -157,9 +160,9 @@ def fit(job: Job) -> None:
         for stream in (job.train, job.val):
             if stream is not None:
                 stream.close()
-    if job.saved != mark(progress) or job.saver.failed():
+    if job.processes.first(lambda: job.saved != mark(progress) or job.saver.failed()):
         save(job)
-    job.saver.wait()
+    job.processes.first(job.saver.wait)
     progress.seconds = time.monotonic() - job.began
 
 
@@ -212,6 +215,15 @@ def give_up(job: Job) -> NoReturn:
     place = progress.epoch * total + max(progress.batch, 1) - 1 - back
     epoch, index = divmod(max(place, 0), total)
     batch = next(iter(job.train.batches(epoch, start=index)))
-    place_text = f"epoch {epoch + 1}, batch {index + 1} of {total}"
+    if job.sharded:  # a look at each layer would be a pass that not all processes make
+        withheld = f"{job.guard.withheld} updates were withheld: the loss or a gradient was not finite"
+        raise shared(RunError("NS902", withheld, help="one process, or `distribute: ddp`, names the layer"))
+    where = f"epoch {epoch + 1}, batch {index + 1} of {total}"
     with job.context():
-        raise explain(job.objective, batch, job.guard.withheld, place_text, locator(job.train, epoch, index))
+        error = explain(apart(job.objective), batch, job.guard.withheld, where, locator(job.train, epoch, index))
+    if job.processes.count == 1:
+        raise error
+    # Each has looked at its own part: what one has found counts.
+    found = job.processes.all((error.message, error.help, error.path))
+    message, help, path = next((one for one in found if "the same batch is finite" not in one[0]), found[0])
+    raise shared(RunError(error.code, message, help=help, path=path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from netspec.recipe.train import Metric as Recipe
 from netspec.runtime.errors import MissingPackage, RunError
 from netspec.runtime.objective import Batch, Outputs, mask_reader, reader
+from netspec.runtime.processes import ALONE, Part, Processes
 
 
 class Metric(ABC):
@@ -36,6 +37,14 @@ class Metric(ABC):
 
     def reset(self) -> None:
         self.state = {}
+
+    def merged(self, states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """The state as it would be had one process seen what several have: the sums of their sums, on the CPU."""
+        found: dict[str, Tensor] = {}
+        for state in states:
+            for name, value in state.items():
+                found[name] = found[name] + value if name in found else value
+        return found
 
     def add(self, name: str, value: Tensor | int) -> None:
         """Add to the sum of that name."""
@@ -182,6 +191,18 @@ class R2Score(Metric):
         self.add("squares", shifted.square().sum(dim=0))
         self.add("all", len(target))
 
+    def merged(self, states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Each process has an origin of its own: all are brought to the first one's."""
+        moved: list[Mapping[str, Tensor]] = []
+        for state in (one for one in states if one):
+            origin = moved[0]["origin"] if moved else state["origin"]
+            by = state["origin"] - origin
+            squares = state["squares"] + 2 * by * state["sum"] + state["all"] * by.square()
+            total = state["sum"] + state["all"] * by
+            moved.append({**state, "origin": origin, "sum": total, "squares": squares})
+        found = super().merged([{name: one[name] for name in one if name != "origin"} for one in moved])
+        return {"origin": moved[0]["origin"], **found} if moved else {}
+
     def compute(self) -> float:
         if not self.state:
             return float("nan")
@@ -231,12 +252,16 @@ class Metrics:
     def __init__(self, recipes: tuple[Recipe, ...], outputs: tuple[str, ...], device: torch.device) -> None:
         self.metrics = {recipe.name: make_metric(recipe, device) for recipe in recipes}
         self.readers = [tuple(reader(reference, outputs) for reference in recipe.inputs) for recipe in recipes]
+        self.part: Part | None = None
+        """What this process has of the batch at hand, where several train together."""
         self.masks = [mask_reader(recipe.mask, outputs) if recipe.mask is not None else None for recipe in recipes]
 
     def __bool__(self) -> bool:
         return bool(self.metrics)
 
     def update(self, outputs: Outputs, batch: Batch) -> None:
+        if self.part is not None and not self.part.own:
+            return  # a sample that another process counts
         for metric, (prediction, target), mask in zip(self.metrics.values(), self.readers, self.masks, strict=True):
             pair = prediction(outputs, batch).detach(), target(outputs, batch).detach()
             if mask is not None:
@@ -246,15 +271,27 @@ class Metrics:
                 check_yes_or_no(type(metric).__name__, *pair)
             metric.update(*pair)
 
-    def compute(self) -> dict[str, float]:
-        return {name: metric.compute() for name, metric in self.metrics.items()}
+    def compute(self, processes: Processes = ALONE) -> dict[str, float]:
+        """The figures of what all processes have seen."""
+        if processes.count == 1:
+            return {name: metric.compute() for name, metric in self.metrics.items()}
+        own, whole = self.state(), self.state(processes)
+        self.restore(whole)
+        figures = {name: metric.compute() for name, metric in self.metrics.items()}
+        self.restore(own)
+        return figures
 
     def reset(self) -> None:
         for metric in self.metrics.values():
             metric.reset()
 
-    def state(self) -> dict[str, dict[str, Tensor]]:
-        return {name: metric.state for name, metric in self.metrics.items()}
+    def state(self, processes: Processes = ALONE) -> dict[str, dict[str, Tensor]]:
+        """The sums by metric, of all processes together."""
+        own = {name: metric.state for name, metric in self.metrics.items()}
+        if processes.count == 1:
+            return own
+        found = processes.all(own)
+        return {name: metric.merged([one[name] for one in found]) for name, metric in self.metrics.items()}
 
     def restore(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
         for name, metric in self.metrics.items():

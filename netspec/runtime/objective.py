@@ -71,8 +71,12 @@ class Terms:
     def __init__(self, model: nn.Module, fields: tuple[str, ...], terms: tuple[Term, ...]) -> None:
         self.model = model
         self.fields = fields
-        self.terms = terms
         self._field = fields[0] if len(fields) == 1 else None
+        self.take(terms)
+
+    def take(self, terms: tuple[Term, ...]) -> None:
+        """Have these losses from here on."""
+        self.terms = terms
         plain = len(terms) == 1 and terms[0].plain
         self._only: tuple[Term, Reader, Reader] | None
         self._only = (terms[0], terms[0].readers[0], terms[0].readers[1]) if plain else None

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from netspec.recipe.fit_train import OF_SCORES
-from netspec.recipe.train import TrainRecipe
+from netspec.recipe.train import Distribute, TrainRecipe
 from netspec.runtime.averaging import make_average
 from netspec.runtime.checkpoint import Loaded
 from netspec.runtime.compiling import compiled
@@ -30,11 +30,16 @@ from netspec.runtime.monitors.events import Events
 from netspec.runtime.monitors.watcher import Watcher, make_answers
 from netspec.runtime.objective import make_objective, with_class_weights
 from netspec.runtime.optimizers import has_sparse_gradients, make_optimizer, restore_optimizer
+from netspec.runtime.processes import ALONE, Part, Processes
 from netspec.runtime.progress import Bar
-from netspec.runtime.saver import Saver
+from netspec.runtime.replicas import replicated
+from netspec.runtime.saver import Idle, Saver
 from netspec.runtime.schedulers import Schedule, in_steps
+from netspec.runtime.sharding import Sharded, check_sharded, shard
+from netspec.runtime.shares import share_losses
 from netspec.runtime.signals import Stop
 from netspec.runtime.state import LooseBuffers
+from netspec.runtime.together import Shared, Together, Vote, check_parts, synchronised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +62,7 @@ def prepare(
     loaded: Loaded | None,
     telling: Telling,
     name: str,
+    processes: Processes = ALONE,
 ) -> tuple[Job, int]:
     """Everything that the loop needs, and the number of CPU threads.
 
@@ -64,6 +70,9 @@ def prepare(
     Raises RunError where a part does not fit the others.
     """
     stream, val = data.splits["train"], data.splits.get("val")
+    if processes.count > 1:
+        model = synchronised(model, recipe)
+        check_parts(model, stream, processes, recipe)
     outputs, loose = tuple(types), LooseBuffers(model)
     if channels_last := wants_channels_last(recipe.channels_last, model, device):
         to_channels_last(model)
@@ -79,6 +88,7 @@ def prepare(
         recipe.threads or saved.get("threads"),
         device,
         lambda: step_flops(model, lambda: objective.forward(next(iter(stream.batches(0))))),
+        among=processes.local_count,
     )
     freezing = Freezing(model, recipe)
     optimizer = make_optimizer(model, recipe.optimizer)
@@ -90,10 +100,12 @@ def prepare(
         settings["optimizer"] += repr((recipe.freeze, recipe.unfreeze))
     scaler = make_scaler(recipe.precision, device)
     metrics = Metrics(recipe.metrics, outputs, device)
-    progress = Progress(loss=torch.zeros((), dtype=sum_type(device), device=device))
+    progress = Progress(loss=torch.zeros((), dtype=sum_type(device), device=device), processes=processes)
     per_step, epochs = stream.batch_size * recipe.accumulate, recipe.length.epochs
     bar = Bar(total_steps, per_step, name, epochs=epochs) if telling.bar else None
     warn = bar.say if bar is not None else telling.say
+    if processes.count == 1 and recipe.distribute is not None and recipe.distribute.type == "data_parallel":
+        objective = replicated(objective, device, warn)
     objective = compiled(objective, recipe.compile, data.splits.values(), device, warn, lambda: freezing.still)
     image = image_field(stream.fields, recipe.inputs)
     events = Events(folder, warn=warn) if telling.files and (recipe.tensorboard or recipe.monitor) else None
@@ -112,7 +124,8 @@ def prepare(
         guard=make_guard(optimizer, device, scaler, sparse=has_sparse_gradients(model)),
         progress=progress,
         average=make_average(model, recipe.ema, recipe.swa),
-        saver=Saver(
+        processes=processes,
+        saver=(Saver if processes.writes else Idle)(
             folder / CHECKPOINTS,
             {name: (folder / name).read_text(encoding="utf-8") for name in (RESOLVED, MODEL)},
             keep=recipe.checkpoint.keep,
@@ -135,10 +148,12 @@ def prepare(
     )
     if loaded is not None:
         restore(job, loaded, settings, telling.say)
+    if processes.count > 1:
+        join(job)
     job.graphs = make_graphs(job, warn)
-    if telling.files:
+    if telling.files or not processes.writes:
         job.answers = lambda embed: make_answers(recipe, outputs, model, stream.classes, image, embed=embed)
-    if events is not None:
+    if events is not None and not job.sharded:
         job.watcher = Watcher(recipe, objective, events, job.answers, images=image, started=progress.step)
     return job, threads
 
@@ -167,7 +182,8 @@ def restore(job: Job, loaded: Loaded, settings: Mapping[str, str], say: Callable
         model.load_state_dict(kept["weights"])
     if progress.batch and progress.history and progress.history[-1]["step"] == progress.step and not reached(job):
         progress.history.pop()  # the row of an epoch that its last session ended within; now the epoch goes on
-    job.metrics.restore(saved["metrics"])
+    if job.processes.writes:
+        job.metrics.restore(saved["metrics"])
     job.loose.restore(saved.get("buffers", {}))
     if job.scaler is not None and saved["scaler"] is not None:
         job.scaler.load_state_dict(saved["scaler"])
@@ -193,6 +209,34 @@ def restore(job: Job, loaded: Loaded, settings: Mapping[str, str], say: Callable
         step=progress.step,
     )
     job.saved = mark(progress)
+
+
+def join(job: Job) -> None:
+    """Have the job's processes share its batches, add up their gradients, and agree on what they decide."""
+    part = job.part = job.metrics.part = Part()
+    rule = job.recipe.distribute or Distribute()
+    if rule.type == "data_parallel":
+        raise RunError("NS952", "`data_parallel` is for one process", help="`distribute: ddp`, or leave out --nproc")
+    share_losses(job.objective, job.recipe, job.processes, part)
+    together: Together | Sharded
+    if rule.type == "fsdp":
+        check_sharded(job.recipe)
+        shard(job, rule.match, **{"reshard_after_forward": None, **rule.arguments})
+        job.sharded = True
+        job.guard = Guard(  # no optimizer reads on the device what it found of cut weights
+            job.optimizer, job.device, deferred=False, withheld=job.guard.read(), step=job.guard.step, sharded=True
+        )
+        vars(job.optimizer).pop("found_inf", None)
+        together = Sharded(job.objective, job.processes, part)
+    else:
+        # What is frozen for a time has no gradient then, which the processes have to find out.
+        arguments = {"find_unused_parameters": bool(job.recipe.unfreeze), **rule.arguments}
+        together = Together(job.objective, job.processes, part, arguments)
+    job.objective = together
+    job.train = Shared(job.train, part, accumulate=job.recipe.accumulate, meet=together.meet)
+    job.val = Shared(job.val, part) if job.val is not None else None
+    vote = Vote(job.processes, job.device, job.stop)
+    job.stop.agree, job.guard.agree = vote.ask, vote.update
 
 
 def make_guard(

@@ -33,9 +33,11 @@ from netspec.runtime.monitors.trackers import make_trackers
 from netspec.runtime.notes import noted
 from netspec.runtime.plots import draw_curves
 from netspec.runtime.prepare import Telling, prepare, used_fields
-from netspec.runtime.run_folder import note_start, ready_folder
+from netspec.runtime.processes import ALONE, Processes, found_processes, joined
+from netspec.runtime.run_folder import common_folder, note_start
 from netspec.runtime.signals import leaving
 from netspec.runtime.state import random_state, restore_random_state, seed_everything
+from netspec.runtime.together import own_random_state
 from netspec.runtime.weights import load_weights
 
 Style = Literal["auto", "bar", "plain", "none"]
@@ -95,23 +97,25 @@ def train(
         program = compile(program, set, plugins=plugins)
         overrides = [*overrides, *(f"{name}={value}" for name, value in (set or {}).items())]
     recipe = train_recipe(program)
-    device = choose_device(recipe.device)
+    processes = found_processes()
+    device = choose_device(recipe.device, processes)
     set_precision(recipe.precision, device)
+    if not processes.writes:
+        progress, say = "none", _unsaid
     told = say if progress != "none" else _unsaid
     program = with_batch_size(program, device, resume=resume, opened=data, say=told)
     bar = not dry_run and (progress == "bar" or (progress == "auto" and sys.stdout.isatty()))
-    telling = Telling(say=say, lines=progress != "none", bar=bar, files=not dry_run)
+    telling = Telling(say=say, lines=progress != "none", bar=bar, files=not dry_run and processes.writes)
     with (
         leaving(),
         threads_kept(),
-        ready_folder(program, run_dir, resume, dry_run=dry_run, trust=trust) as folder,
+        joined(processes, device),
+        common_folder(processes, program, run_dir, resume, dry_run=dry_run, trust=trust) as (folder, resume),
         noted(program, folder=None if dry_run else folder) as known,
     ):
         loaded = None
         if resume is not None:
-            with directory.writing(folder):
-                checkpoint.recover(folder / directory.CHECKPOINTS)
-            loaded = checkpoint.newest(folder / directory.CHECKPOINTS, say)
+            loaded = checkpoint.passed_on(processes, partial(found_checkpoint, folder, say))
         # The weights are the first that is drawn, so that they are those of `program.module(seed)`.
         with weights_told() if loaded is None else without_weights(program):
             source = import_source(folder / directory.MODEL)
@@ -120,14 +124,27 @@ def train(
             fitted = load_weights(model, recipe.weights) if recipe.weights is not None and loaded is None else None
             model = known.model = model.to(device)
         start = loaded.state["random"] if loaded is not None else random_state(device)
-        opened = data if data is not None else open_recipe_data(program, device, loaded)
+        opened = data if data is not None else open_recipe_data(program, device, loaded, processes)
         try:
             job, threads = prepare(
-                recipe, model, program.outputs, opened, device, folder, loaded, telling, program.name
+                recipe,
+                model,
+                program.outputs,
+                opened,
+                device,
+                folder,
+                loaded,
+                telling,
+                program.name,
+                processes,
             )
+            saved = loaded.state if loaded is not None else {}
+            start = own_random_state(processes, recipe.seed, start, saved, device)
             title = f"{program.name}: {contents(job)}, on {place(job, threads)}"
             if dry_run:
                 return rehearse(job, title, say)
+            if not processes.writes:
+                return follow(job, folder, opened.splits, start)
             with directory.writing(folder):
                 note_start(folder, program, job, threads, overrides, resumed=resume is not None, fitted=fitted)
                 job.journal.open(job.progress.history, job.progress.step)
@@ -151,6 +168,34 @@ def train(
 def preload() -> None:
     """Import now what torch imports in an optimizer's first step."""
     import torch._dynamo  # noqa: F401
+
+
+def found_checkpoint(folder: Path, say: Callable[[str], None]) -> Loaded | None:
+    """The newest whole checkpoint of a run that is gone on with."""
+    with directory.writing(folder):
+        checkpoint.recover(folder / directory.CHECKPOINTS)
+    return checkpoint.newest(folder / directory.CHECKPOINTS, say)
+
+
+def follow(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[str, Any]) -> Run:
+    """What a process does that writes nothing: it trains and measures with the first, which writes it all down."""
+    progress, stop = job.progress, job.stop
+    results: Mapping[str, Mapping[str, float]] = {}
+    with stop.listening():
+        restore_random_state(start, job.device)
+        fit(job)
+        if finished(job):
+            _, results, _ = judge(job, folder, splits)
+    return Run(
+        directory=None,
+        status="interrupted" if stop.signal else "finished",
+        exit_code=128 + stop.signal if stop.signal else 0,
+        epochs=progress.epoch,
+        steps=progress.step,
+        seconds=progress.seconds,
+        history=tuple(progress.history),
+        results=results,
+    )
 
 
 def conduct(job: Job, folder: Path, data: Any, start: Mapping[str, Any], program: Program) -> Run:
@@ -242,7 +287,9 @@ def train_recipe(program: Program) -> TrainRecipe:
     return recipe
 
 
-def open_recipe_data(program: Program, device: torch.device, loaded: Loaded | None) -> Any:
+def open_recipe_data(
+    program: Program, device: torch.device, loaded: Loaded | None, processes: Processes = ALONE
+) -> Any:
     """The data of the program's `data` section; what was learnt from them is the checkpoint's, where there is one.
 
     Raises RunError NS912 where the spec has none, NS92x where they are not as they should be; SpecError where `train`
@@ -255,7 +302,19 @@ def open_recipe_data(program: Program, device: torch.device, loaded: Loaded | No
     if program.recipe.data is None:
         raise RunError("NS912", f"{program.name} has no `data` section", help="say where the samples come from")
     state = loaded.state["data"] if loaded is not None else None
-    opened = open_data(program.recipe.data, seed=recipe.seed, device=device, fields=used_fields(recipe), state=state)
+    if processes.local_rank:
+        processes.wait()  # one process of a machine downloads what there is to download
+    opened = open_data(
+        program.recipe.data,
+        seed=recipe.seed,
+        device=device,
+        fields=used_fields(recipe),
+        state=state,
+        rank=processes.rank,
+        count=processes.count,
+    )
+    if not processes.local_rank:
+        processes.wait()
     for name, stream in opened.splits.items():
         diagnostics = Diagnostics()
         unknown = {field: replace(info, shape=None, dtype="any") for field, info in stream.source_fields.items()}
@@ -304,11 +363,14 @@ def contents(job: Job) -> str:
     return f"{weights:,} weights{frozen}, {job.train.size:,} training samples, {length}"
 
 
+def _unsaid(_: str) -> None:
+    return None
+
+
 def place(job: Job, threads: int) -> str:
     cores = f", {threads} thread{'s' * (threads > 1)}" if job.device.type == "cpu" else ""
     compiled = f", compiled by {job.recipe.compile.backend}" if job.recipe.compile is not None else ""
-    return f"{job.device}, {job.recipe.precision}{cores}{compiled}"
-
-
-def _unsaid(_: str) -> None:
-    return None
+    device = str(job.device)
+    if job.processes.count > 1:
+        device = f"{job.processes} on {job.device.type}"
+    return f"{device}, {job.recipe.precision}{cores}{compiled}"

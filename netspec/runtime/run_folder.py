@@ -14,6 +14,7 @@ from netspec.runtime.errors import RunError
 from netspec.runtime.job import Job
 from netspec.runtime.load import changed_lines, check_source
 from netspec.runtime.lock import locked
+from netspec.runtime.processes import Processes
 from netspec.runtime.resolved import load_program, resolved_text
 from netspec.runtime.weights import Fit, digest
 
@@ -43,6 +44,57 @@ def ready_folder(
                 directory.write_text(folder / directory.RESOLVED, resolved)
                 directory.write_text(folder / directory.MODEL, source)
             yield folder
+
+
+@contextmanager
+def common_folder(
+    processes: Processes,
+    program: Program,
+    run_dir: str | Path | None,
+    resume: str | Path | None,
+    *,
+    dry_run: bool,
+    trust: bool,
+) -> Iterator[tuple[Path, str | Path | None]]:
+    """The folder of a run for each of its processes, and the run that it goes on with, if it does.
+
+    The first makes or opens it; another one has a folder of its own with the same source, which vanishes. Processes
+    that were started anew after a failure go on with the run that the launch began.
+    """
+    if processes.restarts and resume is None and not dry_run:
+        resume = processes.first(lambda: launched(program.name, run_dir, processes.launch))
+    with ExitStack() as stack:
+
+        def enter() -> tuple[Path, dict[str, str]]:
+            made = ready_folder(program, run_dir, resume, dry_run=dry_run, trust=trust)
+            folder = stack.enter_context(made)
+            return folder, {name: (folder / name).read_text("utf-8") for name in (directory.RESOLVED, directory.MODEL)}
+
+        if processes.count == 1:
+            yield stack.enter_context(ready_folder(program, run_dir, resume, dry_run=dry_run, trust=trust)), resume
+            return
+        folder, texts = processes.first(enter)
+        if not processes.writes:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="netspec-")))
+            for name, text in texts.items():
+                directory.write_text(folder / name, text)
+        yield folder, resume
+
+
+def launched(name: str, run_dir: str | Path | None, launch: str | None) -> Path | None:
+    """The run that a launch has begun, the newest of them; None where it has not come so far."""
+    if launch is None:
+        return None
+    folders = [Path(run_dir)] if run_dir is not None else sorted(Path("runs", name).glob("*/"), key=_number)
+    for folder in reversed(folders):
+        known = directory.read_json(folder / directory.SUMMARY).get("launch") == launch
+        if known and (folder / directory.RESOLVED).is_file():
+            return folder
+    return None
+
+
+def _number(folder: Path) -> int:
+    return int(folder.name) if folder.name.isdecimal() else -1
 
 
 @contextmanager
@@ -112,5 +164,9 @@ def note_start(
             record["plugins"] = plugins
         if fitted is not None and (weights := job.recipe.weights) is not None:
             record["weights"] = {"from": weights.source, "sha256": digest(weights), **fitted.record()}
+    if job.processes.launch is not None:
+        record["launch"] = job.processes.launch
+    if job.processes.count > 1 or "processes" in record:
+        record["processes"] = job.processes.count
     directory.write_json(path, record)
     directory.write_json(folder / directory.ENVIRONMENT, environment(job.device, threads, job.recipe.precision))

@@ -121,6 +121,19 @@ class Saver:
         return f"{found[-1].path.name} is whole" if found else "there is no earlier one"
 
 
+class Idle(Saver):
+    """Stands in the place of a saver in a process that writes nothing."""
+
+    def save(self, *snapshots: Snapshot) -> None:
+        return None
+
+    def failed(self) -> bool:
+        return False
+
+    def wait(self) -> None:
+        return None
+
+
 def reason(error: Exception) -> str:
     """Why a file could not be written, in the words of the system. safetensors has them within its own."""
     if isinstance(error, OSError) and error.strerror:

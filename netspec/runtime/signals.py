@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -24,6 +24,10 @@ class Stop:
 
     signal: int = 0
     since: float = 0.0
+    asked: int = 0
+    """The signal that this process got. Where several train together it counts once they have agreed to stop."""
+    agree: Callable[[], None] | None = None
+    """Asks the others, and sets `signal` where one was asked to stop; None for a process that is alone."""
 
     @contextmanager
     def listening(self) -> Iterator[Stop]:
@@ -37,8 +41,10 @@ class Stop:
 
         def note(number: int, _: FrameType | None) -> None:
             now = time.monotonic()
-            if not self.signal:
-                self.signal, self.since = number, now
+            if not self.asked:
+                self.asked, self.since = number, now
+                if self.agree is None:
+                    self.signal = number
             elif number == signal.SIGINT and now - self.since > PASSED_ON:
                 raise KeyboardInterrupt
 

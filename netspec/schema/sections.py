@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from netspec.catalog.seeing import METHODS, TRACKERS, WATCHED
+from netspec.catalog.several import COUNTS, FLAGS, KINDS
 from netspec.catalog.speed import MODES
 from netspec.schema.pieces import (
     BOOLEAN,
@@ -184,6 +185,8 @@ _TRAIN: Final[dict[str, Schema]] = {
             "channels_last": _flag("How images lie in memory; left out, so on a GPU for a model with convolutions."),
             "cuda_graphs": _flag("Whether steps are recorded as CUDA graphs and launched whole."),
             "compile": ref("compile", "Whether `torch.compile` makes kernels of the model."),
+            "distribute": ref("distribute", "How several processes train together."),
+            "sync_batchnorm": _flag("Whether batch norms take the statistics of the whole batch of all processes."),
             "log_every": _count("Steps between two points of the curves."),
             "tensorboard": ref("tensorboard", "Whether TensorBoard's event files are written, and what they hold."),
             "monitor": ref("monitor", "Hooks on layers, by glob: what they give, and the gradients that come back."),
@@ -352,6 +355,22 @@ _TRAIN: Final[dict[str, Schema]] = {
         ["start"],
         example="{start: {epochs: 15}, swa_lr: 0.05}",
     ),
+    "distribute": {
+        "anyOf": [
+            {"type": "string", "enum": list(KINDS)},
+            EXPRESSION,
+            record(
+                {
+                    "type": choice(KINDS, "By torch's names."),
+                    "match": _globs("The layers that `fsdp` cuts as one; the model's blocks where left out."),
+                    **{key: _flag(said) for flags in FLAGS.values() for key, said in flags.items()},
+                    **{key: _count(said) for counts in COUNTS.values() for key, said in counts.items()},
+                }
+            ),
+        ],
+        "expects": f"{either([f'`{kind}`' for kind in KINDS])}, or a mapping with `type`",
+        "example": "ddp",
+    },
     "compile": {
         "anyOf": [
             BOOLEAN,

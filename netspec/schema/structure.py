@@ -30,10 +30,7 @@ from netspec.shapes import TEXT as TEXT_DTYPE
 
 VERSION: Final = 1
 
-UNSUPPORTED: Final = (
-    "train.phases",
-    "train.distribute",
-)
+UNSUPPORTED: Final = ("train.phases",)
 """What the language has and this version of the compiler does not do yet, as `kind.key` or `type.name`."""
 
 SIZE: Final[Schema] = {"anyOf": [{"type": "integer", "minimum": 1}, TEXT]}

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from netspec.runtime.data.order import part
 from netspec.runtime.data.pipeline import Pipeline, collate, run
 from netspec.runtime.data.samples import Sample, Samples
 from netspec.runtime.data.seeds import mix, preserved
@@ -28,6 +29,8 @@ class BatchKeys:
     samples: int
     batch_size: int
     numbers: range
+    share: tuple[int, int] = (0, 1)
+    """Of how many processes this is which."""
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -36,7 +39,9 @@ class BatchKeys:
         for number in self.numbers:
             first = number * self.batch_size
             last = min(first + self.batch_size, self.samples)
-            yield self.epoch, list(range(first, last)) if self.order is None else self.order[first:last].tolist()
+            places = part(first, last, *self.share)
+            order = self.order
+            yield self.epoch, list(places) if order is None else order[places.start : places.stop].tolist()
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,12 +78,17 @@ def open_data(
     fields: Iterable[str] | None = None,
     splits: Iterable[str] | None = None,
     state: State | None = None,
+    rank: int = 0,
+    count: int = 1,
 ) -> Data:
     """Open the sources and cut them into splits; samples are read when a stream is first asked for batches.
 
     `batch_size` overrides the recipe's. `fields` are those that a batch needs; None for all. `splits` are the splits
     to open; None for all. `state` is that of an earlier run: then nothing is learnt anew, and training data that is
     not opened need not be there. Orders and augmentations depend on `seed`; torch's global generators are left alone.
+
+    Where `count` processes train together, this is number `rank`, which makes its part of each batch. The recipe's
+    `batch_size` is per process, and what counts is how many there were when the run began: the batches stay the same.
 
     Raises RunError (NS92x) where data is absent or not as it should be.
     """
@@ -98,19 +103,22 @@ def open_data(
             unreadable.add(getattr(samples[name], "dropped", {}))
         fitted = {name: Standardize.from_state(name, kept) for name, kept in learnt["standardize"].items()}
         streams: dict[str, Stream] = {}
+        began = int(learnt.get("processes", 1)) if state is not None else count
         for name in wanted:
             split = recipe.splits[name]
             pipeline = make_pipeline(split, fitted, learnt["num_classes"])
             settings = Settings(
                 seed=seed,
                 device=device,
-                batch_size=batch_size or split.batch_size or recipe.batch_size,
+                batch_size=batch_size or _whole_batch(recipe, split, began),
                 sampler=split.sampler,
                 drop_last=split.drop_last,
                 workers=recipe.workers,
                 cache=recipe.cache,
                 select=select,
                 unreadable=unreadable,
+                rank=rank,
+                count=count,
             )
             shown = _probe(samples[name], pipeline, select, skips=unreadable.skips)
             streams[name] = Stream(name, SPLITS.index(name), samples[name], pipeline, settings, shown)
@@ -120,9 +128,24 @@ def open_data(
                     f"`{name}` has {streams[name].size} samples: no whole batch of {streams[name].batch_size}",
                     help="a smaller `batch_size`, or `drop_last: false`",
                 )
+            if streams[name].batch_size < count:
+                raise RunError(
+                    "NS952",
+                    f"{count} processes share each batch of `{name}`, which has {streams[name].batch_size} samples",
+                    help="a larger `global_batch_size`, or fewer processes",
+                )
+        if count > 1 or began > 1:
+            learnt["processes"] = began
     if "fields" not in learnt:
         learnt["fields"] = {name: asdict(info) for name, info in streams[wanted[0]].fields.items()}
     return Data(recipe, streams, learnt, unreadable)
+
+
+def _whole_batch(recipe: DataRecipe, split: Split, processes: int) -> int:
+    """The samples of a batch of all processes together."""
+    if split.batch_size is not None:
+        return split.batch_size * processes
+    return recipe.global_batch_size or recipe.batch_size * processes
 
 
 def _select(recipe: DataRecipe, fields: Iterable[str] | None) -> tuple[str, ...] | None:

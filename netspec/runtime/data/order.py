@@ -49,3 +49,14 @@ def _class_weights(sampler: Sampler, labels: Tensor) -> Tensor:
     if len(sampler.weights) < len(counts):
         raise RunError("NS925", f"`weights` has {len(sampler.weights)} values, and the data {len(counts)} classes")
     return torch.tensor(sampler.weights, dtype=torch.float64)
+
+
+def part(first: int, last: int, rank: int, count: int) -> range:
+    """The places, among first … last - 1 of an epoch's order, that make the part of process `rank` of `count`.
+
+    The parts follow one another and differ by one at most. Where there are fewer places than processes, one without a
+    place of its own has the first.
+    """
+    size = last - first
+    found = range(first + size * rank // count, first + size * (rank + 1) // count)
+    return found if found else range(first, first + 1)

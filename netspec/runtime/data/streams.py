@@ -16,7 +16,7 @@ from torch import Tensor
 from netspec.catalog.sources import FieldInfo
 from netspec.recipe.data import Sampler
 from netspec.runtime.data.batches import Batch, BatchKeys, BatchMaker, Failure, Made, to_device
-from netspec.runtime.data.order import epoch_order, epoch_size
+from netspec.runtime.data.order import epoch_order, epoch_size, part
 from netspec.runtime.data.pipeline import Pipeline
 from netspec.runtime.data.samples import Samples, class_column, weights_column
 from netspec.runtime.data.seeds import mix
@@ -41,11 +41,15 @@ class Settings:
     cache: bool | None
     select: tuple[str, ...] | None
     unreadable: Unreadable = field(default_factory=lambda: Unreadable(0))
+    rank: int = 0
+    count: int = 1
+    """Of how many processes this is which: each makes its part of each batch."""
 
 
 class Stream:
     """One split: `size` samples, `batches_per_epoch` batches of at most `batch_size`.
 
+    Where several processes share the batches, all these numbers are those of the whole, and a batch is this one's part.
     `fields` tell the names, shapes (of one sample) and dtypes in a batch, `classes` the class names of its labels.
     """
 
@@ -63,6 +67,7 @@ class Stream:
         self.fields = fields
         self.classes = next((info.classes for info in fields.values() if info.classes), None)
         self.batch_size = settings.batch_size
+        self.share = settings.rank, settings.count
         self.epoch_size = epoch_size(settings.sampler, self.size)
         whole, rest = divmod(self.epoch_size, self.batch_size)
         self.batches_per_epoch = whole if settings.drop_last or not rest else whole + 1
@@ -96,7 +101,15 @@ class Stream:
             yield from made
             return
         for number, batch in enumerate(made, start):
-            yield self._pipeline.on_batch(batch, mix(self._settings.seed, self._number, epoch, number))
+            place = (self._settings.seed, self._number, epoch, number)
+            rank = self.share[0]  # each process draws for its own part
+            yield self._pipeline.on_batch(batch, mix(*place, rank) if rank else mix(*place))
+
+    def own(self, number: int) -> tuple[int, int]:
+        """How many samples of batch `number` are this process's own, and how many it has in all."""
+        (rank, count), first = self.share, number * self.batch_size
+        whole = min(first + self.batch_size, self.epoch_size) - first
+        return whole * (rank + 1) // count - whole * rank // count, whole
 
     def class_counts(self, field: str) -> Tensor:
         """How many samples each class of a field has, [classes]. Raises RunError NS924 where it holds no classes."""
@@ -109,7 +122,7 @@ class Stream:
         `index` is the number's place in the field of batch `number` of the epoch.
         """
         order, first = self._order(epoch), number * self.batch_size
-        members = range(first, min(first + self.batch_size, self.epoch_size))
+        members = part(first, min(first + self.batch_size, self.epoch_size), *self.share)
         names = [self._samples.name(i if order is None else int(order[i])) for i in members]
         row, *rest = index
         present = [name for name in names if name not in self._settings.unreadable.found]
@@ -165,6 +178,15 @@ class Stream:
         stop = min(self.batches_per_epoch * size, self.epoch_size)
         at_once = size * max(1, _GATHER_BYTES // (max(kept.sample_bytes, 1) * size))
         names = list(columns)
+        if self.share[1] > 1:
+            for places in self._places(start):
+                if order is None:
+                    made = {name: column[places.start : places.stop].clone() for name, column in columns.items()}
+                else:
+                    index = order[places.start : places.stop]
+                    made = {name: column.index_select(0, index) for name, column in columns.items()}
+                yield made if kept.device == device else to_device(made, device)
+            return
         for first in range(start * size, stop, at_once):
             last = min(first + at_once, stop)
             if order is None:  # a copy, since a model may write into its input
@@ -173,18 +195,25 @@ class Stream:
                 index = order[first:last]
                 parts = [column.index_select(0, index) for column in columns.values()]
             # Not `split`: for autograd its results are views of one tensor, which one batch would pass on to the next.
-            for tensors in zip(*(torch.unsafe_split(part, size) for part in parts), strict=True):
+            for tensors in zip(*(torch.unsafe_split(column, size) for column in parts), strict=True):
                 batch = dict(zip(names, tensors, strict=True))
                 yield batch if kept.device == device else to_device(batch, device)
+
+    def _places(self, start: int) -> Iterator[range]:
+        """Of each batch from number `start` on, this process's places in the epoch's order."""
+        size = self.batch_size
+        for first in range(start * size, min(self.batches_per_epoch * size, self.epoch_size), size):
+            yield part(first, min(first + size, self.epoch_size), *self.share)
 
     def _from_samples(self, epoch: int, order: Tensor | None, start: int) -> Iterator[Batch]:
         assert self._maker is not None
         device = self._settings.device
-        keys = BatchKeys(epoch, order, self.epoch_size, self.batch_size, range(start, self.batches_per_epoch))
+        numbers = range(start, self.batches_per_epoch)
+        keys = BatchKeys(epoch, order, self.epoch_size, self.batch_size, numbers, self.share)
         if self._loader is None and len(keys):
             workers = self._settings.workers
             if workers is None:
-                workers = auto_workers(self._maker, self.batch_size, device)
+                workers = auto_workers(self._maker, -(-self.batch_size // self.share[1]), device)
             if workers:
                 self._loader = make_loader(self._maker, workers, device)
         if self._loader is None:

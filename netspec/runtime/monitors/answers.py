@@ -118,6 +118,35 @@ class Answers:
             self._embedded += len(part)
             self.features.append(part.clone())
 
+    @property
+    def embeds(self) -> bool:
+        """Whether it keeps what goes into a layer."""
+        return self._embed is not None
+
+    def seen(self) -> dict[str, Any]:
+        """What it has seen, for another process."""
+        parts = {"scores": self.scores, "targets": self.targets, "images": self.images, "features": self.features}
+        return {**parts, "count": self.count, "matrix": self._matrix}
+
+    def take(self, parts: Sequence[Mapping[str, Any]]) -> None:
+        """Have what several processes have seen, in place of one's own part. They shared each batch in their order, so
+        the samples come out as one process sees them."""
+        self.count = next((part["count"] for part in parts if part["count"] is not None), None)
+        matrices = [part["matrix"] for part in parts if part["matrix"] is not None]
+        self._matrix = torch.stack(matrices).sum(0) if matrices else None
+        batches = max(len(part["scores"]) for part in parts)
+        for name in ("scores", "targets", "images", "features"):
+            found: list[Tensor] = []
+            for number in range(batches):
+                here = [part for part in parts if number < len(part["scores"])]
+                if any(len(part[name]) <= number for part in here):
+                    break  # the limit of what is kept, which each reaches at its own time
+                rows = [part[name][number] for part in here]
+                found += rows
+                if name == "features" and sum(map(len, rows)) < sum(len(part["scores"][number]) for part in here):
+                    break
+            setattr(self, name, found)
+
     def __bool__(self) -> bool:
         return bool(self.scores)
 

@@ -1,0 +1,133 @@
+"""`distribute: fsdp`: each process keeps a part of every weight, by torch's `fully_shard`.
+
+A block's weights are put together when it runs and let go afterwards; so are its gradients, of which each process keeps
+its part, with its part of the optimizer's memory. A checkpoint holds whole tensors, as that of one process does: any
+number of processes, sharded or not, go on with it, and `eval`, `predict` and `export` read it as always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from netspec.runtime.errors import RunError
+from netspec.runtime.processes import Part, Processes
+from netspec.runtime.together import Outer
+
+if TYPE_CHECKING:
+    from netspec.recipe.train import TrainRecipe
+    from netspec.runtime.job import Job
+    from netspec.runtime.objective import Batch, Objective, Outputs
+
+
+FUSED: Final = (torch.optim.Adam, torch.optim.AdamW)
+"""The optimizers whose fused step torch knows how to take on cut weights."""
+
+
+class Sharded(Outer):
+    """An objective whose model is sharded. Every pass is one of all processes, in evaluation too."""
+
+    def __init__(self, inner: Objective, processes: Processes, part: Part) -> None:
+        super().__init__(inner, processes, part)
+        self.root: Any = inner.model
+        self.cut: list[Any] = [module for module in inner.model.modules() if hasattr(module, "reshard")]
+
+    def forward(self, batch: Batch) -> Outputs:
+        outputs = self.inner.forward(batch)
+        if not torch.is_grad_enabled():  # a backward pass lets go of what is whole, and none follows
+            for module in self.cut:
+                module.reshard()
+        return outputs
+
+    def meet(self, last: bool) -> None:
+        self.root.set_requires_gradient_sync(last)
+
+
+def check_sharded(recipe: TrainRecipe) -> None:
+    """Raises RunError NS953 for what needs whole weights in each process."""
+    refused = {
+        "ema": recipe.ema,
+        "swa": recipe.swa,
+        "freeze": recipe.freeze,
+        "monitor": recipe.monitor,
+        "compile": recipe.compile,
+        "precision: fp16": recipe.precision == "fp16",
+    }
+    found = [f"`{name}`" for name, stated in refused.items() if stated]
+    if found:
+        raise RunError(
+            "NS953",
+            f"`distribute: fsdp` leaves each process a part of each weight, and {' and '.join(found)} wants them whole",
+            help="leave it out, or take `distribute: ddp`, where each process has the whole model",
+        )
+
+
+def shard(job: Job, match: tuple[str, ...], *, reshard_after_forward: bool | None) -> None:
+    """Cut the model of a job, block by block, and its optimizer's memory with it.
+
+    match: globs over the paths of the modules that are cut as one; the model's own blocks where there are none.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    model, optimizer = job.objective.model, job.optimizer
+    mesh = init_device_mesh(job.device.type, (job.processes.count,))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    options: dict[str, Any] = {"mesh": mesh}
+    if reshard_after_forward is not None:
+        options["reshard_after_forward"] = reshard_after_forward
+    for module in reversed(blocks(model, match)):  # the inner ones first
+        fully_shard(module, **options)
+    fully_shard(model, **options)
+    cut = dict(model.named_parameters())
+    state = {cut[names[id(old)]]: memory for old, memory in optimizer.state.items()}
+    for group in optimizer.param_groups:
+        group["params"] = [cut[names[id(old)]] for old in group["params"]]
+        if type(optimizer) not in FUSED and group.get("fused"):
+            group["fused"] = False
+    optimizer.state.clear()
+    for parameter, memory in state.items():
+        optimizer.state[parameter] = {name: _cut_like(value, parameter) for name, value in memory.items()}
+
+
+def blocks(model: nn.Module, match: tuple[str, ...]) -> list[nn.Module]:
+    """The modules below a model that are cut as one: those that match, else those of the classes in its own source."""
+    found = []
+    for path, module in model.named_modules():
+        own = type(module).__module__ == type(model).__module__
+        if path and (any(fnmatchcase(path, glob) for glob in match) if match else own):
+            found.append(module)
+    return [module for module in found if next(module.parameters(), None) is not None]
+
+
+def gathered(tree: Any) -> Any:
+    """The tree with whole tensors, on the CPU, in place of cut ones: something that all processes do together."""
+    from torch.distributed.tensor import DTensor
+
+    if isinstance(tree, DTensor):
+        whole: Tensor = tree.full_tensor()
+        return whole.detach().cpu()
+    if isinstance(tree, Mapping):
+        return {key: gathered(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(gathered(value) for value in tree)
+    return tree
+
+
+def put(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Have a cut model hold these whole weights."""
+    with torch.no_grad():
+        for name, value in model.state_dict(keep_vars=True).items():
+            value.copy_(_cut_like(weights[name].to(value.device), value))
+
+
+def _cut_like(value: Any, parameter: Tensor) -> Any:
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    if not isinstance(value, Tensor) or not isinstance(parameter, DTensor) or value.shape != parameter.shape:
+        return value
+    return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
