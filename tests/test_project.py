@@ -222,6 +222,7 @@ def test_every_dependency_that_is_installed_here_is_pinned() -> None:
     wanted = [
         *project["dependencies"],
         *project["optional-dependencies"]["data"],
+        *project["optional-dependencies"]["sweep"],
         *project["optional-dependencies"]["dev"],
     ]
     names = {re.split(r"[<>=\[; ]", text)[0].lower().replace("_", "-") for text in wanted}

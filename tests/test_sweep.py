@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
+from test_faults import mounted
 from test_resume import assert_same
 
 import netspec
@@ -348,6 +349,37 @@ def test_without_optuna_the_mend_is_said(
     assert main(["sweep", str(spec()), "--sweep-dir", str(tmp_path / "sweep")]) == 3
     said = capsys.readouterr().err
     assert "error[NS911]: a sweep needs the package optuna" in said and "pip install 'netspec[sweep]'" in said
+
+
+def test_a_spec_in_memory(tmp_path: Path) -> None:
+    document: dict[str, Any] = {
+        "netspec": 1,
+        "name": "small",
+        "model": {"inputs": {"features": ["N", 4]}, "layers": {"fc": {"type": "Linear", "out_features": 3}}},
+        "data": {"source": "Iris", "split": {"train": 0.6, "val": 0.4}},
+        "train": {"epochs": 1, "loss": "CrossEntropyLoss", "optimizer": {"type": "SGD", "lr": 0.1}, "device": "cpu"},
+        "sweep": {"parameters": {"train.optimizer.lr": [0.1, 0.01]}, "trials": 2, "seed": 3},
+    }
+    done = sweep(netspec.compile(document), sweep_dir=tmp_path / "sweep", progress="none")
+    assert [row.state for row in done.rows] == ["complete"] * 2
+    (tmp_path / "sweep" / "best.yaml").unlink()
+    (tmp_path / "sweep" / "trials.csv").unlink()
+    sweep(None, resume=tmp_path / "sweep", progress="none")  # nothing to train, and what was lost is there again
+    assert (tmp_path / "sweep" / "best.yaml").is_file() and len(rows_of(tmp_path / "sweep")) == 2
+
+
+def test_a_full_disk_is_no_trials_fault(spec: Callable[..., Path], tmp_path: Path) -> None:
+    disk, path = tmp_path / "disk", spec()
+    with mounted(disk, "size=400k"):
+        with pytest.raises(RunError, match=r"NS90[17] .*No space left on device"):
+            sweep(path, set={"sweep.trials": 30}, sweep_dir=disk / "sweep", progress="none")
+        subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
+        made = len(list((disk / "sweep" / "trials").iterdir()))
+        assert 1 < made < 30
+        done = sweep(None, set={"sweep.trials": made + 1}, resume=disk / "sweep", progress="none")
+        assert [row.state for row in done.rows] == ["complete"] * (made + 1)
+        whole = sweep(path, set={"sweep.trials": made + 1}, sweep_dir=tmp_path / "whole", progress="none")
+        assert [row.value for row in done.rows] == [row.value for row in whole.rows]
 
 
 def test_the_command_line(spec: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ row a trial, `best.yaml` the spec of the best, which `netspec train` takes, and 
 
 from __future__ import annotations
 
+import errno
 import gc
 import shutil
 import sys
@@ -41,6 +42,9 @@ IN_A_ROW: Final = 5
 """So many trials that fail one after the other end a session: what ails them is no matter of their values."""
 NO_PLACE: Final = ("NS901", "NS907", "NS918")
 """What a trial fails with that can't be written down, or that another process works at: no fault of its values."""
+
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""The same from the operating system."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,18 +166,19 @@ class _Session:
         signal = 0
         try:
             waiting = study.half_done()
-            while waiting or study.begun < recipe.trials:
-                if self.late():
-                    status = "stopped"
-                    break
-                done = self.trial(waiting.pop(0) if waiting else study.begun)
-                if done.signal:
-                    status, signal = "interrupted", done.signal
-                    break
+            with directory.writing(self.folder):
+                while waiting or study.begun < recipe.trials:
+                    if self.late():
+                        status = "stopped"
+                        break
+                    done = self.trial(waiting.pop(0) if waiting else study.begun)
+                    if done.signal:
+                        status, signal = "interrupted", done.signal
+                        break
         except KeyboardInterrupt:
             status, signal = "interrupted", 2
         finally:
-            write_results(self.folder, self.recipe, self.study, self.program.name, drawn=True)
+            self.write(drawn=True)
         return self.report(status, signal)
 
     def tell(self, line: str) -> None:
@@ -207,8 +212,7 @@ class _Session:
         row = rows[number]
         self.failed = self.failed + 1 if row.state == "failed" else 0
         self.say(self.line(row))
-        self.keep_best(row)
-        write_results(self.folder, self.recipe, self.study, self.program.name, drawn=False)
+        self.write(drawn=False)
         if self.failed >= IN_A_ROW:
             raise RunError(
                 "NS971",
@@ -243,6 +247,8 @@ class _Session:
                 raise
             return _Trial(state="failed", message=f"{error.code} {error.message}")
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise
             with suppress(OSError):
                 folder.mkdir(parents=True, exist_ok=True)
                 directory.write_text(folder / "traceback.txt", traceback.format_exc())
@@ -273,12 +279,17 @@ class _Session:
         rows = [row for row in done.history if row["step"] == step] or list(done.history[-1:])
         return rows[-1].get(self.recipe.metric) if rows else None
 
-    def keep_best(self, row: Row) -> None:
-        """The spec of the best trial so far, as YAML."""
+    def write(self, *, drawn: bool) -> None:
+        """The table, the spec of the best trial so far, and where `drawn` the picture. The study has all of it, so that
+        a full disk is no more than told."""
         best = self.study.best()
-        if best is not None and best.number == row.number:
-            text = (self.folder / TRIALS / str(row.number) / directory.RESOLVED).read_text(encoding="utf-8")
-            directory.write_text(self.folder / BEST, text)
+        try:
+            write_results(self.folder, self.recipe, self.study, self.program.name, drawn=drawn)
+            if best is not None:
+                text = (self.folder / TRIALS / str(best.number) / directory.RESOLVED).read_text(encoding="utf-8")
+                directory.write_text(self.folder / BEST, text)
+        except OSError as error:
+            self.say(f"the results in {self.folder} could not be written: {error.strerror}")
 
     def line(self, row: Row) -> str:
         """A trial in words."""
