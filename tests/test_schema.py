@@ -230,7 +230,7 @@ def test_a_key_of_train(train: str, expected: list[tuple[str, str, str]]) -> Non
             [("NS106", "sise", "did you mean `size`?")],
         ),
         ("{train: {source: Digits, shufle: true}}", [("NS101", "shufle", "did you mean `shuffle`?")]),
-        ("{source: Digits, split: {train: -80}}", [("NS104", "80", "for example `train: 0.2`")]),
+        ("{source: Digits, split: {train: -80}}", [("NS104", "-80", "for example `train: 0.2`")]),
         ("{source: Digits, epochs: 3}", [("NS101", "epochs", "`epochs` stands in `train`")]),
         ("{source: Digits, sampler: {replacement: true}}", [("NS102", "sampler", "add `type: …`")]),
     ],
