@@ -324,13 +324,14 @@ def contests(device: str, quick: bool) -> list[tuple[Contest, float]]:
     name, side, batch = ("resnet18", 64, 4) if quick else ("resnet50", 224, 128)
     deep = {
         "extends": str(SPECS / "imagenet" / f"{name}.yaml"),
+        "params": {"num_classes": 10},
         "model": {"inputs": {"image": ["N", 3, side, side]}},
     }
     for compiled in (False, True) if device == "cuda" else (False,):
         contest = Contest(
             name=f"{name} bf16 channels_last{' compiled' if compiled else ''}",
             layers=deep,
-            module=lambda: torchvision.models.get_model(name),
+            module=lambda: torchvision.models.get_model(name, num_classes=10),
             shape=(3, side, side),
             batch=batch,
             batches=4 if quick else 16,
