@@ -39,7 +39,7 @@ from netspec.runtime.loop import fit
 
 BATCH = 64
 SAMPLES = 6400
-EPOCHS = {"logistic": 50, "mlp": 20, "lenet": 4}
+EPOCHS = {"logistic": 50, "mlp": 20, "lenet": 8}
 """Of a hundred steps each."""
 RATE = 0.05
 
@@ -373,7 +373,7 @@ def compare(name: str, rounds: int, peers: bool, folder: Path) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--peers", action="store_true", help="measure the other frameworks that are installed, too")
     args = parser.parse_args()
