@@ -21,6 +21,7 @@ from netspec.program import Instance, Program
 from netspec.schema import knows, suggest_path, validate
 from netspec.schema.recovery import Remaining, remaining
 from netspec.several import elaborate_models
+from netspec.softmax_axis import check_softmax_axes
 from netspec.spec import Spec
 
 
@@ -57,9 +58,10 @@ def shape(state: State) -> None:
 
 
 def check_sequences(state: State) -> None:
-    """Sequence layers get the time where they take it."""
+    """Sequence layers get the time where they take it, softmaxes the axis that is meant."""
     if state.model is not None and not state.model.failed:
         check_batch_order(state.model, state.diagnostics)
+        check_softmax_axes(state.model, state.diagnostics)
 
 
 def check_initialization(state: State) -> None:

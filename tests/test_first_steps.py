@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import netspec
 from netspec.cli import main
 
 HOUSES = """\
@@ -56,7 +59,7 @@ def test_a_table_of_another_width(houses: Path, capsys: pytest.CaptureFixture[st
     assert "error[NS562]: the model's input `features` takes [N, 3], and a batch of the field" in said
     assert "--> houses.yaml:4:12" in said
     assert "`inputs: {features: [N, 2]}`" in said
-    assert not list(Path("runs").rglob("checkpoints"))
+    assert not list(Path("runs").rglob("*.py"))
 
 
 def test_accuracy_of_prices(houses: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,7 +115,7 @@ def test_what_only_the_data_tell_is_told_at_its_line(
     shown = capsys.readouterr().err
     assert said in shown
     assert "--> steps.yaml:" in shown
-    assert not list(Path("runs").rglob("checkpoints"))
+    assert not list(Path("runs").rglob("*.py"))
 
 
 def test_a_split_that_is_evaluated_is_looked_at_before_the_first_step(
@@ -125,4 +128,55 @@ def test_a_split_that_is_evaluated_is_looked_at_before_the_first_step(
     assert main(["train", str(steps)]) == 1
     shown = capsys.readouterr().err
     assert "a batch of the field `sequence` is [N, 5, 4]" in shown
-    assert not list(Path("runs").rglob("checkpoints"))
+    assert not list(Path("runs").rglob("*.py"))
+
+
+def test_a_run_that_never_began_leaves_no_folder(houses: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Twenty tries at a spec are no twenty runs; a folder that was there stays."""
+    train(houses, "target: price", "target: prize", capsys)
+    assert not list(Path("runs").rglob("*.*"))
+    assert not list(Path("runs", "houses").iterdir())
+    Path("mine").mkdir()
+    assert main(["train", str(houses), "--run-dir", "mine"]) == 3
+    assert list(Path("mine").iterdir()) == []
+
+
+def test_predictions_of_arrays_take_all_fields_by_name(steps: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(steps), "--run-dir", "run"]) == 0
+    capsys.readouterr()
+    assert main(["predict", "run", "seq.npz"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["input"] for row in rows] == [f"seq.npz:{number}" for number in range(1, 21)]
+    np.savez("bare.npz", other=np.ones((3, 5, 3)), more=np.ones(3))
+    assert main(["predict", "run", "bare.npz"]) == 3
+    assert "bare.npz has none of the arrays sequence, label; it holds other, more" in capsys.readouterr().err
+
+
+def test_a_row_of_another_width_is_told(houses: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    houses.write_text(HOUSES.replace("  split:", "  transforms: [Standardize]\n  split:"), encoding="utf-8")
+    assert main(["train", str(houses), "--run-dir", "run"]) == 0
+    np.save("rows.npy", np.ones((4, 3), dtype="float32"))
+    capsys.readouterr()
+    assert main(["predict", "run", "rows.npy"]) == 3
+    assert "`features` has [3] numbers, and the training data had [2]" in capsys.readouterr().err
+
+
+def test_floats_of_the_shape_that_the_source_gives_are_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = {
+        "model": "{inputs: {image: [N, 1, 8, 8]}, layers: {flat: Flatten, fc: {type: Linear, out_features: 10}}}",
+        "data": "{source: Digits}",
+        "train": "{steps: 3, loss: CrossEntropyLoss, optimizer: SGD}",
+    }
+    text = "netspec: 1\nname: net\n" + "\n".join(f"{key}: {value}" for key, value in spec.items())
+    Path("net.yaml").write_text(text, encoding="utf-8")
+    assert main(["train", "net.yaml", "--run-dir", "run"]) == 0
+    images = np.random.default_rng(0).random((4, 1, 8, 8)).astype("float32")
+    np.save("images.npy", images)
+    capsys.readouterr()
+    assert main(["predict", "run", "images.npy"]) == 0
+    rows = [json.loads(line)["prediction"] for line in capsys.readouterr().out.splitlines()]
+    loaded = netspec.load("run")
+    assert rows == loaded(torch.from_numpy(images)).argmax(1).tolist()

@@ -59,6 +59,7 @@ STAIRCASE = (
         "patterns",
         "references",
         "several",
+        "softmax_axis",
         "ties",
         "unused",
         "values",

@@ -285,12 +285,8 @@ def _check_loss(
         info = data.fields.get(loss.inputs[-1].name) if data is not None and data.fields is not None else None
         count = info.num_classes if info is not None and loss.type not in OF_SCORES else None
         mend = answer.help if count is None or count < 3 else f"for {count} classes take CrossEntropyLoss"
-        only_classes = info is not None and info.dtype == "int64" and "target" not in ((data and data.fields) or ())
-        if only_classes and loss.type in OF_NUMBERS:
-            mend = (
-                f"`{loss.inputs[-1].name}` holds the number of a class, for CrossEntropyLoss; a column of a table with "
-                "numbers to predict is its `target`, not its `label`"
-            )
+        if info is not None and info.dtype == "int64" and loss.type in OF_NUMBERS:
+            mend = _mend_of_numbers(loss, types[0], data) or mend
         diagnostics.error("NS552", f"{answer.message} ({takes})", span, labels=labels, help=mend)
         return False
     result = next(iter(answer.outputs.values()))
@@ -303,6 +299,23 @@ def _check_loss(
         )
         return False
     return True
+
+
+def _mend_of_numbers(loss: Loss, given: TensorType | None, data: DataInfo | None) -> str | None:
+    """What a loss that compares numbers was probably meant to take in place of a class."""
+    fields = data.fields if data is not None and data.fields is not None else {}
+    shape = given.shape[1:] if given is not None else ()
+    same = next(
+        (n for n, f in fields.items() if f.dtype == "float32" and f.shape is not None and f.shape == shape), None
+    )
+    if same is not None:
+        return f"name what it is compared with: `from: [{loss.inputs[0].name}, {same}]`"
+    if "target" in fields:
+        return None
+    table = (
+        "; a column of a table with numbers to predict is its `target`, not its `label`" if "features" in fields else ""
+    )
+    return f"`{loss.inputs[-1].name}` holds the number of a class, for CrossEntropyLoss{table}"
 
 
 def _check_classes(

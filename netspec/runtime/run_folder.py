@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from netspec.diagnostics import SpecError
 from netspec.program import Program
 from netspec.runtime import directory
 from netspec.runtime.device import environment
 from netspec.runtime.errors import RunError
 from netspec.runtime.job import Job
 from netspec.runtime.load import changed_lines, check_source
-from netspec.runtime.lock import locked
+from netspec.runtime.lock import LOCK, locked
 from netspec.runtime.processes import Processes
 from netspec.runtime.resolved import load_program, resolved_text
 from netspec.runtime.weights import Fit, digest
@@ -99,7 +100,19 @@ def _number(folder: Path) -> int:
 
 @contextmanager
 def _kept(program: Program, run_dir: str | Path | None) -> Iterator[str]:
-    yield str(directory.make_directory(program.name, run_dir))
+    """A folder for a new run; one that was refused before it began leaves none."""
+    mine = run_dir is None or not Path(run_dir).exists()
+    folder = directory.make_directory(program.name, run_dir)
+    try:
+        yield str(folder)
+    except (RunError, SpecError):
+        if not (folder / directory.SUMMARY).exists() and not (folder / directory.CHECKPOINTS).exists():
+            for name in (directory.RESOLVED, directory.MODEL, LOCK):
+                (folder / name).unlink(missing_ok=True)
+            with suppress(OSError):  # something else lies there
+                if mine:
+                    folder.rmdir()
+        raise
 
 
 def spec_name(folder: Path) -> str | None:
@@ -113,8 +126,6 @@ def check_overrides(folder: Path, program: Program) -> None:
 
     Raises RunError NS905. What else an override changes, the length say, or the rate, a run can go on with.
     """
-    from netspec.diagnostics import SpecError
-
     if (folder / directory.RESOLVED).read_text(encoding="utf-8") == resolved_text(program):
         return
     try:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from netspec.catalog.registry import lookup
-from netspec.catalog.sources import SourceEntry
+from netspec.catalog.sources import FieldInfo, SourceEntry
 from netspec.recipe.data import DataRecipe, Split
 from netspec.runtime.data.pipeline import Pipeline, collate, make_pipeline, run
 from netspec.runtime.data.samples import Sample, read_image
@@ -61,8 +61,7 @@ def preprocess_values(
     chosen, pipeline = _evaluation(recipe, state, split)
     images = "image" in state["fields"]
     for number, value in enumerate(values, 1):
-        sample = {"image": _as_source(_picture(value), chosen)} if images else {"features": _row(value)}
-        yield str(number), _through(sample, pipeline, str(number))
+        yield str(number), _through(_sample("image" if images else "features", value, chosen), pipeline, str(number))
 
 
 def _evaluation(recipe: DataRecipe, state: Mapping[str, Any], split: str | None) -> tuple[Split, Pipeline]:
@@ -101,25 +100,56 @@ def _arrays(path: Path, split: Split, state: Mapping[str, Any]) -> Iterator[tupl
         raise RunError("NS920", f"there is no file {path}") from error
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise RunError("NS921", f"{path} can't be read as arrays: {error}") from error
+    if split.source.type == "NumPy":
+        columns = _columns(arrays, split, state, path)
+        for index in range(min(map(len, columns.values()))):
+            yield f"{path}:{index + 1}", partial(_entry, columns, index)
+        return
     field = "image" if "image" in state["fields"] else "features"
-    names = split.source.arguments.get("fields") or {}
-    name = next((one for one in (names.get(field), field) if one in arrays), None)
-    if name is None and len(arrays) == 1:
-        name = next(iter(arrays))
+    name = field if field in arrays else next(iter(arrays)) if len(arrays) == 1 else None
     if name is None:
         raise RunError("NS924", f"{path} has no array `{field}`; it holds {', '.join(arrays)}")
     array = arrays[name]
-    if split.source.type == "NumPy":
-        column = array_to_tensor(field, array, split.source.arguments["channels_last"], path)
-        for index in range(len(column)):
-            yield f"{path}:{index + 1}", partial(dict, {field: column[index]})
-        return
     for index, value in enumerate(array):
         yield f"{path}:{index + 1}", partial(_sample, field, value, split)
 
 
+def _columns(
+    arrays: Mapping[str, np.ndarray[Any, Any]], split: Split, state: Mapping[str, Any], path: Path
+) -> dict[str, Tensor]:
+    """The arrays of a file by the fields that the run was trained with; a single one is its first field."""
+    names = {field: (split.source.arguments.get("fields") or {}).get(field, field) for field in state["fields"]}
+    found = {field: arrays[name] for field, name in names.items() if name in arrays}
+    found = found or {field: arrays[field] for field in names if field in arrays}
+    if not found and len(arrays) == 1:
+        found = {next(iter(names)): next(iter(arrays.values()))}
+    if not found:
+        raise RunError(
+            "NS924", f"{path} has none of the arrays {', '.join(names.values())}; it holds {', '.join(arrays)}"
+        )
+    lengths = {field: len(array) for field, array in found.items()}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{field} {length}" for field, length in lengths.items())
+        raise RunError("NS924", f"the arrays of {path} differ in length: {told}")
+    last = split.source.arguments["channels_last"]
+    return {field: array_to_tensor(field, array, last, path) for field, array in found.items()}
+
+
+def _entry(columns: Mapping[str, Tensor], index: int) -> Sample:
+    return {field: column[index] for field, column in columns.items()}
+
+
 def _sample(field: str, value: Any, split: Split) -> Sample:
-    return {"image": _as_source(_picture(value), split)} if field == "image" else {"features": _row(value)}
+    return {"image": _image(value, split)} if field == "image" else {"features": _row(value)}
+
+
+def _image(value: Any, split: Split) -> Any:
+    """A picture as the source would have given it; floats of the shape that it gives are taken as they are."""
+    info = _image_info(split)
+    shape = np.shape(value) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else None
+    if info is not None and info.dtype == "float32" and shape == info.shape:
+        return torch.as_tensor(value, dtype=torch.float32)
+    return _as_source(_picture(value), split)
 
 
 def _through(sample: Sample, pipeline: Pipeline, name: str) -> dict[str, Tensor]:
@@ -139,13 +169,18 @@ def _read(file: Path, split: Split) -> Sample:
     return {"image": _as_source(read_image(file, None), split)}
 
 
+def _image_info(split: Split) -> FieldInfo | None:
+    entry = lookup(split.source.type, "source")
+    assert isinstance(entry, SourceEntry)
+    return (entry.fields(split.source.arguments) or {}).get("image")
+
+
 def _as_source(image: Any, split: Split) -> Any:
     """A PIL image as the source would have given it."""
     from netspec.runtime.data.steps import image_to_tensor
 
-    entry = lookup(split.source.type, "source")
+    entry, info = lookup(split.source.type, "source"), _image_info(split)
     assert isinstance(entry, SourceEntry)
-    info = (entry.fields(split.source.arguments) or {}).get("image")
     channels, height, width = info.shape if info is not None and info.shape else (3, None, None)
     image = image.convert("L" if channels == 1 else "RGB")
     if height is not None and width is not None and image.size != (width, height):

@@ -192,5 +192,11 @@ class Standardize:
 
     def __call__(self, sample: Sample) -> Sample:
         value: Tensor = sample[self.field]
+        if value.shape[-1:] != self.mean.shape[-1:]:
+            raise RunError(
+                "NS924",
+                f"`{self.field}` has {list(value.shape)} numbers, and the training data had {list(self.mean.shape)}",
+                help="give the columns that the run was trained with, in their order",
+            )
         mean, std = self.mean.to(value.device), self.std.to(value.device)
         return {**sample, self.field: ((value - mean) / std).to(value.dtype)}
