@@ -17,7 +17,6 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from netspec.costs import memory
 from netspec.document import Mapping, Scalar
 from netspec.program import Program
 from netspec.recipe.data import AutoBatch, DataRecipe
@@ -224,6 +223,8 @@ def _estimate(program: Program) -> Callable[[int], bool]:
     room = SHARE_OF_CPU * free_bytes(torch.device("cpu"))
 
     def fits(size: int) -> bool:
+        from netspec.costs import memory  # late: most runs say their batch size
+
         needed = memory(program, size).training
         if needed is None:
             raise RunError(
