@@ -42,7 +42,7 @@ def model_of(spec: Path, **params: Any) -> Program:
     document: dict[str, Any] = {
         "netspec": 1,
         "extends": str(spec),
-        "remove": [k for k in ("data", "train") if k in stated],
+        "remove": [k for k in ("data", "train", "sweep") if k in stated],
     }
     return netspec.compile(document, set={f"params.{name}": value for name, value in params.items()})
 

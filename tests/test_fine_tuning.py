@@ -232,6 +232,38 @@ def test_unfreezing_begins_when_it_says(tmp_path: Path) -> None:
     assert moved(10, 12) == {"head", "neck", "body.1"}
 
 
+@pytest.mark.parametrize("settings", [{"momentum": 0.9}, {"momentum": 0.9, "dampening": 0.5, "nesterov": False}])
+def test_momentum_begins_when_a_parameter_is_unfrozen(tmp_path: Path, settings: dict[str, object]) -> None:
+    """torch's loop over single parameters lets each begin by itself; its fused kernel takes all of a group or none."""
+    optimizer = {"type": "SGD", "lr": 0.05, **settings}
+    source = spec(
+        freeze=["body.*", "neck.*"], unfreeze={"neck.*": {"steps": 3}}, steps=8, epochs=None, optimizer=optimizer
+    )
+    folder = run(tmp_path / "run", source)
+    program = netspec.compile(source)
+    model = program.module(seed=0)
+    sgd = torch.optim.SGD(model.parameters(), lr=0.05, foreach=False, **settings)  # type: ignore[arg-type]
+    from netspec.runtime.data import open_data
+
+    data = open_data(program.recipe.data, seed=0, device=torch.device("cpu")).splits["train"]
+    step = 0
+    for epoch in range(2):
+        for batch in data.batches(epoch):
+            model.train()
+            model.body.eval()
+            model.neck.train(step >= 3)
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(name.startswith("head") or (name.startswith("neck") and step >= 3))
+            sgd.zero_grad()
+            torch.nn.functional.cross_entropy(model(batch["image"]), batch["label"]).backward()
+            sgd.step()
+            step += 1
+            if step == 8:
+                break
+    for name, value in weights_at(folder).items():
+        assert torch.allclose(value, model.state_dict()[name], atol=1e-6), name
+
+
 @pytest.mark.parametrize("step", [4, 6, 8, 10])
 def test_a_frozen_run_resumes_exactly(tmp_path: Path, step: int) -> None:
     source = spec(

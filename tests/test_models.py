@@ -105,7 +105,8 @@ def test_one_file_holds_a_class_each_and_what_they_share_once(gan: Path) -> None
     assert model_classes(program) == {"generator": "Generator", "discriminator": "Discriminator"}
     assert [source.count(f"class {name}(") for name in ("Up", "Generator", "Discriminator")] == [1, 1, 1]
     assert "slope: float = 0.2" in source
-    assert '"""Takes `image` [N, 3, 16, 16], gives `score` [N, 1, 1, 1], `features` [N, 8, 8,' in source
+    takes = """Takes `image` [N, 3, 16, 16], gives `score` [N, 1, 1, 1], `features`\n    [N, 8, 8, 8].\n"""
+    assert takes in source
 
 
 def test_a_part_is_a_program_and_a_model_that_other_files_take(gan: Path, tmp_path: Path) -> None:

@@ -36,7 +36,21 @@ def make_optimizer(model: nn.Module, recipe: Optimizer) -> torch.optim.Optimizer
     ]
     made = construct(recipe.type, recipe.target, groups, **arguments)
     assert isinstance(made, torch.optim.Optimizer)
+    if arguments.get("fused") and recipe.type == "SGD":
+        _begin_momentum(made)
     return made
+
+
+def _begin_momentum(sgd: torch.optim.Optimizer) -> None:
+    """Give each parameter its momentum before the first step, as zeros: the first update comes out the same.
+
+    The fused kernel wants the momentum of all parameters of a group or of none, and one that is unfrozen later, or that
+    a batch does not reach, would come without.
+    """
+    for group in sgd.param_groups:
+        if group["momentum"]:
+            for parameter in group["params"]:
+                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def bare_step(optimizer: torch.optim.Optimizer) -> Callable[..., Any]:
@@ -85,6 +99,10 @@ def can_fuse(recipe: Optimizer, parameters: Iterable[nn.Parameter]) -> bool:
     }
     if chosen or any({"fused", "foreach"} & set(group.arguments) for group in recipe.groups):
         return False
+    if recipe.type == "SGD" and any(
+        settings.get("dampening") for settings in (recipe.arguments, *(group.arguments for group in recipe.groups))
+    ):
+        return False  # a first update is not dampened, and here it would be
     module, _, name = recipe.target.rpartition(".")
     if module != "torch.optim" or "fused" not in inspect.signature(getattr(torch.optim, name)).parameters:
         return False
