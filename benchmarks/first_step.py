@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from statistics import median
 
+from children import environment
+
 BAR = 1.15
 HEAVY = ("matplotlib", "tensorboard", "rich", "jsonschema", "networkx", "sklearn", "pandas", "torchvision", "PIL")
 """What the spec of this benchmark does not ask for, and must not be there before the first step."""
@@ -101,10 +103,11 @@ main()
 
 def measure(folder: Path, script: str, turn: int) -> tuple[float, float, list[str]]:
     """Seconds from the start of a process to its first step, those of the processor, and what was loaded of `HEAVY`."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", END.format(heavy=HEAVY) + script, f"run-{turn}"]
     start = time.time()
-    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        command, cwd=folder, check=True, capture_output=True, text=True, env=environment(f"{folder}/bytecode")
+    )
     said = json.loads(done.stdout.splitlines()[-1])
     return said["at"] - start, said["processor"], said["loaded"]
 

@@ -10,9 +10,9 @@ inside one process, where both have run before. Last, how the time of compiling 
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +20,8 @@ from math import log
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from children import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "specs" / "imagenet" / "resnet50.yaml"
@@ -34,33 +36,40 @@ for package in ("catalog", "recipe", "text", "schema", "plugin"):
         importlib.import_module(module.name)
 """
 """What a compile imports, most of it late; nothing is compiled by it."""
+BYTECODE = tempfile.TemporaryDirectory()
 NETSPEC = str(Path(sys.executable).with_name("netspec"))
 
 
 def process(*argv: str) -> float:
     """Seconds that a new process takes."""
     start = time.perf_counter()
-    subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, env=environment(BYTECODE.name))
     return time.perf_counter() - start
 
 
 def first(imports: str, work: str) -> float:
     """Seconds of the processor that the first run of some work takes in a new process, after its imports."""
     code = f"import time\n{imports}\nstart = time.process_time()\n{work}\nprint(time.process_time() - start)"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True, env=environment
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environment(BYTECODE.name),
     )
     return float(done.stdout)
 
 
 def interleaved(rounds: int, timed: dict[str, Callable[[], float]]) -> dict[str, float]:
     """The median of each, measured in turn so that a slow moment of the machine hits all of them."""
-    times: dict[str, list[float]] = {name: [] for name in timed}
-    for _ in range(rounds):
+    times: dict[str, list[float]] = {}
+    for turn in range(rounds + 1):
         for name, measure in timed.items():
-            times[name].append(measure())
-    return {name: median(found) for name, found in times.items()}
+            found = measure()
+            if turn:  # the first writes bytecode
+                times.setdefault(name, []).append(found)
+    return {name: median(measured) for name, measured in times.items()}
 
 
 def report(name: str, ours: float, peer: str, theirs: float, target: float) -> bool:
