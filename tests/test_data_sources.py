@@ -293,6 +293,14 @@ def test_a_column_of_words_asks_for_categorical(table: Path) -> None:
     assert caught.value.help == "a column of words goes into `categorical: [colour]`"
 
 
+def test_a_table_of_classes_alone_has_nothing_to_learn_from(tmp_path: Path) -> None:
+    path = tmp_path / "only.csv"
+    path.write_text("species\na\nb\n", encoding="utf-8")
+    with pytest.raises(RunError, match="no columns but `species`: none is left for `features`") as caught:
+        opened(f"source: {{type: CSV, path: {path}, label: species}}")
+    assert caught.value.code == "NS924"
+
+
 def test_standardize_is_scikit_learns_on_the_training_split() -> None:
     text = "source: Wine\nsplit: {train: 0.6, val: 0.2, test: 0.2}\ntransforms: [Standardize]\nbatch_size: 500"
     plain = {

@@ -47,6 +47,13 @@ def read_table(
         _leave_out(table, plain + targets, [label] if label is not None else [])
     if reference is None:
         categories = {name: _sorted_values(table.words(name)) for name in categorical}
+    if not names:
+        others = ", ".join(f"`{name}`" for name in [*outputs, *aside])
+        raise RunError(
+            "NS924",
+            f"{table.path} has no columns but {others}: none is left for `features`",
+            help="give it columns for what goes in, or `delimiter` where another sign stands between them",
+        )
     parts: list[np.ndarray[Any, Any]] = []
     for name in names:
         if name in categories:
