@@ -197,7 +197,8 @@ def take(job: Job) -> Snapshot:
     memory: Any = optimizer_state(job.optimizer, job.objective.model)
     whole: Any = None
     if job.sharded:
-        whole, memory = gathered(job.objective.model.state_dict()), gathered(memory)
+        keep = job.processes.writes
+        whole, memory = gathered(job.objective.model.state_dict(), keep=keep), gathered(memory, keep=keep)
     if not job.processes.writes:
         return Snapshot(step=progress.step, epoch=progress.epoch, model={}, state={}, figure=figure)
     with averaged(job.average):

@@ -104,17 +104,20 @@ def blocks(model: nn.Module, match: tuple[str, ...]) -> list[nn.Module]:
     return [module for module in found if next(module.parameters(), None) is not None]
 
 
-def gathered(tree: Any) -> Any:
-    """The tree with whole tensors, on the CPU, in place of cut ones: something that all processes do together."""
+def gathered(tree: Any, *, keep: bool) -> Any:
+    """The tree with whole tensors, on the CPU, in place of cut ones: something that all processes do together.
+
+    Without `keep` the whole ones are let go one by one, and None stands for each: another process writes them.
+    """
     from torch.distributed.tensor import DTensor
 
     if isinstance(tree, DTensor):
         whole: Tensor = tree.full_tensor()
-        return whole.detach().cpu()
+        return whole.detach().cpu() if keep else None
     if isinstance(tree, Mapping):
-        return {key: gathered(value) for key, value in tree.items()}
+        return {key: gathered(value, keep=keep) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return type(tree)(gathered(value) for value in tree)
+        return type(tree)(gathered(value, keep=keep) for value in tree)
     return tree
 
 
