@@ -105,11 +105,13 @@ def _kept(program: Program, run_dir: str | Path | None) -> Iterator[str]:
     folder = directory.make_directory(program.name, run_dir)
     try:
         yield str(folder)
-    except (RunError, SpecError):
-        if not (folder / directory.SUMMARY).exists() and not (folder / directory.CHECKPOINTS).exists():
-            for name in (directory.RESOLVED, directory.MODEL, LOCK):
-                (folder / name).unlink(missing_ok=True)
-            with suppress(OSError):  # something else lies there
+    except (RunError, SpecError) as refused:
+        another_runs = isinstance(refused, RunError) and refused.code == "NS918"
+        begun = (folder / directory.SUMMARY).exists() or (folder / directory.CHECKPOINTS).exists()
+        if not another_runs and not begun:
+            with suppress(OSError):  # it can't be written to, or something else lies there
+                for name in (directory.RESOLVED, directory.MODEL, LOCK):
+                    (folder / name).unlink(missing_ok=True)
                 if mine:
                     folder.rmdir()
         raise
