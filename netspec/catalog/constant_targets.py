@@ -6,7 +6,6 @@ sample. The ranges are those of torch's documentation of each loss.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from netspec.catalog.entry import Entry
@@ -58,14 +57,3 @@ def _range(name: str, value: float, first: TensorType | None) -> Problem | None:
             last = f", 0 to {count - 1}" if isinstance(count, int) else ""
             return Problem(f"the target of {name} is the number of a class{last}, and got {value:g}")
     return None
-
-
-def inputs_without_target(entry: Entry) -> tuple[str, ...]:
-    """The names of the other inputs, in order."""
-    return tuple(port.name for port in entry.inputs if port.name != PORT)
-
-
-def with_target(entry: Entry, others: Mapping[str, TensorType], target: TensorType) -> dict[str, TensorType]:
-    """All inputs in the order of the loss."""
-    known = {**others, PORT: target}
-    return {port.name: known[port.name] for port in entry.inputs if port.name in known}

@@ -19,7 +19,7 @@ from netspec.document import Mapping, Node, Scalar, Sequence, plain
 from netspec.recipe.reading import WRONG, SectionReader, show
 from netspec.recipe.sections import Recipe
 from netspec.recipe.sweep import Choices, Direction, Named, Parameter, Range, SweepRecipe, label
-from netspec.recipe.train_values import listed
+from netspec.recipe.train_values import listed, reject_figure
 from netspec.suggest import suggest
 
 VARIED: Final = ("params", "blocks", "model", "models", "data", "train")
@@ -274,16 +274,7 @@ class _Reader(SectionReader):
             return self.recipe.train.checkpoint.monitor or (figures[1] if len(figures) > 1 else figures[0])
         name = self.value(node)
         if name not in figures:
-            near = suggest(str(name), figures)
-            self.reject(
-                name,
-                "NS559",
-                f"no epoch has the figure {show(name)}; there are {listed(figures)}",
-                node.span,
-                help=f"did you mean `{near}`?"
-                if near
-                else "metrics come from `train.metrics`, and `val` from the data's splits",
-            )
+            reject_figure(self, name, figures, node)
         return str(name)
 
     def direction(self, metric: str) -> Direction:

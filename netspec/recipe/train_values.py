@@ -164,17 +164,21 @@ class TrainReader(SectionReader):
         name = self.value(node)
         if figures is None or name in figures:
             return str(name)
-        near = suggest(str(name), figures)
-        self.reject(
-            name,
-            "NS559",
-            f"no epoch has the figure {show(name)}; there are {listed(figures)}",
-            node.span,
-            help=f"did you mean `{near}`?"
-            if near
-            else "metrics come from `train.metrics`, and `val` from the data's splits",
-        )
+        reject_figure(self, name, figures, node)
         return None
+
+
+def reject_figure(reader: SectionReader, name: object, figures: tuple[str, ...], node: Node) -> None:
+    """Report that the rows of a run have no figure of that name (NS559)."""
+    near = suggest(str(name), figures)
+    origin = "metrics come from `train.metrics`, and `val` from the data's splits"
+    reader.reject(
+        name,
+        "NS559",
+        f"no epoch has the figure {show(name)}; there are {listed(figures)}",
+        node.span,
+        help=f"did you mean `{near}`?" if near else origin,
+    )
 
 
 def without(node: Node, *keys: str) -> Node:
