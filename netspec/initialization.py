@@ -8,8 +8,8 @@ from typing import Any
 
 from netspec import catalog
 from netspec.catalog.entry import Entry, GivenModule
-from netspec.origins import untraced
-from netspec.program import Apply, Call, Instance, Node, walk
+from netspec.origins import origin_of, untraced
+from netspec.program import Apply, Argument, Call, Instance, Node, walk
 
 
 def is_type(pattern: str) -> bool:
@@ -31,8 +31,8 @@ def matcher(pattern: str) -> Callable[[Entry, str], bool]:
 
 
 def leaves(instance: Instance) -> Iterator[tuple[str, Call]]:
-    """The modules below an instance that have weights of their own, with their paths, in the order of registration:
-    those of the catalog, and blocks and groups with a `Parameter` among their layers.
+    """The modules below an instance that may have weights of their own, with their paths: those of the catalog, those
+    inside of them, and blocks and groups with a `Parameter` among their layers.
     """
     for path, node in walk(instance):
         if node.key is not None:
@@ -40,13 +40,14 @@ def leaves(instance: Instance) -> Iterator[tuple[str, Call]]:
 
 
 def _leaves_of(node: Node, path: str) -> Iterator[tuple[str, Call]]:
-    """A node's own module, and those that it is given, which stand inside of it."""
+    """A node's own module, those that it makes, and those that it is given, which stand inside of it."""
     op = node.op
     if isinstance(op, Apply) and (own := own_parameters(op.instance)):
         yield path, Call(_holder(op.instance.block.name, own), {}, {})
     if not isinstance(op, Call):
         return
     yield path, op
+    yield from _parts_of(op.entry, arguments_of(op), path)
     for declared in op.entry.arguments:
         given = op.arguments.get(declared.name) if declared.places is not None else None
         if given is None or not isinstance(given.value, GivenModule):
@@ -57,6 +58,21 @@ def _leaves_of(node: Node, path: str) -> Iterator[tuple[str, Call]]:
             yield from _leaves_of(inner, f"{path}.{place}")
             if isinstance(inner.op, Apply):
                 yield from ((f"{path}.{place}.{below}", call) for below, call in leaves(inner.op.instance))
+
+
+def _parts_of(entry: Entry, arguments: Mapping[str, Any], path: str) -> Iterator[tuple[str, Call]]:
+    """The modules that a module makes itself, and those that they make."""
+    for part in entry.inner(arguments) if entry.inner is not None else ():
+        place = f"{path}.{part.place}" if path else part.place
+        stated = {name: Argument(value=value, origin=origin_of(value)) for name, value in part.arguments.items()}
+        yield place, Call(part.entry, stated, {})
+        yield from _parts_of(part.entry, part.arguments, place)
+
+
+def arguments_of(op: Call) -> dict[str, Any]:
+    """All arguments of a call: those that are stated or inferred, and the defaults of the others."""
+    defaults = {a.name: a.default for a in op.entry.arguments if not a.required and not a.inferred}
+    return {**defaults, **{name: argument.value for name, argument in op.arguments.items()}}
 
 
 def own_parameters(instance: Instance) -> dict[str, tuple[int, ...]]:

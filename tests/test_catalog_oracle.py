@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from netspec import catalog
 from netspec.catalog import Entry, GivenClass, GivenModule, Inferred
+from netspec.catalog.entry import Part
 from netspec.catalog.given import leading
 from netspec.catalog.kinds import accepts
 from netspec.shapes import Dim, ListType, Problem, TensorType, substitute, symbols
@@ -275,6 +276,8 @@ def check(entry: Entry, random: Random, thorough: bool = True) -> bool:
     given = filled(entry, arguments, answer, inputs)
     parameters = {n: tuple(p.shape) for n, p in module.named_parameters()} if module else {}
     assert list((entry.parameters(given) if entry.parameters else {}).items()) == list(parameters.items()), what
+    if module is not None:
+        check_parts(entry, given, module)
     buffers = {n: tuple(b.shape) for n, b in module.named_buffers()} if module else {}
     assert list((entry.buffers(given) if entry.buffers else {}).items()) == list(buffers.items()), what
     if not thorough:
@@ -286,6 +289,32 @@ def check(entry: Entry, random: Random, thorough: bool = True) -> bool:
     check_remembering(entry, arguments, inputs, answer)
     check_symbolic(entry, arguments, inputs, answer, random)
     return True
+
+
+def check_parts(entry: Entry, given: Mapping[str, Any], module: nn.Module) -> None:
+    """What the catalog says is inside of a module, against what is: where, of which class, with which weights."""
+    told = parts_of(entry, given)
+    places = [p for a in entry.arguments if a.places and given[a.name] is not None for p in a.places(given)]
+    for path, inner in module.named_modules():
+        own = {name: tuple(p.shape) for name, p in inner.named_parameters(recurse=False)}
+        if not path or not own or any(path == place or path.startswith(f"{place}.") for place in places):
+            continue
+        assert path in told, f"{entry.name} has a {type(inner).__name__} at {path}"
+        part = told.pop(path)
+        assert isinstance(inner, found(part.entry.target)), path
+        assert part.entry.parameters is not None
+        shapes = part.entry.parameters(part.arguments)
+        assert {name: shape for name, shape in shapes.items() if "." not in name} == own, path
+    for path, part in told.items():
+        assert isinstance(module.get_submodule(path), found(part.entry.target)), path
+
+
+def parts_of(entry: Entry, given: Mapping[str, Any], path: str = "") -> dict[str, Part]:
+    told: dict[str, Part] = {}
+    for part in entry.inner(given) if entry.inner is not None else ():
+        told[path + part.place] = part
+        told |= parts_of(part.entry, part.arguments, f"{path}{part.place}.")
+    return told
 
 
 def answer_dtype(answer: Inferred) -> str:

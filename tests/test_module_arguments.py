@@ -290,6 +290,32 @@ def test_rules_of_initialize_find_it() -> None:
         assert set(module.get_parameter("net.layers.1.norm1.weight").tolist()) == {2.0}
 
 
+COMPOSED = (
+    "{type: TransformerEncoderLayer, nhead: 2, batch_first: true}",
+    "{type: TransformerEncoderLayer, nhead: 2, batch_first: true, bias: false}",
+    f"{{{STACK}}}",
+    "{type: MLP, hidden_channels: [16, 16], norm_layer: LayerNorm}",
+    "{type: MLP, hidden_channels: [16], bias: false}",
+    "{type: Transformer, nhead: 2, num_encoder_layers: 1, num_decoder_layers: 1, from: [x, x], batch_first: true}",
+)
+
+
+@pytest.mark.parametrize("layer", COMPOSED)
+def test_rules_of_initialize_find_what_a_layer_makes_itself(layer: str) -> None:
+    """As the loop over `modules()` that one writes by hand: the layers of torch that hold others are no exception."""
+    text = document(f"stem: {{type: Linear, out_features: 16, bias: false}}\nnet: {layer}")
+    text["model"]["initialize"] = [{"match": "Linear", "weight": {"type": "normal", "std": 2}, "bias": 7}]
+    program = netspec.compile(text)
+    assert verify(program) == []
+    torch.manual_seed(0)
+    module = program.module(0)
+    linear = [one for one in module.modules() if isinstance(one, nn.Linear)]
+    assert len(linear) > 1
+    for one in linear:
+        assert 1.5 < one.weight.std() < 2.5
+        assert one.bias is None or set(one.bias.tolist()) == {7.0}
+
+
 def test_a_mistake_in_it_stands_at_its_own_place() -> None:
     text = document(
         "net: {type: TransformerEncoder, encoder_layer: {type: TransformerEncoderLayer, nhead: 3}, num_layers: 1}"

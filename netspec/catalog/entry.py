@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from netspec.shapes import ListType, Problem, Size, TensorType
 
@@ -169,6 +169,15 @@ Rule = Callable[[Mapping[str, Any], Mapping[str, Any]], Inferred | Problem]
 absent), the inputs by port name (a tuple of types for a variadic port, unconnected optional ones absent)."""
 
 
+class Part(NamedTuple):
+    """A module inside of another: its place, what it is with all arguments, and which of the outer one it comes of."""
+
+    place: str
+    entry: Entry
+    arguments: Mapping[str, Any]
+    argument: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     name: str
@@ -200,6 +209,9 @@ class Entry:
     """Names of the catalog classes that it is a subclass of (`isinstance` in `initialize: match`)."""
     plugin: str = ""
     """The plugin that registered it; empty for what netspec has itself."""
+    inner: Callable[[Mapping[str, Any]], Iterable[Part]] | None = None
+    """inner(arguments) -> the modules inside it that it makes itself, those in them left out, so that a rule under
+    `initialize` finds them. Those that are given to it are not among them."""
     modules: Callable[[Mapping[str, Any]], Sequence[tuple[str, tuple[str, ...]]]] | None = None
     """modules(arguments) -> the modules inside it, each as its path and the dotted names of its classes. Only for what
     is used whole: a plugin's layer, a library's model."""

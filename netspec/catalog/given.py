@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from netspec.catalog.entry import REQUIRED, Argument, Entry, GivenClass, GivenModule, TypeLike
+from netspec.catalog.entry import REQUIRED, Argument, Entry, GivenClass, GivenModule, Part, TypeLike
 from netspec.catalog.kinds import accepts
 from netspec.catalog.registry import lookup, names
 from netspec.catalog.rules import refuse
@@ -39,6 +39,14 @@ def keeps(name: str, argument: str, module: GivenModule, x: TensorType) -> None:
             argument=argument,
             ports=(),
         )
+
+
+def layer_at(place: str, name: str, **stated: Any) -> Part:
+    """A layer of the catalog inside of a module."""
+    entry = lookup(name)
+    assert entry is not None
+    defaults = {a.name: a.default for a in entry.arguments if not a.required and not a.inferred}
+    return Part(place, entry, {**defaults, **stated})
 
 
 def inside(place: str, shapes: Mapping[str, tuple[int, ...]]) -> Weights:

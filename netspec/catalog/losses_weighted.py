@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from math import prod
 from typing import Any
 
-from netspec.catalog.entry import Argument, Entry, Inferred, Port
+from netspec.catalog.entry import Argument, Entry, Inferred, Part, Port
+from netspec.catalog.given import layer_at
 from netspec.catalog.kinds import tensor_shape
 from netspec.catalog.losses import PAIR, REDUCTION, number, weights
 from netspec.catalog.losses_classes import cross_entropy
@@ -89,6 +90,12 @@ def _adaptive_weights(arguments: Mapping[str, Any]) -> Mapping[str, tuple[int, .
     return found
 
 
+def _adaptive_parts(arguments: Mapping[str, Any]) -> Iterator[Part]:
+    for name, (out, features) in _adaptive_weights({**arguments, "head_bias": False}).items():
+        bias = arguments["head_bias"] and name == "head.weight"
+        yield layer_at(name.removesuffix(".weight"), "Linear", in_features=features, out_features=out, bias=bias)
+
+
 def _adaptive_flops(arguments: Arguments, inputs: Inputs, answer: Inferred) -> Size:
     """Of the head alone: how much the clusters compute depends on the targets."""
     x = inputs["input"]
@@ -119,6 +126,11 @@ def _linear_weights(arguments: Mapping[str, Any]) -> Mapping[str, tuple[int, ...
     rows = prod(arguments["out_features"], start=arguments["num_classes"])
     found: dict[str, tuple[int, ...]] = {"linear.weight": (rows, arguments["in_features"])}
     return {**found, "linear.bias": (rows,)} if arguments["bias"] else found
+
+
+def _linear_parts(arguments: Mapping[str, Any]) -> Iterator[Part]:
+    rows, features = _linear_weights(arguments)["linear.weight"]
+    yield layer_at("linear", "Linear", in_features=features, out_features=rows, bias=arguments["bias"])
 
 
 def _linear_buffers(arguments: Mapping[str, Any]) -> Mapping[str, tuple[int, ...]]:
@@ -153,6 +165,7 @@ ENTRIES: tuple[Entry, ...] = (
         returns=("output", "loss"),
         rule=_adaptive,
         parameters=_adaptive_weights,
+        inner=_adaptive_parts,
         flops=_adaptive_flops,
         doc="Cross entropy over very many classes, of which rare ones get fewer weights.",
     ),
@@ -173,6 +186,7 @@ ENTRIES: tuple[Entry, ...] = (
         inputs=PAIR,
         rule=_linear,
         parameters=_linear_weights,
+        inner=_linear_parts,
         buffers=_linear_buffers,
         flops=_linear_flops,
         since="2.13",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from netspec.catalog.attention import attention_flops
-from netspec.catalog.entry import Argument, Entry, Inferred, Port, Rule
-from netspec.catalog.given import applied
+from netspec.catalog.entry import Argument, Entry, Inferred, Part, Port, Rule
+from netspec.catalog.given import applied, layer_at
 from netspec.catalog.rules import (
     Arguments,
     Inputs,
@@ -149,6 +149,11 @@ def _attention_weights(arguments: Mapping[str, Any]) -> Weights:
     return found
 
 
+def _attention_parts(arguments: Mapping[str, Any]) -> Iterator[Part]:
+    embed = arguments["embed_dim"]
+    yield layer_at("out_proj", "Linear", in_features=embed, out_features=embed, bias=arguments["bias"])
+
+
 def _multihead_flops(arguments: Arguments, inputs: Inputs, answer: Inferred) -> Size:
     embed, heads, first = arguments["embed_dim"], arguments["num_heads"], arguments["batch_first"]
     (batch, queries, _), (_, keys, key_width), (_, _, value_width) = (
@@ -194,6 +199,22 @@ def layer_weights(decoder: bool) -> Any:
         return found | small(arguments["bias"], ("linear1", (inner, width)), ("linear2", (width, inner)), *norms)
 
     return shapes
+
+
+def layer_parts(decoder: bool) -> Callable[[Mapping[str, Any]], Iterator[Part]]:
+    """The modules with weights inside of an encoder layer, or of a decoder layer."""
+
+    def parts(arguments: Mapping[str, Any]) -> Iterator[Part]:
+        width, inner, bias = (arguments[name] for name in ("d_model", "dim_feedforward", "bias"))
+        attentions = ("self_attn", "multihead_attn") if decoder else ("self_attn",)
+        for name in attentions:
+            yield layer_at(name, _MHA, embed_dim=width, num_heads=arguments["nhead"], bias=bias)
+        yield layer_at("linear1", "Linear", in_features=width, out_features=inner, bias=bias)
+        yield layer_at("linear2", "Linear", in_features=inner, out_features=width, bias=bias)
+        for i in range(len(attentions) + 1):
+            yield layer_at(f"norm{i + 1}", "LayerNorm", normalized_shape=width, bias=bias)
+
+    return parts
 
 
 def _activation(name: str, arguments: Arguments, x: TensorType) -> None:
@@ -356,6 +377,7 @@ ENTRIES: tuple[Entry, ...] = (
         returns=("attn_output", "attn_output_weights"),
         rule=_multihead,
         parameters=_attention_weights,
+        inner=_attention_parts,
         flops=_multihead_flops,
         doc="Mixes values, weighted by how well queries go with keys, in several learned ways at once.",
     ),
@@ -367,6 +389,7 @@ ENTRIES: tuple[Entry, ...] = (
         inputs=ports("src", optional=("src_mask", "src_key_padding_mask")),
         rule=encoder_layer("TransformerEncoderLayer"),
         parameters=layer_weights(False),
+        inner=layer_parts(False),
         flops=layer_flops(False),
         doc="Attention of a sequence to itself and two linear layers, each with a shortcut and a norm.",
     ),
@@ -386,6 +409,7 @@ ENTRIES: tuple[Entry, ...] = (
         ),
         rule=decoder_layer("TransformerDecoderLayer"),
         parameters=layer_weights(True),
+        inner=layer_parts(True),
         flops=layer_flops(True),
         doc="Attention of a sequence to itself and to a memory, and two linear layers.",
     ),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from netspec.catalog.entry import Argument, Entry, Inferred, Rule
-from netspec.catalog.given import Weights, gives, inside, keeps, times, total
+from netspec.catalog.entry import Argument, Entry, Inferred, Part, Rule
+from netspec.catalog.given import Weights, gives, inside, keeps, layer_at, times, total
 from netspec.catalog.rules import Arguments, Inputs, Refused, inferred, one, refuse, rule, tensor
 from netspec.catalog.transformer import (
     LAYER,
@@ -17,6 +17,7 @@ from netspec.catalog.transformer import (
     encoder_layer,
     hint,
     layer_flops,
+    layer_parts,
     layer_weights,
     one_batch,
     ports,
@@ -73,6 +74,17 @@ def _transformer_weights(arguments: Mapping[str, Any]) -> Weights:
             found |= {f"{side}.layers.{i}.{name}": shape for name, shape in layer_weights(decoder)(arguments).items()}
         found |= small(arguments["bias"], (f"{side}.norm", (arguments["d_model"],)))
     return found
+
+
+def _transformer_parts(arguments: Mapping[str, Any]) -> Iterator[Part]:
+    width, bias = arguments["d_model"], arguments["bias"]
+    for side, decoder in (("encoder", False), ("decoder", True)):
+        if arguments[f"custom_{side}"] is not None:
+            continue
+        for i in range(arguments[f"num_{side}_layers"]):
+            for part in layer_parts(decoder)(arguments):
+                yield part._replace(place=f"{side}.layers.{i}.{part.place}")
+        yield layer_at(f"{side}.norm", "LayerNorm", normalized_shape=width, bias=bias)
 
 
 def _transformer_flops(arguments: Arguments, inputs: Inputs, answer: Inferred) -> Size:
@@ -223,6 +235,7 @@ ENTRIES: tuple[Entry, ...] = (
         ),
         rule=_transformer,
         parameters=_transformer_weights,
+        inner=_transformer_parts,
         buffers=_transformer_statistics,
         flops=_transformer_flops,
         doc="An encoder of one sequence and a decoder of another, as in the paper that named them.",

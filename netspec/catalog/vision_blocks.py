@@ -4,34 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from netspec.catalog.conv import ENTRIES as CONVOLUTIONS
 from netspec.catalog.conv import images
-from netspec.catalog.entry import Argument, Entry, Inferred, Port
-from netspec.catalog.given import Weights, answered, class_of, filled, inside
-from netspec.catalog.registry import lookup
+from netspec.catalog.entry import Argument, Entry, Inferred, Part, Port
+from netspec.catalog.given import Weights, answered, class_of, filled, inside, layer_at
 from netspec.catalog.rules import Arguments, Inputs, inferred, known, one, refuse, rule, spread, tensor
 from netspec.shapes import Size, TensorType
 
-
-class Part(NamedTuple):
-    """A layer inside: where it stands, what it is, and the argument that it comes of."""
-
-    place: str
-    entry: Entry
-    arguments: dict[str, Any]
-    argument: str = ""
-
-
 Parts = Callable[[Mapping[str, Any]], Iterator[Part]]
-
-
-def _layer(place: str, name: str, **stated: Any) -> Part:
-    entry = lookup(name)
-    assert entry is not None
-    defaults = {a.name: a.default for a in entry.arguments if not a.required and not a.inferred}
-    return Part(place, entry, {**defaults, **stated})
 
 
 def _of_class(name: str, place: str, argument: str, value: Any, *positional: Any, **named: Any) -> Part:
@@ -117,7 +99,7 @@ def _conv_parts(count: int) -> Parts:
     def parts(arguments: Mapping[str, Any]) -> Iterator[Part]:
         kernel, dilation, norm = (arguments[key] for key in ("kernel_size", "dilation", "norm_layer"))
         padding, bias = arguments["padding"], arguments["bias"]
-        yield _layer(
+        yield layer_at(
             "0",
             f"Conv{count}d",
             **{key: arguments[key] for key in ("in_channels", "out_channels", "kernel_size", "stride", "groups")},
@@ -177,6 +159,7 @@ def _conv(count: int) -> Entry:
         ),
         rule=_chain(name, parts, "in_channels", -count - 1),
         parameters=_weights(parts),
+        inner=parts,
         buffers=_statistics(parts),
         flops=_flops(name, parts),
         doc=f"{'Convolution' if count == 2 else 'Convolution of volumes'}, norm and activation in a row.",
@@ -208,7 +191,7 @@ def _mlp_parts(arguments: Mapping[str, Any]) -> Iterator[Part]:
                 code="NS404",
             )
     for i, wide in enumerate(hidden):
-        yield _layer(str(place), "Linear", in_features=size, out_features=wide, bias=arguments["bias"])
+        yield layer_at(str(place), "Linear", in_features=size, out_features=wide, bias=arguments["bias"])
         place, size = place + 1, wide
         if i < len(hidden) - 1:
             if norm is not None:
@@ -216,7 +199,7 @@ def _mlp_parts(arguments: Mapping[str, Any]) -> Iterator[Part]:
                 place += 1
             yield _of_class(name, str(place), "activation_layer", activation, **named)
             place += 1
-        yield _layer(str(place), "Dropout", p=arguments["dropout"], **named)
+        yield layer_at(str(place), "Dropout", p=arguments["dropout"], **named)
         place += 1
 
 
@@ -226,9 +209,9 @@ def _mlp_parts(arguments: Mapping[str, Any]) -> Iterator[Part]:
 def _squeeze_parts(arguments: Mapping[str, Any]) -> Iterator[Part]:
     """In the order of registration."""
     wide, narrow = arguments["input_channels"], arguments["squeeze_channels"]
-    yield _layer("avgpool", "AdaptiveAvgPool2d", output_size=1)
-    yield _layer("fc1", "Conv2d", in_channels=wide, out_channels=narrow, kernel_size=1)
-    yield _layer("fc2", "Conv2d", in_channels=narrow, out_channels=wide, kernel_size=1)
+    yield layer_at("avgpool", "AdaptiveAvgPool2d", output_size=1)
+    yield layer_at("fc1", "Conv2d", in_channels=wide, out_channels=narrow, kernel_size=1)
+    yield layer_at("fc2", "Conv2d", in_channels=narrow, out_channels=wide, kernel_size=1)
     for argument in ("activation", "scale_activation"):
         yield _of_class("SqueezeExcitation", argument, argument, arguments[argument])
 
@@ -302,6 +285,7 @@ ENTRIES: tuple[Entry, ...] = (
         ),
         rule=_chain("MLP", _mlp_parts, "in_channels", -1),
         parameters=_weights(_mlp_parts),
+        inner=_mlp_parts,
         buffers=_statistics(_mlp_parts),
         flops=_flops("MLP", _mlp_parts),
         doc="Linear layers in a row, with an activation and a dropout after each.",
@@ -319,6 +303,7 @@ ENTRIES: tuple[Entry, ...] = (
         inputs=(Port(name="input"),),
         rule=_squeeze,
         parameters=_weights(_squeeze_parts),
+        inner=_squeeze_parts,
         buffers=_statistics(_squeeze_parts),
         flops=_flops("SqueezeExcitation", _squeeze_in_order),
         doc="Scales each channel by a number that two small layers make of the means of all.",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from netspec.catalog import lookup
 from netspec.codegen.literals import for_argument, string
 from netspec.codegen.scope import is_constant
 from netspec.codegen.source_map import Mark, marked
 from netspec.expressions import Literal, Name, evaluate, fold, free_names, substitute, to_python
-from netspec.initialization import initializer, is_type, leaves, matcher, own_parameters
+from netspec.initialization import arguments_of, initializer, is_type, leaves, matcher, own_parameters
 from netspec.program import Apply, Call, Instance, Node, walk
 from netspec.spec import Layer, Rule, Value
 
@@ -222,9 +222,7 @@ def _has(node: Node, name: str) -> bool:
 def _call_has(op: Call, name: str) -> bool:
     if op.entry.parameters is None:
         return False
-    arguments: dict[str, Any] = {a.name: a.default for a in op.entry.arguments if not a.required and not a.inferred}
-    arguments.update({key: argument.value for key, argument in op.arguments.items()})
-    return name in op.entry.parameters(arguments)
+    return name in op.entry.parameters(arguments_of(op))
 
 
 def _fill(writer: Constructor, value: Value | None, owner: str, name: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from netspec.catalog.entry import GivenModule
-from netspec.catalog.vision_blocks import Part, in_order, through
+from netspec.catalog.entry import GivenModule, Part
+from netspec.catalog.vision_blocks import in_order, through
 from netspec.costs.tensors import Held
 from netspec.expressions import Literal
 from netspec.program import Apply, Argument, Call, Node, Ref
