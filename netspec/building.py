@@ -55,7 +55,7 @@ def build(
     diagnostics = Diagnostics()
     for file, place in (pair for spec in specs for pair in named(spec).items()):
         own = Diagnostics()
-        program = check(file, override_texts(set), own)
+        program = check(file, override_texts(set), own, headers=False)
         diagnostics.found += own.found
         if program is None:
             continue

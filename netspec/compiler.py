@@ -36,6 +36,8 @@ class State:
     recipe: Any = None
     remaining: Remaining | None = None
     """What the schema's mistakes leave to be worked out, where there are some."""
+    headers: bool = True
+    """Whether the files of data that are there are asked for their columns and arrays."""
 
 
 def check_schema(state: State) -> None:
@@ -74,7 +76,14 @@ def read_training(state: State) -> None:
     """The `data` and `train` sections, held against the model's outputs."""
     from netspec.recipe import read_recipe
 
-    state.recipe = read_recipe(state.composed.document, state.spec, state.model, state.diagnostics, elaborate_objective)
+    state.recipe = read_recipe(
+        state.composed.document,
+        state.spec,
+        state.model,
+        state.diagnostics,
+        elaborate_objective,
+        headers=state.headers,
+    )
 
 
 def find_idle(state: State) -> None:
@@ -103,14 +112,16 @@ PASSES: tuple[Callable[[State], None], ...] = (
 )
 
 
-def check(path: str | Path, overrides: Sequence[str], diagnostics: Diagnostics) -> Program | None:
+def check(
+    path: str | Path, overrides: Sequence[str], diagnostics: Diagnostics, *, headers: bool = True
+) -> Program | None:
     """Compile a file; every mistake goes to `diagnostics`. None where there was an error, or where no model is
-    stated.
+    stated. `headers` as in `compile`.
     """
     enable_installed()
     with _collector_paused():
         composed = compose(str(path), overrides, diagnostics, knows=knows, meant=suggest_path)
-        return run_passes(composed, str(path), diagnostics) if composed is not None else None
+        return run_passes(composed, str(path), diagnostics, headers=headers) if composed is not None else None
 
 
 @contextmanager
@@ -128,9 +139,9 @@ def _collector_paused() -> Iterator[None]:
         gc.enable()
 
 
-def run_passes(composed: Composed, file: str, diagnostics: Diagnostics) -> Program | None:
+def run_passes(composed: Composed, file: str, diagnostics: Diagnostics, *, headers: bool = True) -> Program | None:
     """The program of a composed document, None where it is wrong or states no model."""
-    state = State(composed, diagnostics)
+    state = State(composed, diagnostics, headers=headers)
     for step in PASSES:
         if diagnostics.has_errors and not _goes_on(step, state):
             return None
@@ -166,14 +177,20 @@ def _errors(state: State) -> list[Diagnostic]:
 
 
 def compile(
-    spec: str | Path | Mapping[str, Any], set: Mapping[str, Any] | None = None, *, plugins: Sequence[str | Path] = ()
+    spec: str | Path | Mapping[str, Any],
+    set: Mapping[str, Any] | None = None,
+    *,
+    plugins: Sequence[str | Path] = (),
+    headers: bool = True,
 ) -> Program:
     """Compile a spec.
 
     `spec` is a path, or the document itself as a mapping; `set` overrides values by their dotted paths, as `--set` does
     (`{"params.num_classes": 10}`). `plugins` are files that are enabled for the rest of the process, as `--plugin`
-    does; installed ones are enabled without being named. Raises SpecError with every mistake in `.diagnostics`, and
-    `netspec.plugin.PluginError` where a plugin cannot be enabled; warnings stand on the program.
+    does; installed ones are enabled without being named. With `headers`, files of tables and arrays that are there are
+    asked for their columns and shapes, which the spec is held against; no data is read. Raises SpecError with every
+    mistake in `.diagnostics`, and `netspec.plugin.PluginError` where a plugin cannot be enabled; warnings stand on the
+    program.
     """
     enable(plugins)
     enable_installed()
@@ -182,9 +199,9 @@ def compile(
     if isinstance(spec, Mapping):
         with _collector_paused():
             composed = compose_mapping(spec, overrides, diagnostics, knows=knows, meant=suggest_path)
-            program = run_passes(composed, "<mapping>", diagnostics) if composed is not None else None
+            program = run_passes(composed, "<mapping>", diagnostics, headers=headers) if composed is not None else None
     else:
-        program = check(spec, overrides, diagnostics)
+        program = check(spec, overrides, diagnostics, headers=headers)
     diagnostics.raise_if_errors()
     if program is None:
         diagnostics.error(

@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 def read(
-    text: str, scope: Mapping[str, object] | None = None, file: str = "spec.yaml"
+    text: str, scope: Mapping[str, object] | None = None, file: str = "spec.yaml", *, headers: bool = True
 ) -> tuple[DataRecipe | None, list[Diagnostic]]:
     """The recipe of a `data` section, given without its key, and what was said about it."""
     diagnostics = Diagnostics()
@@ -29,19 +29,20 @@ def read(
     assert document is not None, list(diagnostics)
     node = document.items["data"]
     assert isinstance(node, MappingNode)
-    return read_data(node, diagnostics, scope or {}), list(diagnostics)
+    return read_data(node, diagnostics, scope or {}, headers=headers), list(diagnostics)
 
 
-def recipe(text: str, scope: Mapping[str, object] | None = None) -> DataRecipe:
+def recipe(text: str, scope: Mapping[str, object] | None = None, *, headers: bool = True) -> DataRecipe:
     """The recipe of a section without errors."""
-    found, said = read(text, scope)
+    found, said = read(text, scope, headers=headers)
     assert found is not None, said
     return found
 
 
 def opened(text: str, **options: Any) -> Data:
+    """The data of a section whose files nobody has looked at before, as a resumed run opens them."""
     options.setdefault("seed", 0)
-    return open_data(recipe(text), device=CPU, **options)
+    return open_data(recipe(text, headers=False), device=CPU, **options)
 
 
 def epoch(stream: Stream, number: int = 0, start: int = 0) -> list[dict[str, Tensor]]:

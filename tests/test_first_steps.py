@@ -98,7 +98,7 @@ def test_an_open_length_is_that_of_the_data(steps: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('    last: {compute: "lstm.output[:, -1]"}\n', "", "error[NS552]: CrossEntropyLoss of scores [N, 5, 2] takes"),
+        ('    last: {compute: "lstm.output[:, -1]"}\n', "", "error[NS552]: CrossEntropyLoss of scores [N, T, 2] takes"),
         ("sequence: [N", "x: [N", "error[NS555]: the model's input `x` takes the data's field `x`, and the data have"),
         ("[N, T, 3]", "[N, T, 4]", "write `inputs: {sequence: [N, 5, 3]}`"),
         ("out_features: 2", "out_features: 3", "error[NS551]: the data have 2 classes"),
@@ -107,10 +107,11 @@ def test_an_open_length_is_that_of_the_data(steps: Path) -> None:
 def test_what_only_the_data_tell_is_told_at_its_line(
     old: str, new: str, said: str, steps: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The fields of arrays are known when they have been read; the checks are those of a source that tells before."""
+    """Arrays tell shapes in their headers, and classes when they have been read; the checks are those of any source."""
     assert old in SEQUENCES
     steps.write_text(SEQUENCES.replace(old, new), encoding="utf-8")
-    assert main(["validate", str(steps)]) == 0
+    read = "NS551" in said  # how many classes there are stands in no header
+    assert main(["validate", str(steps)]) == (0 if read else 1)
     assert main(["train", str(steps)]) == 1
     shown = capsys.readouterr().err
     assert said in shown
@@ -131,9 +132,78 @@ def test_a_split_that_is_evaluated_is_looked_at_before_the_first_step(
     assert not list(Path("runs").rglob("*.py"))
 
 
+WIDE = """\
+netspec: 1
+name: cities
+model:
+  inputs: {features: [N, 5]}
+  layers:
+    fc: {type: Linear, out_features: 1}
+data:
+  source: {type: CSV, path: houses.csv, target: price, categorical: [city]}
+train:
+  epochs: 1
+  optimizer: SGD
+  layers:
+    found: {use: model, from: features}
+    loss: {type: MSELoss, from: [found, target]}
+"""
+
+
+def test_an_objective_of_layers_is_looked_at_before_the_first_step(
+    houses: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How many columns a table of words comes to is known when it has been read."""
+    Path("houses.csv").write_text("area,city,price\n1,Oslo,2\n2,Rome,3\n3,Bern,4\n", encoding="utf-8")
+    houses.write_text(WIDE, encoding="utf-8")
+    assert main(["validate", str(houses)]) == 0
+    assert main(["train", str(houses)]) == 1
+    shown = capsys.readouterr().err
+    assert "houses.yaml:13:5" in shown and "[N, 4]" in shown and "[N, 5]" in shown
+    assert not list(Path("runs").rglob("*.py"))
+    houses.write_text(WIDE.replace("[N, 5]", "[N, 4]"), encoding="utf-8")
+    assert main(["train", str(houses)]) == 0
+
+
+def test_a_misspelt_column_is_found_without_reading_data(houses: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    houses.write_text(HOUSES.replace("target: price", "target: prize"), encoding="utf-8")
+    assert main(["validate", str(houses)]) == 1
+    shown = capsys.readouterr().err
+    assert "error[NS512]: `houses.csv` has no column `prize`" in shown
+    assert "did you mean `price`?" in shown
+    assert "--> houses.yaml:8:49" in shown
+    assert main(["show", str(houses)]) == 0  # the model is as it was
+    Path("houses.csv").unlink()
+    assert main(["validate", str(houses)]) == 0
+    assert "warning[NS507]" in capsys.readouterr().err
+
+
+def test_the_schema_of_a_parquet_file_is_looked_at(houses: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.table({"area": [1.0, 2.0], "price": [1.0, 2.0]}), "houses.parquet")
+    text = HOUSES.replace("{type: CSV, path: houses.csv", "{type: Parquet, path: houses.parquet")
+    houses.write_text(text, encoding="utf-8")
+    assert main(["validate", str(houses)]) == 1
+    assert "write `inputs: {features: [N, 1]}`" in capsys.readouterr().err
+    houses.write_text(text.replace("[N, 2]", "[N, 1]").replace("target: price", "target: prices"), encoding="utf-8")
+    assert main(["validate", str(houses)]) == 1
+    assert "`houses.parquet` has no column `prices`" in capsys.readouterr().err
+
+
+def test_a_run_is_used_where_its_data_have_changed(houses: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a run was trained on may be gone or have other columns: it predicts all the same."""
+    assert main(["train", str(houses), "--run-dir", "run", "--progress", "none"]) == 0
+    Path("new.csv").write_text("area,rooms\n1,2\n", encoding="utf-8")
+    Path("houses.csv").write_text("city,price\n1,2\n", encoding="utf-8")
+    capsys.readouterr()
+    assert main(["predict", "run", "new.csv"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
 def test_a_run_that_never_began_leaves_no_folder(houses: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Twenty tries at a spec are no twenty runs; a folder that was there stays."""
-    train(houses, "target: price", "target: prize", capsys)
+    Path("houses.csv").write_text("area,rooms,price\n1,2,cheap\n", encoding="utf-8")
+    assert main(["train", str(houses)]) == 3
     assert not list(Path("runs").rglob("*.*"))
     assert not list(Path("runs", "houses").iterdir())
     Path("mine").mkdir()

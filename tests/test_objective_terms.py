@@ -229,7 +229,7 @@ UNREAD = {"type": "NumPy", "path": "data.npz"}
 
 
 def test_fields_of_which_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Arrays tell nothing before they are read: losses, masks and the model take them as they are."""
+    """Arrays that are not there yet tell nothing: losses, masks and the model take them as they are."""
     import numpy as np
 
     draw = np.random.default_rng(0)
@@ -253,7 +253,9 @@ def test_fields_of_which_nothing_is_known(tmp_path: Path, monkeypatch: pytest.Mo
     assert again.history[0]["train.loss"] > 1
     made["train"]["layers"] = {**layers, "mean": {"type": "mean", "from": "label"}, "loss": {"compute": "known + mean"}}
     with pytest.raises(SpecError, match="NS565 `mean` needs the shape of the field `label`"):
-        netspec.compile(made)
+        netspec.compile(made, headers=False)
+    with pytest.raises(SpecError, match="NS402 `mean`: mean takes floating point, and got int64"):
+        netspec.compile(made)  # the header of the file says what it holds
 
 
 MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {

@@ -100,16 +100,19 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def check(path: str | Path, overrides: list[str], *, model_only: bool = False) -> tuple[Program | None, bool]:
+def check(
+    path: str | Path, overrides: list[str], *, model_only: bool = False, headers: bool = True
+) -> tuple[Program | None, bool]:
     """The program of a spec, None where it is wrong or states no model, and whether it is good; mistakes go to stderr.
 
-    With `model_only`, warnings about data and training, a missing folder say, are left to the verbs that need them.
+    With `model_only`, what files of data hold, and warnings about data and training, a missing folder say, are left to
+    the verbs that need them; without `headers` files of data are left alone.
     """
     from netspec.compiler import check as compile_file
     from netspec.diagnostics import Diagnostics
 
     diagnostics = Diagnostics()
-    program = compile_file(path, overrides, diagnostics)
+    program = compile_file(path, overrides, diagnostics, headers=headers and not model_only)
     if model_only:
         diagnostics.found = [d for d in diagnostics.found if d.severity == "error" or not d.code.startswith("NS5")]
     if os.environ.get("RANK", "0") == "0":  # of several processes the first says it
@@ -117,9 +120,11 @@ def check(path: str | Path, overrides: list[str], *, model_only: bool = False) -
     return program, not diagnostics.has_errors
 
 
-def load(args: argparse.Namespace, path: str | Path, *, model_only: bool = False) -> Program | None:
+def load(
+    args: argparse.Namespace, path: str | Path, *, model_only: bool = False, headers: bool = True
+) -> Program | None:
     """The program of a spec that has to state a model, or None where it is wrong."""
-    program, good = check(path, args.overrides, model_only=model_only)
+    program, good = check(path, args.overrides, model_only=model_only, headers=headers)
     if program is None and good:
         wrong_usage(args, f"{path} states no model")
     return program

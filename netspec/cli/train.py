@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
             from netspec.runtime.directory import check_plugins
 
             check_plugins(args.resume)
-        program = common.load(args, args.spec or Path(args.resume, "resolved.yaml"))
+        program = common.load(args, args.spec or Path(args.resume, "resolved.yaml"), headers=args.resume is None)
         if program is None:
             return common.WRONG_SPEC
         if starts:

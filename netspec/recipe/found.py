@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Mapping as MappingABC
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,12 +11,13 @@ from netspec.catalog.sources import FieldInfo
 from netspec.diagnostics import Diagnostics
 from netspec.document import Mapping
 from netspec.recipe.read_train import read_train
-from netspec.recipe.sections import Recipe, document_scope, model_info, source_span
+from netspec.recipe.sections import Recipe, document_scope, elaborating, model_info, source_span
 from netspec.recipe.train_values import DataInfo, Head, ModelInfo
 from netspec.shapes import Dim, Size, TensorType, substitute, symbols
 
 if TYPE_CHECKING:
     from netspec.program import Instance
+    from netspec.spec import Spec
 
 
 def check_found(
@@ -25,25 +27,33 @@ def check_found(
     fields: MappingABC[str, FieldInfo],
     diagnostics: Diagnostics,
     split: str = "train",
+    *,
+    spec: Spec | None = None,
+    elaborate_objective: Callable[..., Instance | None] | None = None,
 ) -> None:
     """Report what in `train` does not go with the fields that the data of a split turned out to have.
 
-    What is minimised by `layers` of its own has shapes of its own, and is left to them.
+    `elaborate_objective` works out the graph of `train.layers` for the spec once more; without it a spec that has one
+    is passed over.
     """
     node = document.items.get("train")
-    if recipe.train is None or recipe.data is None or recipe.train.objective is not None:
+    if recipe.train is None or recipe.data is None:
+        return
+    if recipe.train.objective is not None and elaborate_objective is None:
         return
     assert isinstance(node, Mapping)
     info = model_info(model)
     sizes = _sizes(info, recipe.train.inputs, fields)
     source = source_span(document.items.get("data"), split)
+    scope = document_scope(document, diagnostics)
     read_train(
         node,
         diagnostics,
-        document_scope(document, diagnostics),
+        scope,
         span=document.key_spans["train"],
         model=replace(info, outputs={name: _known(head, sizes) for name, head in info.outputs.items()}),
         data=DataInfo(splits=tuple(recipe.data.splits), fields=fields, span=source),
+        elaborate=elaborating(elaborate_objective, spec, model, diagnostics, scope) if elaborate_objective else None,
     )
 
 

@@ -16,24 +16,29 @@ from netspec.diagnostics import Diagnostics
 from netspec.document import Mapping, Node, Scalar, Sequence
 from netspec.recipe.data import SPLITS, AutoBatch, Cut, DataRecipe, Source, Split, Transform
 from netspec.recipe.field_flow import FieldFlow
+from netspec.recipe.read_header import Aside, with_header
 from netspec.recipe.read_sampler import first
 from netspec.recipe.read_split import SplitReader
 from netspec.recipe.reading import show
 
 
-def read_data(node: Mapping, diagnostics: Diagnostics, scope: MappingABC[str, object]) -> DataRecipe | None:
+def read_data(
+    node: Mapping, diagnostics: Diagnostics, scope: MappingABC[str, object], *, headers: bool = True
+) -> DataRecipe | None:
     """Read the section. `scope` holds the document's parameters, and its sections under their names for dotted paths.
+    With `headers`, files of tables and arrays that are there are asked what they hold.
 
     Returns None where anything was wrong; the diagnostics say what.
     """
     before = sum(d.severity == "error" for d in diagnostics.found)
-    recipe = _Reader(node=node, diagnostics=diagnostics, scope=scope).read()
+    recipe = _Reader(node=node, diagnostics=diagnostics, scope=scope, headers=headers).read()
     wrong = sum(d.severity == "error" for d in diagnostics.found) > before
     return None if wrong else recipe
 
 
 @dataclass(slots=True, kw_only=True)
 class _Reader(SplitReader):
+    headers: bool
     skips: int = 0
 
     def read(self) -> DataRecipe | None:
@@ -139,8 +144,11 @@ class _Reader(SplitReader):
         source, entry = found
         transforms = self.transforms(first("transforms", own, self.node))
         batch_transforms = self.transforms(first("batch_transforms", own, self.node))
-        fields = entry.fields(source.arguments)
-        flow = FieldFlow(diagnostics=self.diagnostics, split=name, fields=None if fields is None else dict(fields))
+        told = entry.fields(source.arguments)
+        fields = None if told is None else dict(told)
+        if self.headers:
+            fields = with_header(source, source_node, fields, self.aside(own, cut, fractional), self.diagnostics)
+        flow = FieldFlow(diagnostics=self.diagnostics, split=name, fields=fields)
         flow.start(pil=entry.pil)
         for transform, written in transforms:
             flow.apply(transform, written)
@@ -167,6 +175,17 @@ class _Reader(SplitReader):
             batch_size=self.count(own, "batch_size", 1) if own else None,
             fields=result,
         )
+
+    def aside(self, own: Mapping | None, cut: Cut | None, fractional: bool) -> list[Aside]:
+        """The columns that are no features, as they stand in the section."""
+        found = []
+        split, sampler = self.node.items.get("split"), first("sampler", own, self.node)
+        if cut is not None and cut.column is not None and fractional and isinstance(split, Mapping):
+            found.append(Aside(cut.column, split.items["column"].span))
+        weights = sampler.items.get("weights") if isinstance(sampler, Mapping) else None
+        if isinstance(weights, Scalar) and isinstance(weights.value, str) and "$" not in weights.value:
+            found.append(Aside(weights.value, weights.span))
+        return found
 
     def select(self, splits: dict[str, Split]) -> tuple[str, ...] | None:
         node = self.node.items.get("fields")

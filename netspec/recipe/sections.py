@@ -12,7 +12,7 @@ from netspec.diagnostics import Diagnostics, Span
 from netspec.document import Mapping, Node, Scalar, Sequence
 from netspec.recipe.data import DataRecipe
 from netspec.recipe.read_data import read_data
-from netspec.recipe.read_layers import MODEL
+from netspec.recipe.read_layers import MODEL, Elaborate
 from netspec.recipe.read_train import read_train
 from netspec.recipe.sweep import SweepRecipe
 from netspec.recipe.train import TrainRecipe
@@ -39,17 +39,19 @@ def read_recipe(
     model: Instance | None,
     diagnostics: Diagnostics,
     elaborate_objective: Callable[..., Instance | None],
+    *,
+    headers: bool = True,
 ) -> Recipe | None:
     """Read both sections of a resolved document. None where it has neither, or where a mistake was found.
 
     `train` is held against the model where there is a sound one, else only `data` is read. `elaborate_objective` works
-    out the graph of `train.layers`.
+    out the graph of `train.layers`. `headers`: whether files of data are asked what they hold.
     """
     data_node, train_node = document.items.get("data"), document.items.get("train")
     if not isinstance(data_node, Mapping) and not isinstance(train_node, Mapping):
         return None
     scope = document_scope(document, diagnostics)
-    data = read_data(data_node, diagnostics, scope) if isinstance(data_node, Mapping) else None
+    data = read_data(data_node, diagnostics, scope, headers=headers) if isinstance(data_node, Mapping) else None
     train = None
     sound = model is not None and not model.failed and (data is not None or data_node is None)
     if isinstance(train_node, Mapping) and spec is not None and spec.models:
@@ -74,11 +76,22 @@ def read_recipe(
             span=document.key_spans["train"],
             model=model_info(model),
             data=info,
-            elaborate=lambda layers, fields, span: elaborate_objective(
-                spec, {MODEL: model}, layers, fields, diagnostics, span, _sections(scope)
-            ),
+            elaborate=elaborating(elaborate_objective, spec, model, diagnostics, scope),
         )
     return Recipe(data=data, train=train)
+
+
+def elaborating(
+    elaborate_objective: Callable[..., Instance | None],
+    spec: Spec | None,
+    model: Instance,
+    diagnostics: Diagnostics,
+    scope: MappingABC[str, object],
+) -> Elaborate:
+    """What works out the graph of `train.layers` over a model."""
+    return lambda layers, fields, span: elaborate_objective(
+        spec, {MODEL: model}, layers, fields, diagnostics, span, _sections(scope)
+    )
 
 
 class _Section(MappingABC[str, object]):

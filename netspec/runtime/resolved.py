@@ -33,7 +33,7 @@ def load_program(folder: Path, overrides: MappingABC[str, object] | None = None)
     from netspec.runtime.directory import RESOLVED, check_plugins
 
     check_plugins(folder)
-    return compile(folder / RESOLVED, dict(overrides or {}))
+    return compile(folder / RESOLVED, dict(overrides or {}), headers=False)
 
 
 def _with_paths(node: Node, place: str, paths: MappingABC[str, str]) -> Node:

@@ -295,6 +295,7 @@ def open_recipe_data(
     Raises RunError NS912 where the spec has none, NS92x where they are not as they should be; SpecError where `train`
     does not go with what they turned out to hold.
     """
+    from netspec.objective import elaborate_objective
     from netspec.recipe.found import check_found
     from netspec.runtime.data import open_data
 
@@ -319,7 +320,16 @@ def open_recipe_data(
         diagnostics = Diagnostics()
         unknown = {field: replace(info, shape=None, dtype="any") for field, info in stream.source_fields.items()}
         fields = {**unknown, **stream.fields}
-        check_found(program.document, program.recipe, program.model, fields, diagnostics, name)
+        check_found(
+            program.document,
+            program.recipe,
+            program.model,
+            fields,
+            diagnostics,
+            name,
+            spec=program.spec,
+            elaborate_objective=elaborate_objective,
+        )
         diagnostics.raise_if_errors()
     return opened
 
