@@ -12,9 +12,10 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn, update_bn
 
 from netspec.recipe.train import Ema, Swa
+from netspec.runtime.cut import cut_like, is_cut, own_part
 from netspec.runtime.objective import Batch
 from netspec.runtime.signals import Stop
 from netspec.runtime.state import random_state, restore_random_state
@@ -47,7 +48,26 @@ class Average:
     def exchange(self) -> None:
         """Let the model hold the averages and the average the weights that train, or the other way round."""
         for one, other in zip(_tensors(self.model), _tensors(self.averaged.module), strict=True):
-            one.data, other.data = other.data, one.data
+            if is_cut(one):  # where its part lies is known to torch, so the numbers move
+                mine, its = own_part(one.detach()), own_part(other.detach())
+                kept = mine.clone()
+                mine.copy_(its)
+                its.copy_(kept)
+            else:
+                one.data, other.data = other.data, one.data
+
+    def follow(self, now: Mapping[str, nn.Parameter]) -> None:
+        """Have the averages cut as the model's weights `now` are, by name; each process updates its parts."""
+        made: dict[int, nn.Parameter] = {}
+        for name, old in list(self.averaged.module.named_parameters(remove_duplicate=False)):
+            path, _, last = name.rpartition(".")
+            if id(old) not in made:
+                made[id(old)] = nn.Parameter(cut_like(old.detach(), now[name]), requires_grad=old.requires_grad)
+            setattr(self.averaged.module.get_submodule(path), last, made[id(old)])
+        update = self.averaged.multi_avg_fn or get_swa_multi_avg_fn()  # type: ignore[no-untyped-call]
+        self.averaged.multi_avg_fn = lambda averages, weights, count: update(
+            [own_part(one) for one in averages], [own_part(one) for one in weights], count
+        )
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds beside its model: the averages, or where they are its model the weights that train.
@@ -118,6 +138,8 @@ class SwaAverage(Average):
                 if stop.signal:
                     return
                 yield batch
+                if stop.agree is not None:
+                    stop.agree()
 
         self.exchange()
         random = random_state(device)

@@ -158,8 +158,9 @@ def settled(job: Job) -> bool:
     if not swa.evaluate and not reached_after(job):
         return True
     with job.context():
-        forward = uncompiled(apart(job.objective)).forward
-        average.settle(job.train.batches(progress.epoch), forward, job.device, job.stop)
+        # A pass of sharded weights is one of all processes, and lets go of what it has put together.
+        objective = job.objective if job.sharded else uncompiled(apart(job.objective))
+        average.settle(job.train.batches(progress.epoch), objective.forward, job.device, job.stop)
     return average.settled
 
 
@@ -196,12 +197,14 @@ def take(job: Job) -> Snapshot:
     random = random_states(job.processes, job.device)
     memory: Any = optimizer_state(job.optimizer, job.objective.model)
     whole: Any = None
-    if job.sharded:
-        keep = job.processes.writes
-        whole, memory = gathered(job.objective.model.state_dict(), keep=keep), gathered(memory, keep=keep)
-    if not job.processes.writes:
-        return Snapshot(step=progress.step, epoch=progress.epoch, model={}, state={}, figure=figure)
     with averaged(job.average):
+        average: Any = {"average": job.average.state()} if job.average is not None else {}
+        if job.sharded:
+            keep = job.processes.writes
+            tree = gathered((job.objective.model.state_dict(), memory, average), keep=keep)
+            whole, memory, average = tree
+        if not job.processes.writes:
+            return Snapshot(step=progress.step, epoch=progress.epoch, model={}, state={}, figure=figure)
         return snapshot(
             step=progress.step,
             epoch=progress.epoch,
@@ -225,7 +228,7 @@ def take(job: Job) -> Snapshot:
                 "withheld": job.guard.read(),
                 **random,
                 "buffers": job.loose.state(),
-                **({"average": job.average.state()} if job.average is not None else {}),
+                **average,
                 **job.describe(),
             },
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,10 @@ class Freezing:
         """Whether something is unfrozen in the middle of an epoch."""
         self.still: int | None = None
         """How many parameters were frozen when it was last looked at; it only falls."""
+
+    def follow(self, now: Mapping[int, nn.Parameter]) -> None:
+        """Freeze others in the place of those that they have become, by the ids of those that were."""
+        self.held = [replace(held, parameter=now[id(held.parameter)]) for held in self.held]
 
     def apply(self, *, epoch: int, step: int) -> None:
         """Freeze what is frozen after so many epochs and steps, and let the rest be trained."""

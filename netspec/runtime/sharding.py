@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, nn
 
+from netspec.runtime.cut import cut_like, is_cut, whole
 from netspec.runtime.errors import RunError
 from netspec.runtime.processes import Part, Processes
 from netspec.runtime.together import Outer
@@ -50,12 +51,8 @@ class Sharded(Outer):
 def check_sharded(recipe: TrainRecipe) -> None:
     """Raises RunError NS953 for what needs whole weights in each process."""
     refused = {
-        "ema": recipe.ema,
-        "swa": recipe.swa,
-        "freeze": recipe.freeze,
         "monitor": recipe.monitor,
         "compile": recipe.compile,
-        "precision: fp16": recipe.precision == "fp16",
     }
     found = [f"`{name}`" for name, stated in refused.items() if stated]
     if found:
@@ -76,22 +73,29 @@ def shard(job: Job, match: tuple[str, ...], *, reshard_after_forward: bool | Non
 
     model, optimizer = job.objective.model, job.optimizer
     mesh = init_device_mesh(job.device.type, (job.processes.count,))
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    names = {id(parameter): name for name, parameter in model.named_parameters(remove_duplicate=False)}
     options: dict[str, Any] = {"mesh": mesh}
     if reshard_after_forward is not None:
         options["reshard_after_forward"] = reshard_after_forward
     for module in reversed(blocks(model, match)):  # the inner ones first
         fully_shard(module, **options)
     fully_shard(model, **options)
-    cut = dict(model.named_parameters())
-    state = {cut[names[id(old)]]: memory for old, memory in optimizer.state.items()}
+    now = dict(model.named_parameters(remove_duplicate=False))
+    cut = {old: now[name] for old, name in names.items()}
+    job.freezing.follow(cut)
+    if job.average is not None:
+        job.average.follow(now)
+    state = {cut[id(old)]: memory for old, memory in optimizer.state.items()}
+    fused = type(optimizer) in FUSED and job.scaler is None
     for group in optimizer.param_groups:
-        group["params"] = [cut[names[id(old)]] for old in group["params"]]
-        if type(optimizer) not in FUSED and group.get("fused"):
+        group["params"] = [cut[id(old)] for old in group["params"]]
+        if not fused and group.get("fused"):
             group["fused"] = False
+    if not fused and hasattr(optimizer, "_step_supports_amp_scaling"):
+        optimizer._step_supports_amp_scaling = False  # else a scaler leaves its factor to a kernel that is not there
     optimizer.state.clear()
     for parameter, memory in state.items():
-        optimizer.state[parameter] = {name: _cut_like(value, parameter) for name, value in memory.items()}
+        optimizer.state[parameter] = {name: cut_like(value, parameter) for name, value in memory.items()}
 
 
 def blocks(model: nn.Module, match: tuple[str, ...]) -> list[nn.Module]:
@@ -109,11 +113,9 @@ def gathered(tree: Any, *, keep: bool) -> Any:
 
     Without `keep` the whole ones are let go one by one, and None stands for each: another process writes them.
     """
-    from torch.distributed.tensor import DTensor
-
-    if isinstance(tree, DTensor):
-        whole: Tensor = tree.full_tensor()
-        return whole.detach().cpu() if keep else None
+    if is_cut(tree):
+        found = whole(tree)
+        return found.detach().cpu() if keep else None
     if isinstance(tree, Mapping):
         return {key: gathered(value, keep=keep) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
@@ -125,12 +127,5 @@ def put(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Have a cut model hold these whole weights."""
     with torch.no_grad():
         for name, value in model.state_dict(keep_vars=True).items():
-            value.copy_(_cut_like(weights[name].to(value.device), value))
+            value.copy_(cut_like(weights[name].to(value.device), value))
 
-
-def _cut_like(value: Any, parameter: Tensor) -> Any:
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
-    if not isinstance(value, Tensor) or not isinstance(parameter, DTensor) or value.shape != parameter.shape:
-        return value
-    return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
