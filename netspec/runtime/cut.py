@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def is_cut(value: object) -> bool:
@@ -35,3 +35,10 @@ def cut_like(value: Any, other: Tensor) -> Any:
 
     to: Any = other
     return distribute_tensor(value.to(other.device), to.device_mesh, to.placements)
+
+
+def let_go(model: nn.Module) -> None:
+    """Have the blocks of a cut model let go of the whole weights that a pass without a backward one has left there."""
+    for module in model.modules():
+        if hasattr(module, "reshard"):
+            module.reshard()  # type: ignore[operator]

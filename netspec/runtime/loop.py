@@ -17,7 +17,7 @@ from netspec.runtime.clipping import clip
 from netspec.runtime.epoch import close_epoch, save
 from netspec.runtime.errors import RunError
 from netspec.runtime.finite import Buffers
-from netspec.runtime.job import Job, Pace, Progress, finished, mark, reached
+from netspec.runtime.job import Job, Pace, finished, mark, reached
 from netspec.runtime.not_finite import explain, locator
 from netspec.runtime.objective import Batch
 from netspec.runtime.optimizers import bare_step
@@ -72,7 +72,7 @@ def fit(job: Job) -> None:
             share = 1 if accumulate == 1 else min(accumulate, total - progress.batch + done)
             ends = progress.batch + 1 >= total
             look = (
-                watcher is not None and (by_steps or ends) and done + 1 >= share and looked_at(watcher, progress, ends)
+                watcher is not None and (by_steps or ends) and done + 1 >= share and looked_at(watcher, job, ends)
             )
             updated = False
             if graphs is not None and not look and share == accumulate and graphs.takes(batch):
@@ -166,11 +166,11 @@ def fit(job: Job) -> None:
     progress.seconds = time.monotonic() - job.began
 
 
-def looked_at(watcher: Watcher, progress: Progress, ends: bool) -> bool:
+def looked_at(watcher: Watcher, job: Job, ends: bool) -> bool:
     """Whether the update that a batch completes is looked at; if so its hooks stand."""
-    due = watcher.due(progress.step + 1, ends=ends, epoch=progress.epoch + 1)
+    due = watcher.due(job.progress.step + 1, ends=ends, epoch=job.progress.epoch + 1)
     if due:
-        watcher.open()
+        watcher.open(job.scaler.get_scale() if job.scaler is not None else 1.0)
     return due
 
 

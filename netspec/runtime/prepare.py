@@ -26,7 +26,7 @@ from netspec.runtime.journal import Journal
 from netspec.runtime.layout import ChannelsLast, to_channels_last, wants_channels_last
 from netspec.runtime.metrics import Metrics
 from netspec.runtime.monitors.answers import image_field
-from netspec.runtime.monitors.events import Events
+from netspec.runtime.monitors.events import Events, unwritten
 from netspec.runtime.monitors.watcher import Watcher, make_answers
 from netspec.runtime.objective import make_objective, with_class_weights
 from netspec.runtime.optimizers import has_sparse_gradients, make_optimizer, restore_optimizer
@@ -153,8 +153,11 @@ def prepare(
     job.graphs = make_graphs(job, warn)
     if telling.files or not processes.writes:
         job.answers = lambda embed: make_answers(recipe, outputs, model, stream.classes, image, embed=embed)
-    if events is not None and not job.sharded:
-        job.watcher = Watcher(recipe, objective, events, job.answers, images=image, started=progress.step)
+    agree = processes.first if job.sharded else None
+    if agree is not None and processes.first(lambda: events is not None):
+        events = events or unwritten(folder)
+    if events is not None:
+        job.watcher = Watcher(recipe, objective, events, job.answers, images=image, started=progress.step, agree=agree)
     return job, threads
 
 

@@ -185,7 +185,8 @@ def follow(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[str
         restore_random_state(start, job.device)
         fit(job)
         if finished(job):
-            _, results, _ = judge(job, folder, splits)
+            _, results, answers = judge(job, folder, splits)
+            show(job, answers)
     return Run(
         directory=None,
         status="interrupted" if stop.signal else "finished",

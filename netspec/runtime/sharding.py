@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, nn
 
-from netspec.runtime.cut import cut_like, is_cut, whole
+from netspec.runtime.cut import cut_like, is_cut, let_go, whole
 from netspec.runtime.errors import RunError
 from netspec.runtime.processes import Part, Processes
 from netspec.runtime.together import Outer
@@ -35,13 +35,11 @@ class Sharded(Outer):
     def __init__(self, inner: Objective, processes: Processes, part: Part) -> None:
         super().__init__(inner, processes, part)
         self.root: Any = inner.model
-        self.cut: list[Any] = [module for module in inner.model.modules() if hasattr(module, "reshard")]
 
     def forward(self, batch: Batch) -> Outputs:
         outputs = self.inner.forward(batch)
         if not torch.is_grad_enabled():  # a backward pass lets go of what is whole, and none follows
-            for module in self.cut:
-                module.reshard()
+            let_go(self.model)
         return outputs
 
     def meet(self, last: bool) -> None:
@@ -51,7 +49,6 @@ class Sharded(Outer):
 def check_sharded(recipe: TrainRecipe) -> None:
     """Raises RunError NS953 for what needs whole weights in each process."""
     refused = {
-        "monitor": recipe.monitor,
         "compile": recipe.compile,
     }
     found = [f"`{name}`" for name, stated in refused.items() if stated]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from netspec.recipe.seeing import Method
+from netspec.runtime.cut import whole
 from netspec.runtime.errors import RunError
 
 
@@ -61,13 +62,18 @@ def _cam(model: nn.Module, maps: Tensor, scores: Tensor, chosen: Tensor) -> Tens
     """Zhou's maps, where the scores are one Linear of the maps' means."""
     last = next((m for m in reversed(list(model.modules())) if isinstance(m, nn.Linear)), None)
     fits = last is not None and (last.out_features, last.in_features) == (scores.shape[1], maps.shape[1])
-    if last is None or not fits or not torch.allclose(last(maps.mean((2, 3))), scores, rtol=1e-3, atol=1e-3):
+    if last is None or not fits or not torch.allclose(_applied(last, maps.mean((2, 3))), scores, rtol=1e-3, atol=1e-3):
         raise RunError(
             "NS930",
             "CAM wants a layer whose maps are averaged and go through one Linear into the scores",
             help="--method gradcam works with any layer that gives maps",
         )
-    return torch.einsum("nchw,nc->nhw", maps, last.weight.detach()[chosen])
+    return torch.einsum("nchw,nc->nhw", maps, whole(last.weight.detach())[chosen])
+
+
+def _applied(linear: nn.Linear, rows: Tensor) -> Tensor:
+    weight, bias = linear.weight, linear.bias
+    return nn.functional.linear(rows, whole(weight), None if bias is None else whole(bias))
 
 
 def map_layer(model: nn.Module, inputs: tuple[Tensor, ...], glob: str | None = None) -> str:

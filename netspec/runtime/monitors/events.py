@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec
 import torch
 from torch import Tensor
 
+from netspec.runtime.cut import whole
 from netspec.runtime.monitors.event_file import EventFile
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Events:
         self._writer: Any = None
         self.warn = warn
         self.broken = False
+        """Whether nothing is written any more."""
 
     def writer(self) -> Any:
         """torch's `SummaryWriter`, for all that is not a scalar; it writes into the same file."""
@@ -88,10 +90,14 @@ class Events:
         for split, values in figures.items():
             self._file(split).scalars(values, step)
 
-    @_spared
     def histograms(self, tensors: Mapping[str, Tensor], step: int) -> None:
-        """One histogram each; they are counted where the tensors are, and read at once."""
-        for name, counted in read_histograms(tensors).items():
+        """One histogram each; they are counted where the tensors are, and read at once. Cut ones are put together for
+        that, by all processes: so they are counted where nothing is written as well."""
+        self._counted(read_histograms(tensors), step)
+
+    @_spared
+    def _counted(self, found: Mapping[str, Mapping[str, Any]], step: int) -> None:
+        for name, counted in found.items():
             self.writer().add_histogram_raw(name, global_step=step, **counted)
 
     @_spared
@@ -132,6 +138,13 @@ class Events:
         self._files, self._writer = {}, None
 
 
+def unwritten(folder: Path) -> Events:
+    """Events that only count, in a process that takes part in what another one writes."""
+    made = Events(folder)
+    made.broken = True
+    return made
+
+
 def read_histograms(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
     """The arguments of `add_histogram_raw` for each tensor. Numbers that are not finite are left out."""
     names, counted = [], []
@@ -162,7 +175,7 @@ def read_histograms(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
 
 def count(tensor: Tensor) -> Tensor:
     """[5 + BINS]: the least and the largest, how many, their sum and that of their squares, and the counts."""
-    values = tensor.detach().flatten()
+    values = whole(tensor.detach()).flatten()
     if values.numel() > COUNTED:
         values = values[:: -(-values.numel() // COUNTED)]
     values = values.float()

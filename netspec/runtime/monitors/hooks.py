@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from netspec.recipe.seeing import Monitor
+from netspec.runtime.cut import is_cut, whole
 from netspec.runtime.monitors.events import Events
 from netspec.runtime.monitors.pictures import feature_grid
 
@@ -25,15 +26,16 @@ class Hooks:
     """Puts the hooks of a monitor into a model for one forward and backward pass, and writes what they saw.
 
     A layer that runs several times in a pass is seen the first time. What a hook sees it copies: a later layer may
-    write over it.
+    write over it. Of cut weights the gradient is that of the update, which all processes put together in `write`.
     """
 
-    def __init__(self, monitor: Monitor, model: nn.Module) -> None:
+    def __init__(self, monitor: Monitor, model: nn.Module, *, follows: bool = False) -> None:
+        """follows: another process writes what is found, so that parts of weights alone are looked at."""
         layers = {path: module for path, module in model.named_modules() if path}
         self.layers = {
             kind: {path: module for path, module in layers.items() if matches(path, globs)}
             for kind, globs in monitor.watched.items()
-            if kind != "parameters"
+            if kind != "parameters" and not follows
         }
         globs = monitor.watched.get("parameters", ())
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad and matches(name, globs)}
@@ -60,7 +62,10 @@ class Hooks:
             else:
                 keep(module.register_full_backward_hook(self._came_back(path)))
         for name, parameter in self.parameters.items():
-            keep(parameter.register_hook(self._arrived(name)))  # type: ignore[no-untyped-call]
+            if is_cut(parameter):
+                keep(parameter.register_post_accumulate_grad_hook(self._gathered(name)))
+            else:
+                keep(parameter.register_hook(self._arrived(name)))  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         for handle in self._handles:
@@ -127,10 +132,13 @@ class Hooks:
     def _arrived(self, name: str, kind: str = "parameters") -> Callable[[Tensor], None]:
         return lambda gradient: self._note(kind, name, gradient)
 
+    def _gathered(self, name: str) -> Callable[[Tensor], None]:
+        return lambda parameter: self._note("parameters", name, parameter.grad)
+
 
 def figures(value: Tensor) -> Tensor:
     """[4]: mean, standard deviation, share of zeros, Euclidean norm."""
-    numbers = value.float()
+    numbers = whole(value).float()
     spread = numbers.std(correction=0) if numbers.numel() else numbers.new_zeros(())
     zeros = (numbers == 0).float().mean()
     return torch.stack([numbers.mean(), spread, zeros, torch.linalg.vector_norm(numbers)])

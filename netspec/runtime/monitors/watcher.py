@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from netspec.recipe.train import Duration, TrainRecipe
+from netspec.runtime.cut import let_go
 from netspec.runtime.monitors.answers import Answers, markdown, of_classes
 from netspec.runtime.monitors.cam import activation_maps, map_layer
 from netspec.runtime.monitors.events import Events
@@ -38,7 +39,8 @@ class Watcher:
     """Decides which updates and epochs are looked at, puts hooks in for those, and writes events.
 
     `due` is asked before each update, `open` and `close` stand around one that is. answers: makes what looks at an
-    evaluation, None where the model is no classifier.
+    evaluation, None where the model is no classifier. agree: where weights are cut all processes have a watcher, as
+    they look together, and the first one's decides what at; the others' have events that are not written.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Watcher:
         answers: Callable[[bool], Answers | None],
         images: str | None,
         started: int,
+        agree: Callable[[Callable[[], set[str]]], set[str]] | None = None,
     ) -> None:
         self.events = events
         self.model = objective.model
@@ -59,7 +62,10 @@ class Watcher:
         self.length = recipe.length
         self.settings = recipe.tensorboard
         self.monitor = recipe.monitor
-        self.hooks = Hooks(recipe.monitor, self.model) if recipe.monitor and recipe.monitor.watched else None
+        self.agree = agree
+        self.hooks: Hooks | None = None
+        if recipe.monitor and recipe.monitor.watched:
+            self.hooks = Hooks(recipe.monitor, self.model, follows=events.broken)
         self.graph: Callable[[], GraphDef] | None = None
         """Draws the model, where that is wanted: once, when the first epoch has ended."""
         self._once = started == 0
@@ -67,6 +73,7 @@ class Watcher:
         self._at: tuple[tuple[str, int], ...] = tuple(self._steps())
         self._now: set[str] = set()
         self._epoch = 0
+        self._factor = 1.0
         self._counted = -1
 
     @property
@@ -91,6 +98,8 @@ class Watcher:
                 once = kind == "images" and how == "auto"
                 if self._once if once else self._wanted(how, epoch, last):
                     self._now.add(kind)
+        if self.agree is not None:
+            self._now = self.agree(lambda: self._now)
         return bool(self._now)
 
     def _wanted(self, how: How, epoch: int, last: bool) -> bool:
@@ -101,21 +110,23 @@ class Watcher:
     def _afford(self) -> bool:
         return self._spent + self._last <= SHARE * (time.monotonic() - self._began)
 
-    def open(self) -> None:
-        """Before the forward pass of an update that is due."""
+    def open(self, factor: float = 1.0) -> None:
+        """Before the forward pass of an update that is due, whose loss `factor` will be multiplied with."""
+        self._factor = factor
         if self.hooks is not None and "hooks" in self._now:
             self.hooks.open()
 
     def close(self, step: int, batch: Batch, factor: float = 1.0) -> None:
-        """After its backward pass, while the gradients are there; `factor` is what they are multiplied with."""
+        """After its update, while the gradients are there; `factor` is what they are multiplied with by then."""
         began = time.monotonic()
         if self.hooks is not None and "hooks" in self._now:
             self.hooks.close()
-            self.hooks.write(self.events, step, factor)
+            self.hooks.write(self.events, step, self._factor)
         if "histograms" in self._now:
             self._histograms(step, factor)
         if "images" in self._now:
             self._once = False
+        if "images" in self._now and not self.events.broken:
             self._inputs(step, batch)
         self._took(began)
 
@@ -139,7 +150,7 @@ class Watcher:
 
     def looks(self, epoch: int, *, last: bool) -> Answers | None:
         """What looks at the evaluation at the end of epoch number `epoch`; None where nothing wants it."""
-        if self.settings is None:
+        if self.settings is None or self.events.broken:
             return None
         self._epoch = epoch
         kinds = {kind: getattr(self.settings, kind) for kind in ("pr_curves", "confusion", "embeddings")}
@@ -152,7 +163,7 @@ class Watcher:
     def evaluated(self, split: str, answers: Answers, step: int, *, final: bool = False) -> None:
         """Write what was seen of an evaluation: at the end of a run all kinds that are on."""
         settings, began = self.settings, time.monotonic()
-        if settings is None or not answers:
+        if settings is None or not answers or self.events.broken:
             return
         now = self._now
         if final:
@@ -195,6 +206,7 @@ class Watcher:
         with context():
             layer = map_layer(self.model, inputs, cam.layer)
             maps, _ = activation_maps(self.model, inputs, layer, cam.method)
+        let_go(self.model)
         plain = shown(images)
         pairs = torch.stack([plain, overlay(plain, stretched(maps.float().cpu()))], dim=1).flatten(0, 1)
         return grid_of(pairs)
