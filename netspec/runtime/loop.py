@@ -71,9 +71,7 @@ def fit(job: Job) -> None:
             # Batches that share an update weigh alike; fewer may be left for the last update of an epoch.
             share = 1 if accumulate == 1 else min(accumulate, total - progress.batch + done)
             ends = progress.batch + 1 >= total
-            look = (
-                watcher is not None and (by_steps or ends) and done + 1 >= share and looked_at(watcher, job, ends)
-            )
+            look = watcher is not None and (by_steps or ends) and done + 1 >= share and looked_at(watcher, job, ends)
             updated = False
             if graphs is not None and not look and share == accumulate and graphs.takes(batch):
                 outputs = loss = scaled = None  # nothing is left of a pass on another stream

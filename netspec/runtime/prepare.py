@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from netspec.runtime.metrics import Metrics
 from netspec.runtime.monitors.answers import image_field
 from netspec.runtime.monitors.events import Events, unwritten
 from netspec.runtime.monitors.watcher import Watcher, make_answers
-from netspec.runtime.objective import make_objective, with_class_weights
+from netspec.runtime.objective import Objective, make_objective, with_class_weights
 from netspec.runtime.optimizers import has_sparse_gradients, make_optimizer, restore_optimizer
 from netspec.runtime.processes import ALONE, Part, Processes
 from netspec.runtime.progress import Bar
@@ -106,7 +106,15 @@ def prepare(
     warn = bar.say if bar is not None else telling.say
     if processes.count == 1 and recipe.distribute is not None and recipe.distribute.type == "data_parallel":
         objective = replicated(objective, device, warn)
-    objective = compiled(objective, recipe.compile, data.splits.values(), device, warn, lambda: freezing.still)
+    part = Part() if processes.count > 1 else None
+    sharded = part is not None and recipe.distribute is not None and recipe.distribute.type == "fsdp"
+
+    def faster(objective: Objective, blocks: Sequence[nn.Module] | None = None) -> Objective:
+        streams = data.splits.values()
+        return compiled(objective, recipe.compile, streams, device, warn, lambda: freezing.still, part, blocks)
+
+    if not sharded:
+        objective = faster(objective)
     image = image_field(stream.fields, recipe.inputs)
     events = Events(folder, warn=warn) if telling.files and (recipe.tensorboard or recipe.monitor) else None
     job = Job(
@@ -148,8 +156,8 @@ def prepare(
     )
     if loaded is not None:
         restore(job, loaded, settings, telling.say)
-    if processes.count > 1:
-        join(job)
+    if part is not None:
+        join(job, part, faster)
     job.graphs = make_graphs(job, warn)
     if telling.files or not processes.writes:
         job.answers = lambda embed: make_answers(recipe, outputs, model, stream.classes, image, embed=embed)
@@ -214,9 +222,12 @@ def restore(job: Job, loaded: Loaded, settings: Mapping[str, str], say: Callable
     job.saved = mark(progress)
 
 
-def join(job: Job) -> None:
-    """Have the job's processes share its batches, add up their gradients, and agree on what they decide."""
-    part = job.part = job.metrics.part = Part()
+def join(job: Job, part: Part, faster: Callable[[Objective, Sequence[nn.Module]], Objective]) -> None:
+    """Have the job's processes share its batches, add up their gradients, and agree on what they decide.
+
+    faster: compiles the blocks of a sharded model, where that is wanted.
+    """
+    job.part = job.metrics.part = part
     rule = job.recipe.distribute or Distribute()
     if rule.type == "data_parallel":
         raise RunError("NS952", "`data_parallel` is for one process", help="`distribute: ddp`, or leave out --nproc")
@@ -224,8 +235,9 @@ def join(job: Job) -> None:
     together: Together | Sharded
     if rule.type == "fsdp":
         check_sharded(job.recipe)
-        shard(job, rule.match, **{"reshard_after_forward": None, **rule.arguments})
+        cut = shard(job, rule.match, **{"reshard_after_forward": None, **rule.arguments})
         job.sharded = True
+        job.objective = faster(job.objective, cut)
         job.guard = Guard(  # no optimizer reads on the device what it found of cut weights
             job.optimizer, job.device, deferred=False, withheld=job.guard.read(), step=job.guard.step, sharded=True
         )

@@ -48,9 +48,7 @@ class Sharded(Outer):
 
 def check_sharded(recipe: TrainRecipe) -> None:
     """Raises RunError NS953 for what needs whole weights in each process."""
-    refused = {
-        "compile": recipe.compile,
-    }
+    refused = {}
     found = [f"`{name}`" for name, stated in refused.items() if stated]
     if found:
         raise RunError(
@@ -60,8 +58,8 @@ def check_sharded(recipe: TrainRecipe) -> None:
         )
 
 
-def shard(job: Job, match: tuple[str, ...], *, reshard_after_forward: bool | None) -> None:
-    """Cut the model of a job, block by block, and its optimizer's memory with it.
+def shard(job: Job, match: tuple[str, ...], *, reshard_after_forward: bool | None) -> list[nn.Module]:
+    """Cut the model of a job, block by block, and its optimizer's memory with it. The innermost modules that are cut.
 
     match: globs over the paths of the modules that are cut as one; the model's own blocks where there are none.
     """
@@ -74,7 +72,8 @@ def shard(job: Job, match: tuple[str, ...], *, reshard_after_forward: bool | Non
     options: dict[str, Any] = {"mesh": mesh}
     if reshard_after_forward is not None:
         options["reshard_after_forward"] = reshard_after_forward
-    for module in reversed(blocks(model, match)):  # the inner ones first
+    apart = blocks(model, match)
+    for module in reversed(apart):  # the inner ones first
         fully_shard(module, **options)
     fully_shard(model, **options)
     now = dict(model.named_parameters(remove_duplicate=False))
@@ -93,6 +92,8 @@ def shard(job: Job, match: tuple[str, ...], *, reshard_after_forward: bool | Non
     optimizer.state.clear()
     for parameter, memory in state.items():
         optimizer.state[parameter] = {name: cut_like(value, parameter) for name, value in memory.items()}
+    inner = [one for one in apart if not any(other in apart for other in list(one.modules())[1:])]
+    return inner or [model]
 
 
 def blocks(model: nn.Module, match: tuple[str, ...]) -> list[nn.Module]:
@@ -125,4 +126,3 @@ def put(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, value in model.state_dict(keep_vars=True).items():
             value.copy_(cut_like(weights[name].to(value.device), value))
-

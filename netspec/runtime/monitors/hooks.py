@@ -39,8 +39,9 @@ class Hooks:
         }
         globs = monitor.watched.get("parameters", ())
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad and matches(name, globs)}
-        # A backward hook makes a view of what the module gives, which nothing may write into afterwards.
-        self.in_place = writes_in_place(model)
+        # A backward hook makes a view of what the module gives, which nothing may write into afterwards, and which a
+        # sharded block's own hook may be lost with.
+        self.in_place = writes_in_place(model) or any(map(is_cut, model.parameters()))
         self.found: dict[str, Tensor] = {}
         self.maps: dict[str, Tensor] = {}
         self._handles: list[Any] = []
