@@ -51,6 +51,26 @@ train:
   scheduler: {type: ReduceLROnPlateau, patience: 0, monitor: val.loss}
   checkpoint: {every: {steps: 3}, monitor: val.accuracy, mode: max}
 """
+SHARDED = TRAIN.replace("  ema: {decay: 0.9}\n", "") + "  distribute: fsdp\n"
+BLOCKS = """\
+netspec: 1
+name: small
+blocks:
+  Wide:
+    inputs: {x: [N, C]}
+    layers:
+      hidden: {type: Linear, out_features: 17}
+      norm: LayerNorm
+      act: ReLU
+      out: {type: Linear, out_features: $C}
+model:
+  inputs: {image: [N, 1, 2, 3]}
+  layers:
+    flat: Flatten
+    one: Wide
+    two: Wide
+    out: {type: Linear, out_features: 3}
+"""
 NOISE = "{type: GaussianNoise, sigma: 0.1, clip: false}"
 
 

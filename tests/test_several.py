@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from several_support import MODEL, TRAIN, assert_close, together, trained, weights, write_spec
+from several_support import BLOCKS, MODEL, SHARDED, TRAIN, assert_close, together, trained, weights, write_spec
 
 from netspec.diagnostics import SpecError
 from netspec.runtime import checkpoint
@@ -235,28 +235,6 @@ def test_a_setting_of_another_way_is_told(tmp_path: Path) -> None:
         train(spec, run_dir=tmp_path / "one", progress="none")
 
 
-SHARDED = TRAIN.replace("  ema: {decay: 0.9}\n", "") + "  distribute: fsdp\n"
-BLOCKS = """\
-netspec: 1
-name: small
-blocks:
-  Wide:
-    inputs: {x: [N, C]}
-    layers:
-      hidden: {type: Linear, out_features: 17}
-      norm: LayerNorm
-      act: ReLU
-      out: {type: Linear, out_features: $C}
-model:
-  inputs: {image: [N, 1, 2, 3]}
-  layers:
-    flat: Flatten
-    one: Wide
-    two: Wide
-    out: {type: Linear, out_features: 3}
-"""
-
-
 def test_sharded_weights_are_those_of_one_process(tmp_path: Path) -> None:
     spec = write_spec(tmp_path, model=BLOCKS, train=SHARDED)
     train(spec, run_dir=tmp_path / "one", progress="none")
@@ -266,14 +244,3 @@ def test_sharded_weights_are_those_of_one_process(tmp_path: Path) -> None:
     assert_close(tmp_path / "one", tmp_path / "two")
     for one, other in zip(figures(tmp_path / "one"), figures(tmp_path / "two"), strict=True):
         assert other == pytest.approx(one, abs=1e-6)
-
-
-def test_what_wants_whole_weights_is_told(tmp_path: Path) -> None:
-    spec = write_spec(tmp_path, model=BLOCKS, train=SHARDED + "  ema: 0.9\n")
-
-    def work() -> int:
-        with pytest.raises(RunError, match="`ema` wants them whole"):
-            train(spec, run_dir=tmp_path / "two", progress="none")
-        return 5
-
-    assert together(2, work) == [5, 5]

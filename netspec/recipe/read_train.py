@@ -11,6 +11,7 @@ from typing import cast, get_args
 
 from netspec.diagnostics import Diagnostics, Span
 from netspec.document import Mapping, Sequence
+from netspec.recipe.fit_several import check_sharded
 from netspec.recipe.fit_train import check_fit
 from netspec.recipe.read_averages import AverageReader
 from netspec.recipe.read_layers import Elaborate
@@ -58,6 +59,7 @@ def read_train(
     if sum(d.severity == "error" for d in diagnostics.found) > before:
         return None
     check_fit(recipe, node, reader.spans, diagnostics, model=model, data=data)
+    check_sharded(recipe, node, diagnostics, model)
     return None if sum(d.severity == "error" for d in diagnostics.found) > before else recipe
 
 

@@ -35,7 +35,7 @@ from netspec.runtime.progress import Bar
 from netspec.runtime.replicas import replicated
 from netspec.runtime.saver import Idle, Saver
 from netspec.runtime.schedulers import Schedule, in_steps
-from netspec.runtime.sharding import Sharded, check_sharded, shard
+from netspec.runtime.sharding import Sharded, shard
 from netspec.runtime.shares import share_losses
 from netspec.runtime.signals import Stop
 from netspec.runtime.state import LooseBuffers
@@ -234,7 +234,6 @@ def join(job: Job, part: Part, faster: Callable[[Objective, Sequence[nn.Module]]
     share_losses(job.objective, job.recipe, job.processes, part)
     together: Together | Sharded
     if rule.type == "fsdp":
-        check_sharded(job.recipe)
         cut = shard(job, rule.match, **{"reshard_after_forward": None, **rule.arguments})
         job.sharded = True
         job.objective = faster(job.objective, cut)

@@ -15,12 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from netspec.runtime.cut import cut_like, is_cut, let_go, whole
-from netspec.runtime.errors import RunError
 from netspec.runtime.processes import Part, Processes
 from netspec.runtime.together import Outer
 
 if TYPE_CHECKING:
-    from netspec.recipe.train import TrainRecipe
     from netspec.runtime.job import Job
     from netspec.runtime.objective import Batch, Objective, Outputs
 
@@ -44,18 +42,6 @@ class Sharded(Outer):
 
     def meet(self, last: bool) -> None:
         self.root.set_requires_gradient_sync(last)
-
-
-def check_sharded(recipe: TrainRecipe) -> None:
-    """Raises RunError NS953 for what needs whole weights in each process."""
-    refused = {}
-    found = [f"`{name}`" for name, stated in refused.items() if stated]
-    if found:
-        raise RunError(
-            "NS953",
-            f"`distribute: fsdp` leaves each process a part of each weight, and {' and '.join(found)} wants them whole",
-            help="leave it out, or take `distribute: ddp`, where each process has the whole model",
-        )
 
 
 def shard(job: Job, match: tuple[str, ...], *, reshard_after_forward: bool | None) -> list[nn.Module]:
@@ -97,13 +83,23 @@ def shard(job: Job, match: tuple[str, ...], *, reshard_after_forward: bool | Non
 
 
 def blocks(model: nn.Module, match: tuple[str, ...]) -> list[nn.Module]:
-    """The modules below a model that are cut as one: those that match, else those of the classes in its own source."""
+    """The modules below a model that are cut as one: those that match, else those of the classes in its own source.
+
+    One with a weight that is another's as well is cut with what is around both: torch wants a weight in one of them.
+    """
     found = []
     for path, module in model.named_modules():
         own = type(module).__module__ == type(model).__module__
         if path and (any(fnmatchcase(path, glob) for glob in match) if match else own):
             found.append(module)
-    return [module for module in found if next(module.parameters(), None) is not None]
+    return [module for module in found if next(module.parameters(), None) is not None and _has_its_own(module, model)]
+
+
+def _has_its_own(module: nn.Module, model: nn.Module) -> bool:
+    """Whether no weight of a module stands in a module outside of it too."""
+    within, own = set(map(id, module.modules())), set(map(id, module.parameters()))
+    others = (one for one in model.modules() if id(one) not in within)
+    return not any(id(parameter) in own for one in others for parameter in one.parameters(recurse=False))
 
 
 def gathered(tree: Any, *, keep: bool) -> Any:

@@ -64,7 +64,7 @@ class Hooks:
                 keep(module.register_full_backward_hook(self._came_back(path)))
         for name, parameter in self.parameters.items():
             if is_cut(parameter):
-                keep(parameter.register_post_accumulate_grad_hook(self._gathered(name)))
+                keep(parameter.register_post_accumulate_grad_hook(self._gathered(name)))  # type: ignore[no-untyped-call]
             else:
                 keep(parameter.register_hook(self._arrived(name)))  # type: ignore[no-untyped-call]
 
