@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from netspec.runtime import checkpoint
+from netspec.runtime.processes import found_processes, joined
 from netspec.runtime.run import train
 
 MODEL = """\
@@ -102,7 +103,7 @@ def together(
 ) -> list[int]:
     """Do something in so many forked processes that find each other as torchrun's do; their exit codes.
 
-    meanwhile: gets their process ids. Those that have not ended in time are killed.
+    meanwhile: gets their process ids. Those that have not ended in time are killed. All runs of one call share a group.
     """
     port, children = free_port(), []
     for rank in range(count):
@@ -112,7 +113,8 @@ def together(
             try:
                 os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
                 os.environ |= {"LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-                status = work() or 0
+                with joined(found_processes(), torch.device("cpu")):
+                    status = work() or 0
             except BaseException:
                 traceback.print_exc()
             finally:
