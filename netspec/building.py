@@ -6,13 +6,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from netspec.folders import RESOLVED, is_run
+
 
 def spec_files(name: str | Path) -> list[Path]:
-    """The file itself, or the YAML files below a folder in the order of their paths."""
+    """The file itself, or the YAML files below a folder in the order of their paths, without those of runs.
+
+    Of a run itself it is the spec that it keeps.
+    """
     path = Path(name)
     if not path.is_dir():
         return [path]
-    return sorted(file for file in path.rglob("*") if file.suffix in (".yaml", ".yml") and file.is_file())
+    if is_run(path):
+        return [path / RESOLVED]
+    found = sorted(file for file in path.rglob("*") if file.suffix in (".yaml", ".yml") and file.is_file())
+    runs = {file.parent for file in found if is_run(file.parent)}
+    return [file for file in found if not runs & {file.parent, *file.parents}]
 
 
 def root_of(path: Path) -> Path | None:

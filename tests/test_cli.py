@@ -64,7 +64,7 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         (["graph", "x.yaml", "-o", "x.png"], "x.png: a picture ends in .svg"),
         (["show", "x.yaml", "--depth", "0"], "'0' is not a whole number from 1"),
         (["train"], "name a spec, or a run with --resume"),
-        (["train", "--resume", "nowhere"], "nowhere is no run"),
+        (["train", "--resume", "nowhere"], "nowhere does not exist"),
     ],
 )
 def test_a_wrong_command_line_exits_with_2(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

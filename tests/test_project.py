@@ -17,7 +17,7 @@ SPECS = sorted((ROOT / "specs").rglob("*.yaml"))
 
 STAIRCASE = (
     ("diagnostics", "suggest", "pages", "failures"),
-    ("text",),
+    ("text", "folders"),
     ("document",),
     ("excerpt", "render"),
     ("expressions",),

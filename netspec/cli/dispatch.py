@@ -45,13 +45,25 @@ class Parser(argparse.ArgumentParser):
         near = None
         if unknown := re.match(r"argument VERB: invalid choice: '([^']*)'", message):
             message = f"there is no verb {unknown[1]}"
-            near = suggest(unknown[1], VERBS)
-        elif unknown := re.match(r"unrecognized arguments: (--[\w-]+)", message):
-            near = suggest(unknown[1], [option for action in self._actions for option in action.option_strings])
+            spec = unknown[1] if unknown[1].endswith((".yaml", ".yml")) else None
+            near = f"netspec train {spec}" if spec else suggest(unknown[1], VERBS)
+        elif unknown := re.match(r"unrecognized arguments: (--[\w-]+)(?:[ =]([^ ]+))?", message):
+            options = [option for action in self._actions for option in action.option_strings]
+            place = overridden(unknown[1]) if "--set" in options else None
+            near = f"--set {place}={unknown[2] or '…'}" if place else suggest(unknown[1], options)
         elif unknown := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
             near = suggest(unknown[1], re.findall(r"[\w-]+", unknown[2]))
         self.print_usage(sys.stderr)
         self.exit(2, f"{self.prog}: {message}{f'; did you mean {near}?' if near else ''}\n")
+
+
+def overridden(option: str) -> str | None:
+    """The value of a spec that an option which there is not most likely meant: `train.epochs` for `--epochs`."""
+    from netspec.schema import knows
+
+    key = option.removeprefix("--").replace("-", "_")
+    places = (("train", key), ("data", key), ("train", "optimizer", key), ("sweep", key))
+    return next((".".join(place) for place in places if knows(place)), None)
 
 
 def make_parser() -> Parser:

@@ -88,7 +88,10 @@ def _page(args: argparse.Namespace) -> int:
 
     text = page(args.what)
     if text is None:
-        common.wrong_usage(args, f"there is no code {args.what.upper()}; there are {', '.join(codes())}")
+        common.wrong_usage(
+            args,
+            f"there is no code {args.what.upper()}; `netspec explain codes` lists them, {codes()[0]} to {codes()[-1]}",
+        )
     _print_markdown(text)
     return common.GOOD
 

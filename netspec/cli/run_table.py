@@ -22,7 +22,7 @@ from netspec.document import Mapping as MappingNode
 from netspec.document import Node, parse_document
 from netspec.document import Sequence as SequenceNode
 
-RESOLVED, SUMMARY, METRICS = "resolved.yaml", "summary.json", "metrics.csv"
+RESOLVED, SUMMARY, METRICS, CHECKPOINTS = "resolved.yaml", "summary.json", "metrics.csv", "checkpoints"
 
 Row = dict[str, Any]
 """A run by column: run, name, status, epochs, steps, seconds, its figures as `val.accuracy`, spec."""
@@ -30,7 +30,7 @@ Row = dict[str, Any]
 
 def runs_below(folder: Path) -> list[Path]:
     """The folders of the runs in a folder, at any depth; those of their checkpoints are none."""
-    found = [path.parent for path in folder.rglob(RESOLVED) if "checkpoints" not in path.relative_to(folder).parts]
+    found = [path.parent for path in folder.rglob(RESOLVED) if CHECKPOINTS not in path.relative_to(folder).parts]
     return sorted(found, key=lambda path: [(len(p), p) if p.isdecimal() else (0, p) for p in path.parts])
 
 
@@ -55,6 +55,10 @@ def row_of(run: Path) -> Row:
         if row[key] is None and isinstance(last.get(column), int | float):
             row[key] = last[column] if key == "seconds" else int(last[column])
     row |= {name: _plain(value) for name, value in figures.items()}
+    if row["name"] is None:  # killed before it could write more than its spec
+        row["name"] = _plain(_values_of(str(run)).get("name"))
+    if row["status"] is None and not any((run / left).exists() for left in (SUMMARY, METRICS, CHECKPOINTS)):
+        row["status"] = "not begun"
     row["spec"] = None
     with suppress(OSError):
         row["spec"] = hashlib.sha256((run / RESOLVED).read_bytes()).hexdigest()[:12]

@@ -52,7 +52,9 @@ def run(args: argparse.Namespace) -> int:
     found: list[Path] = []
     for path in map(Path, args.paths or ["runs"]):
         if not path.is_dir():
-            common.wrong_usage(args, f"there is no folder {path}")
+            common.wrong_usage(
+                args, f"{path} is a file, and runs are folders" if path.exists() else f"there is no folder {path}"
+            )
         found += [path] if (path / RESOLVED).is_file() else runs_below(path)
     found = list(dict.fromkeys(found))
     if not found:

@@ -50,11 +50,32 @@ def run(args: argparse.Namespace) -> int:
     program = common.load(args, args.spec, model_only=True)
     if program is None:
         return common.WRONG_SPEC
+    _check_sizes(program, args)
     if args.format == "json":
         print(json.dumps(_as_json(program, args), indent=2))
     else:
         _print_table(program, args)
     return common.GOOD
+
+
+def _check_sizes(program: Program, args: argparse.Namespace) -> None:
+    """Refuse a size that the inputs don't leave open."""
+    from netspec.shapes import ListType, symbols
+    from netspec.suggest import suggest
+    from netspec.table import batch_symbol
+
+    batch = batch_symbol(program)
+    types = [
+        one for type_ in program.inputs.values() for one in (type_.items if isinstance(type_, ListType) else (type_,))
+    ]
+    open_ = sorted({name for type_ in types for name in symbols(type_.shape)} - {batch})
+    for name, value in args.size:
+        if name == batch:
+            common.wrong_usage(args, f"{name} is the batch's size: --batch-size {value}")
+        if name not in open_:
+            near = suggest(name, open_)
+            mend = f"did you mean {near}?" if near else f"it leaves open {', '.join(open_) or 'none but the batch'}"
+            common.wrong_usage(args, f"{program.name} has no size {name} to fill in; {mend}")
 
 
 def _resolved(args: argparse.Namespace) -> int:

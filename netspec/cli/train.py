@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from netspec.cli import common
+from netspec.folders import no_run
 
 SAVED: Final[list[int]] = []
 """The exit codes of the runs that this process has brought to an end, saved after a signal or finished."""
@@ -53,8 +54,12 @@ def run(args: argparse.Namespace) -> int:
     if args.run_dir and args.resume:
         common.wrong_usage(args, "a resumed run goes on in its own folder: leave out --run-dir")
     if args.spec is None and not Path(args.resume, "resolved.yaml").is_file():
-        common.wrong_usage(args, f"{args.resume} is no run: it has no resolved.yaml")
+        common.wrong_usage(args, "; ".join(no_run(Path(args.resume))))
+    if args.spec is not None and Path(args.spec, "resolved.yaml").is_file():
+        common.wrong_usage(args, f"{args.spec} is a run: netspec train --resume {args.spec} goes on with it")
 
+    if args.nproc is not None and args.nproc not in ("gpu", "cpu", "auto") and not args.nproc.isdecimal():
+        common.wrong_usage(args, f"--nproc is a number of processes, or gpu for one on each, and got {args.nproc}")
     starts = (args.nproc is not None or args.nnodes != "1") and "NETSPEC_LAUNCH" not in os.environ
     if starts and "RANK" in os.environ:
         common.wrong_usage(args, "torchrun has started the processes: leave out --nproc and --nnodes")

@@ -27,7 +27,10 @@ def run(args: argparse.Namespace) -> int:
 
     found = Diagnostics()
     for name in args.specs:
-        for file in spec_files(name):
+        files = spec_files(name)
+        if not files:
+            common.wrong_usage(args, f"there is no spec below {name}")
+        for file in files:
             here = Diagnostics()
             program = check(file, args.overrides, here)
             found.found += here.found

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from netspec.document import Node
+from netspec.folders import no_run
 from netspec.plugin.load import enable_installed, enabled, plugins_of
 from netspec.runtime.errors import RunError
 
@@ -78,9 +79,9 @@ def writing(folder: Path) -> Iterator[None]:
 def open_directory(folder: str | Path) -> Path:
     """The folder of an earlier run. Raises RunError NS901 where it is none."""
     found = Path(folder)
-    if not (found / RESOLVED).is_file():
-        what = "is no run: it has no resolved.yaml" if found.is_dir() else "does not exist"
-        raise RunError("NS901", f"{found} {what}", help="a run is the folder that `netspec train` names at its end")
+    if not (found / RESOLVED).is_file() or found.parent.name == CHECKPOINTS:
+        message, mend = no_run(found)
+        raise RunError("NS901", message, help=mend)
     return found
 
 

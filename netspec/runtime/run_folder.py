@@ -170,6 +170,8 @@ def note_start(
     record = directory.read_json(path)
     if resumed:
         step = {"step": job.progress.step, "overrides": list(overrides)}
+        # One that was killed before its first step has written nothing of itself yet.
+        record = {"name": program.name, "overrides": []} | record
         record |= {"status": "running", "resumed": [*record.get("resumed", ()), step]}
     else:
         record = {"status": "running", "name": program.name, "spec": program.file, "overrides": list(overrides)}
