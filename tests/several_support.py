@@ -13,11 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from netspec.runtime import checkpoint
-from netspec.runtime.processes import found_processes, joined
 from netspec.runtime.run import train
 
 MODEL = """\
@@ -103,7 +101,7 @@ def together(
 ) -> list[int]:
     """Do something in so many forked processes that find each other as torchrun's do; their exit codes.
 
-    meanwhile: gets their process ids. Those that have not ended in time are killed. All runs of one call share a group.
+    meanwhile: gets their process ids. Those that have not ended in time are killed.
     """
     port, children = free_port(), []
     for rank in range(count):
@@ -113,8 +111,7 @@ def together(
             try:
                 os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
                 os.environ |= {"LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-                with joined(found_processes(), torch.device("cpu")):
-                    status = work() or 0
+                status = work() or 0
             except BaseException:
                 traceback.print_exc()
             finally:
@@ -150,7 +147,7 @@ def trained(count: int, spec: Path, folder: Path, *, resume: bool = False, **set
 def weights(folder: Path, step: int | None = None) -> dict[str, Tensor]:
     stored = checkpoint.stored(folder / "checkpoints")
     chosen = stored[-1] if step is None else next(one for one in stored if one.step == step)
-    return load_file(chosen.path / "model.safetensors")
+    return checkpoint.load(chosen.path).model
 
 
 def assert_close(one: Path, other: Path, within: float = 1e-6) -> None:

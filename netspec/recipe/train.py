@@ -278,3 +278,8 @@ class TrainRecipe:
     """Until when they are not; the last that matches a parameter counts."""
     paths: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The places of the document that name files, with the absolute paths."""
+
+    @property
+    def sharded(self) -> bool:
+        """Whether several processes cut the weights among them."""
+        return self.distribute is not None and self.distribute.type == "fsdp"

@@ -3,7 +3,8 @@
 A checkpoint is a folder `step-N` of safetensors and JSON with a manifest of SHA-256 sums. It is written as `step-N.tmp`
 beside its place, every file is flushed to the disk, then the folder is renamed, so that what bears the name is whole.
 `netspec.runtime.saver` does it from a copy of the state while training goes on. Loading checks the sums, and falls back
-to the checkpoint before.
+to the checkpoint before. Where each process has a part of the weights alone, each writes its own into the same folder
+(`netspec.runtime.parts`), and what is read is the same.
 """
 
 from __future__ import annotations
@@ -13,24 +14,31 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from netspec.runtime.directory import RESOLVED
 from netspec.runtime.errors import RunError
-from netspec.runtime.processes import Processes
+from netspec.runtime.pieces import Piece, Source, part_names, read_all
 from netspec.runtime.state import copied, pack, unpack
 
-FORMAT: Final = 1
+FORMAT, IN_PARTS = 1, 2
+"""What a manifest calls a checkpoint of one process, and one into which several have written their parts."""
 MODEL, TENSORS, STATE, MANIFEST = "model.safetensors", "state.safetensors", "state.json", "manifest.json"
 FILES: Final = (MODEL, STATE, TENSORS, RESOLVED)
 """What the manifest holds the sums of."""
+INDEX: Final = "index.json"
+"""Which part of a tensor is in which file, where several processes have written them."""
+LAZY: Final = ("optimizer", "average")
+"""The parts of the state that are as large as the model."""
 REPLACED: Final = ".replaced.tmp"
 DAMAGED: Final = ".damaged"
 SPOILT: Final = ".not-finite"
@@ -42,7 +50,8 @@ class Snapshot:
 
     step: int
     epoch: int
-    model: Mapping[str, Tensor]
+    model: Mapping[str, Tensor | Piece]
+    """Where each process has a part of the weights, pieces; the state has some then as well."""
     state: Mapping[str, Any]
     figure: float | None = None
     buffers: frozenset[str] = frozenset()
@@ -51,9 +60,10 @@ class Snapshot:
     @property
     def finite(self) -> bool:
         """Whether all weights are, and no buffer holds what is no number."""
+        own = {name: value.tensor if isinstance(value, Piece) else value for name, value in self.model.items()}
         return all(
             not bool(value.isnan().any()) if name in self.buffers else bool(value.isfinite().all())
-            for name, value in self.model.items()
+            for name, value in own.items()
             if value.is_floating_point()
         )
 
@@ -74,7 +84,8 @@ class Loaded:
     """A checkpoint whose sums have been checked."""
 
     stored: Stored
-    model: dict[str, Tensor]
+    model: dict[str, Any]
+    """Tensors; `Kept` ones where they are not read yet, and then in the large parts of `state` too."""
     state: dict[str, Any]
 
 
@@ -98,44 +109,55 @@ def write(folder: Path, taken: Snapshot, resolved: str) -> Path:
 
     Raises OSError or SafetensorError where that fails; then nothing is left of it, so that it takes no room.
     """
-    if not folder.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        _flush(folder.parent)
-    final, temporary = folder / f"step-{taken.step}", folder / f"step-{taken.step}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = begin(folder, f"step-{taken.step}.tmp")
     try:
-        temporary.mkdir()
         _fill(temporary, taken, resolved)
-        if final.exists():  # the same step, with its evaluation done in between
-            _exchange(temporary, final)
-        else:
-            temporary.rename(final)
+        settle(temporary, taken.step)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _flush(folder)
-    return final
+    return folder / f"step-{taken.step}"
+
+
+def begin(folder: Path, name: str) -> Path:
+    """An empty folder of that name in the folder of the checkpoints. Raises OSError."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        flush(folder.parent)
+    temporary = folder / name
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    return temporary
+
+
+def settle(temporary: Path, step: int) -> None:
+    """Give a folder whose files are on the disk the name of a checkpoint. Raises OSError."""
+    folder, final = temporary.parent, temporary.parent / f"step-{step}"
+    flush(temporary)
+    if final.exists():  # the same step, with its evaluation done in between
+        _exchange(temporary, final)
+    else:
+        temporary.rename(final)
+    flush(folder)
 
 
 def _fill(folder: Path, taken: Snapshot, resolved: str) -> None:
     """Write the files of a checkpoint, the manifest last, and have the disk hold them."""
     tree, tensors = pack(taken.state)
-    save_file({name: value.contiguous() for name, value in taken.model.items()}, folder / MODEL)
+    save_file({name: value.contiguous() for name, value in taken.model.items()}, folder / MODEL)  # type: ignore[union-attr]
     save_file({name: value.contiguous() for name, value in tensors.items()}, folder / TENSORS)
     (folder / STATE).write_text(json.dumps(tree), encoding="utf-8")
     (folder / RESOLVED).write_text(resolved, encoding="utf-8")
-    manifest: dict[str, Any] = {
-        "format": FORMAT,
-        "step": taken.step,
-        "epoch": taken.epoch,
-        "figure": taken.figure,
-        "finite": taken.finite,
-        "files": {name: {"sha256": _digest(folder / name)} for name in FILES},
-    }
-    (folder / MANIFEST).write_text(_sealed(manifest), encoding="utf-8")
+    files = {name: {"sha256": digest(folder / name)} for name in FILES}
+    close(folder, taken, {"format": FORMAT, "finite": taken.finite, "files": files})
     for path in folder.iterdir():
-        _flush(path)
-    _flush(folder)
+        flush(path)
+
+
+def close(folder: Path, taken: Snapshot, told: Mapping[str, Any]) -> None:
+    """Write the manifest, with the sums of the files and what else is `told`."""
+    manifest = {**told, "step": taken.step, "epoch": taken.epoch, "figure": taken.figure}
+    (folder / MANIFEST).write_text(_sealed(manifest), encoding="utf-8")
 
 
 def _exchange(temporary: Path, final: Path) -> None:
@@ -215,17 +237,44 @@ def choose(folder: Path, mode: Literal["min", "max"] | None) -> Stored:
 
 def load(path: Path) -> Loaded:
     """Read a checkpoint after checking every file against its sum. Raises RunError NS903 where one does not hold."""
-    name = path.name
-    try:
+    check(path)
+    with reading(path.name):
+        found = kept(path)
+        return Loaded(stored=found.stored, model=read_all(found.model), state=read_all(found.state))
+
+
+def check(path: Path) -> None:
+    """Hold every file of a checkpoint against its sum. Raises RunError NS903 where one is not what was written."""
+    with reading(path.name):
         manifest = _manifest(path)
-        if manifest["format"] != FORMAT:
+        if manifest["format"] not in (FORMAT, IN_PARTS):
             raise RunError(
-                "NS903", f"the checkpoint {name} has format {manifest['format']}; this netspec reads {FORMAT}"
+                "NS903", f"the checkpoint {path.name} has format {manifest['format']}; this netspec reads {IN_PARTS}"
             )
-        for file in FILES:
-            if _digest(path / file) != manifest["files"][file]["sha256"]:
-                raise RunError("NS903", f"the checkpoint {name} is damaged: {file} is not what was written")
+        files = _files(manifest)
+        with ThreadPoolExecutor(min(8, len(files))) as pool:  # sums of large files leave Python to the others
+            sums = pool.map(lambda file: digest(path / file), files)
+            for file, found in zip(files, sums, strict=True):
+                if found != manifest["files"][file]["sha256"]:
+                    raise RunError("NS903", f"the checkpoint {path.name} is damaged: {file} is not what was written")
+
+
+def kept(path: Path) -> Loaded:
+    """A checkpoint whose sums have been checked, with its weights and the large parts of its state not read yet.
+
+    Raises RunError NS903.
+    """
+    with reading(path.name):
+        manifest = _manifest(path)
         tree = json.loads((path / STATE).read_text(encoding="utf-8"))
+        if manifest["format"] == IN_PARTS:
+            files = [part_names(rank) for rank in range(manifest["parts"])]
+            model, tensors = (
+                Source([path / names[kind] for names in files], index).tensors()
+                for kind, index in enumerate(json.loads((path / INDEX).read_text(encoding="utf-8")))
+            )
+        else:
+            model, tensors = (Source([path / name], None).tensors() for name in (MODEL, TENSORS))
         found = Stored(
             path=path,
             step=manifest["step"],
@@ -233,15 +282,41 @@ def load(path: Path) -> Loaded:
             figure=manifest["figure"],
             finite=manifest["finite"],
         )
-        return Loaded(stored=found, model=load_file(path / MODEL), state=unpack(tree, load_file(path / TENSORS)))
+        state = unpack(tree, tensors)
+        state = {name: value if name in LAZY else read_all(value) for name, value in state.items()}
+        return Loaded(stored=found, model=dict(model), state=state)
+
+
+def _files(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """The files that a manifest has to hold the sums of. Raises ValueError where it does not."""
+    if manifest["format"] != IN_PARTS:
+        return FILES
+    ranks = range(manifest["parts"])
+    files = (STATE, INDEX, RESOLVED, *(name for rank in ranks for name in part_names(rank)))
+    if not ranks or set(files) != set(manifest["files"]):
+        raise ValueError(f"{MANIFEST} has other files than those of {len(ranks)} processes")
+    return files
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """What goes wrong with a checkpoint's files while it is open is RunError NS903."""
+    try:
+        yield
     except OSError as error:
         missing = f"{Path(error.filename).name if error.filename else 'a file'}: {error.strerror}"
         raise RunError("NS903", f"the checkpoint {name} can't be read: {missing}") from error
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
         raise RunError("NS903", f"the checkpoint {name} is damaged: {error}") from error
 
 
-def newest(folder: Path, say: Callable[[str], None]) -> Loaded | None:
+def checked(path: Path) -> Loaded:
+    """What `load` gives, with the tensors of its large parts not read yet. Raises RunError NS903."""
+    check(path)
+    return kept(path)
+
+
+def newest(folder: Path, say: Callable[[str], None], read: Callable[[Path], Loaded] = load) -> Loaded | None:
     """The newest whole checkpoint, or None where there is none yet. A damaged one is told about and put aside.
 
     It becomes `step-N.damaged`, so that it does not count as one of those that are kept. One whose weights are not
@@ -254,7 +329,7 @@ def newest(folder: Path, say: Callable[[str], None]) -> Loaded | None:
     whole: Loaded | None
     for path in candidates:
         try:
-            loaded = load(path)
+            loaded = read(path)
         except RunError as error:
             damaged.append((path, error))
             continue
@@ -300,24 +375,6 @@ def recover(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def passed_on(processes: Processes, load: Callable[[], Loaded | None]) -> Loaded | None:
-    """What the first process loads, in all of them: the others need not see its files. Errors are raised in all."""
-    if processes.count == 1:
-        return load()
-    found: Loaded | None = None
-
-    def read() -> Stored | None:
-        nonlocal found
-        found = load()
-        return found.stored if found is not None else None
-
-    stored = processes.first(read)
-    if stored is None:
-        return None
-    tree = processes.tree({"model": found.model, "state": found.state} if found is not None else {})
-    return Loaded(stored=stored, model=tree["model"], state=tree["state"])
-
-
 def _named(folder: Path) -> Iterator[Path]:
     return (path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdecimal())
 
@@ -341,12 +398,13 @@ def _sealed(manifest: Mapping[str, Any]) -> str:
     return json.dumps({**manifest, "sha256": seal}, indent=1)
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """The SHA-256 sum of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Make the disk hold a file's content, or a folder's names."""
     handle = os.open(path, os.O_RDONLY)
     try:

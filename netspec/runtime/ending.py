@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from netspec.program import Program
 from netspec.recipe.train import Duration
-from netspec.runtime import checkpoint, directory
+from netspec.runtime import checkpoint, directory, parts
 from netspec.runtime.averaging import averaged
 from netspec.runtime.epoch import measured
 from netspec.runtime.job import Job
@@ -17,7 +17,7 @@ from netspec.runtime.monitors.answers import Answers, write_classes
 from netspec.runtime.not_finite import look_into
 from netspec.runtime.plots import draw_confusion
 from netspec.runtime.report import Contents, write_report
-from netspec.runtime.sharding import put
+from netspec.runtime.sharding import placed_weights
 from netspec.runtime.together import Shared
 from netspec.table import short
 
@@ -37,12 +37,15 @@ def judge(
     if chosen.step != job.progress.step:
         if rule.monitor is None:
             job.journal.warn(f"the last weights are not finite: the results are those of {chosen.path.name}")
-        loaded = checkpoint.passed_on(processes, lambda: checkpoint.load(chosen.path))
-        assert loaded is not None
-        if job.sharded:
-            put(model, loaded.model)
+        if job.in_parts:
+            loaded = parts.found_by_all(processes, lambda: checkpoint.checked(chosen.path))
         else:
-            model.load_state_dict(loaded.model)
+            loaded = parts.passed_on(processes, lambda: checkpoint.load(chosen.path))
+        assert loaded is not None
+        weights = loaded.model
+        if job.sharded:
+            weights = parts.read_by_all(processes, lambda: placed_weights(weights, model))
+        model.load_state_dict(weights)
         job.loose.restore(loaded.state.get("buffers", {}))
     results, answers = {}, {}
     board = job.recipe.tensorboard
@@ -52,7 +55,7 @@ def judge(
             with averaged(job.average if chosen.step == job.progress.step else None):
                 stream = splits[split] if job.part is None else Shared(splits[split], job.part)
                 figures = measured(job, stream, looked)
-                if figures is not None:
+                if figures is not None and not job.sharded:
                     look_into(job, split, figures, stream)
             if figures is not None:
                 results[split] = figures

@@ -94,7 +94,7 @@ def close_epoch(job: Job, *, withheld: int) -> bool:
         answers = looks(job)
         with averaged(job.average):
             figures = measured(job, job.val, answers)
-            if figures is not None:
+            if figures is not None and not job.sharded:
                 look_into(job, "val", figures, job.val)
         if figures is None:
             return False
@@ -186,7 +186,7 @@ def save(job: Job) -> None:
 
 
 def take(job: Job) -> Snapshot:
-    """A copy of all that the run needs to go on from here, bit for bit."""
+    """A copy of all that the run needs to go on from here, bit for bit; of cut tensors this process's parts."""
     progress = job.progress
     progress.seconds = time.monotonic() - job.began
     row = progress.history[-1] if progress.history else {}
@@ -199,11 +199,11 @@ def take(job: Job) -> Snapshot:
     whole: Any = None
     with averaged(job.average):
         average: Any = {"average": job.average.state()} if job.average is not None else {}
-        if job.sharded:
+        if job.sharded and not job.in_parts:
             keep = job.processes.writes
             tree = gathered((job.objective.model.state_dict(), memory, average), keep=keep)
             whole, memory, average = tree
-        if not job.processes.writes:
+        if not job.processes.writes and not job.in_parts:
             return Snapshot(step=progress.step, epoch=progress.epoch, model={}, state={}, figure=figure)
         return snapshot(
             step=progress.step,

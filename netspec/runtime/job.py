@@ -106,6 +106,8 @@ class Job:
     """What this process has of the batch at hand, where several train together."""
     sharded: bool = False
     """Whether each process has a part of the weights alone."""
+    in_parts: bool = False
+    """Whether each process writes its parts of a checkpoint, and reads them, in a folder that all see."""
     graphs: Graphs | None = None
     """Does the steps that can be recorded, where the recipe says so."""
     told_of_evaluation: bool = False

@@ -30,12 +30,14 @@ from netspec.runtime.monitors.events import Events, unwritten
 from netspec.runtime.monitors.watcher import Watcher, make_answers
 from netspec.runtime.objective import Objective, make_objective, with_class_weights
 from netspec.runtime.optimizers import has_sparse_gradients, make_optimizer, restore_optimizer
+from netspec.runtime.parts import read_by_all
 from netspec.runtime.processes import ALONE, Part, Processes
 from netspec.runtime.progress import Bar
 from netspec.runtime.replicas import replicated
 from netspec.runtime.saver import Idle, Saver
+from netspec.runtime.saver_together import TogetherSaver
 from netspec.runtime.schedulers import Schedule, in_steps
-from netspec.runtime.sharding import Sharded, shard
+from netspec.runtime.sharding import Sharded, placed, shard
 from netspec.runtime.shares import share_losses
 from netspec.runtime.signals import Stop
 from netspec.runtime.state import LooseBuffers
@@ -63,10 +65,12 @@ def prepare(
     telling: Telling,
     name: str,
     processes: Processes = ALONE,
+    home: Path | None = None,
 ) -> tuple[Job, int]:
     """Everything that the loop needs, and the number of CPU threads.
 
-    `types` are those of the model's outputs, by name; `data` the opened splits; `loaded` the checkpoint to go on from.
+    `types` are those of the model's outputs, by name; `data` the opened splits; `loaded` the checkpoint to go on from;
+    `home` the run's folder where all processes see it and write their parts of checkpoints into it.
     Raises RunError where a part does not fit the others.
     """
     stream, val = data.splits["train"], data.splits.get("val")
@@ -107,7 +111,7 @@ def prepare(
     if processes.count == 1 and recipe.distribute is not None and recipe.distribute.type == "data_parallel":
         objective = replicated(objective, device, warn)
     part = Part() if processes.count > 1 else None
-    sharded = part is not None and recipe.distribute is not None and recipe.distribute.type == "fsdp"
+    sharded = part is not None and recipe.sharded
 
     def faster(objective: Objective, blocks: Sequence[nn.Module] | None = None) -> Objective:
         streams = data.splits.values()
@@ -133,13 +137,8 @@ def prepare(
         progress=progress,
         average=make_average(model, recipe.ema, recipe.swa),
         processes=processes,
-        saver=(Saver if processes.writes else Idle)(
-            folder / CHECKPOINTS,
-            {name: (folder / name).read_text(encoding="utf-8") for name in (RESOLVED, MODEL)},
-            keep=recipe.checkpoint.keep,
-            mode=recipe.checkpoint.mode,
-            say=warn,
-        ),
+        saver=make_saver(recipe, folder, home, processes, warn),
+        in_parts=home is not None,
         journal=Journal(
             folder if telling.files else None,
             columns(recipe, has_val=val is not None),
@@ -154,10 +153,13 @@ def prepare(
         describe=lambda: {"data": data.state(), "settings": settings, "threads": threads},
         news=getattr(data, "news", lambda: None),
     )
-    if loaded is not None:
+    if loaded is not None and not sharded:
         restore(job, loaded, settings, telling.say)
     if part is not None:
         join(job, part, faster)
+    if loaded is not None and sharded:  # each process takes its parts into what it has cut
+        cut = read_by_all(processes, lambda: placed(loaded, model))
+        restore(job, cut, settings, telling.say)
     job.graphs = make_graphs(job, warn)
     if telling.files or not processes.writes:
         job.answers = lambda embed: make_answers(recipe, outputs, model, stream.classes, image, embed=embed)
@@ -211,15 +213,30 @@ def restore(job: Job, loaded: Loaded, settings: Mapping[str, str], say: Callable
                 f"{settings['length']}, while up to here they were those of {before.get('length', 'another')}; "
                 f"a run of {settings['length']} at once would give other weights"
             )
-    job.guard = make_guard(
-        job.optimizer,
-        job.device,
-        job.scaler,
-        sparse=job.guard.sparse,
-        withheld=saved["withheld"],
-        step=progress.step,
-    )
+    if job.sharded:  # its guard knows the others already
+        job.guard.withheld, job.guard.step = saved["withheld"], progress.step
+    else:
+        job.guard = make_guard(
+            job.optimizer,
+            job.device,
+            job.scaler,
+            sparse=job.guard.sparse,
+            withheld=saved["withheld"],
+            step=progress.step,
+        )
     job.saved = mark(progress)
+
+
+def make_saver(
+    recipe: TrainRecipe, folder: Path, home: Path | None, processes: Processes, say: Callable[[str], None]
+) -> Saver:
+    """What writes the checkpoints of this process: its parts of them, all, or nothing."""
+    files = {name: (folder / name).read_text(encoding="utf-8") for name in (RESOLVED, MODEL)}
+    rule = recipe.checkpoint
+    if home is not None:
+        return TogetherSaver(home / CHECKPOINTS, files, keep=rule.keep, mode=rule.mode, say=say, processes=processes)
+    made = Saver if processes.writes else Idle
+    return made(folder / CHECKPOINTS, files, keep=rule.keep, mode=rule.mode, say=say)
 
 
 def join(job: Job, part: Part, faster: Callable[[Objective, Sequence[nn.Module]], Objective]) -> None:

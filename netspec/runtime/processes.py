@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor
@@ -35,6 +36,8 @@ class Processes:
     """What names the launch, through all of its restarts."""
     restarts: int = 0
     """How often the processes of this launch have been started anew."""
+    group: Any = None
+    """What they talk through; torch's default group where it is None."""
 
     @property
     def writes(self) -> bool:
@@ -49,14 +52,14 @@ class Processes:
         if self.count == 1:
             return value
         total = value.clone()
-        _distributed().all_reduce(total)
+        _distributed().all_reduce(total, group=self.group)
         return total
 
     def most(self, value: Tensor) -> Tensor:
         """Put the largest of all processes into `value`, number by number, without waiting for a GPU."""
         if self.count > 1:
             distributed = _distributed()
-            distributed.all_reduce(value, op=distributed.ReduceOp.MAX)
+            distributed.all_reduce(value, op=distributed.ReduceOp.MAX, group=self.group)
         return value
 
     def all(self, value: T) -> list[T]:
@@ -64,12 +67,16 @@ class Processes:
         if self.count == 1:
             return [value]
         found: list[Any] = [None] * self.count
-        _distributed().all_gather_object(found, _on_cpu(value))
+        _distributed().all_gather_object(found, _on_cpu(value), group=self.group)
         return found
 
-    def earliest(self, found: tuple[int, T] | None) -> tuple[int, T] | None:
-        """What comes first of what the processes have found, each with its place in an order; None for nothing."""
-        return min((one for one in self.all(found) if one is not None), key=lambda one: one[0], default=None)
+    def gathered(self, value: T) -> list[T]:
+        """What each process gives, for the first one; nothing for the others."""
+        if self.count == 1:
+            return [value]
+        found: list[Any] | None = [None] * self.count if self.writes else None
+        _distributed().gather_object(value, found, dst=0, group=self.group)
+        return found or []
 
     def first(self, work: Callable[[], T]) -> T:
         """What `work` gives in the first process, in all of them; the others do not do it.
@@ -84,7 +91,7 @@ class Processes:
                 told[0] = (work(), None)
             except RunError as error:
                 told[0] = (None, (error.code, error.message, error.help, error.path))
-        _distributed().broadcast_object_list(told, src=0)
+        _distributed().broadcast_object_list(told, src=0, group=self.group)
         result, failure = told[0]
         if failure is not None:
             code, message, help, path = failure
@@ -106,22 +113,33 @@ class Processes:
             value = tensors[name].detach().cpu().contiguous() if self.writes else torch.empty(shape, dtype=dtype)
             tensors[name] = value
             if value.numel():
-                _distributed().broadcast(value.reshape(-1).view(torch.uint8), src=0)
+                _distributed().broadcast(value.reshape(-1).view(torch.uint8), src=0, group=self.group)
         return tree if self.writes else unpack(plain, tensors)
 
     def same(self, tensors: list[Tensor]) -> None:
         """Put the first process's tensors into those of all, on whichever device they are."""
         if self.count > 1:
             for tensor in tensors:
-                _distributed().broadcast(tensor, src=0)
+                _distributed().broadcast(tensor, src=0, group=self.group)
 
     def wait(self) -> None:
         """Return when all have come here."""
         if self.count > 1:
-            _distributed().barrier()
+            _distributed().barrier(group=self.group)
+
+    def apart(self) -> Processes:
+        """The same processes with a line of their own over the network, for a thread that talks while training does.
+
+        All make it together. What goes over one line is in the same order in each process; what goes over two is not.
+        """
+        if self.count == 1:
+            return self
+        return replace(self, group=_distributed().new_group(backend="gloo", timeout=PATIENCE))
 
 
 ALONE = Processes()
+PATIENCE: Final = timedelta(hours=2)
+"""How long a thread that writes waits for those of other processes, which may have slower disks."""
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ import yaml
 from netspec.diagnostics import Diagnostics
 from netspec.program import Program
 from netspec.recipe.train import TrainRecipe
-from netspec.runtime import checkpoint, directory
+from netspec.runtime import checkpoint, directory, parts
 from netspec.runtime.batch_size import with_batch_size
 from netspec.runtime.checkpoint import Loaded
 from netspec.runtime.device import choose_device, set_precision, threads_kept
@@ -34,7 +34,7 @@ from netspec.runtime.notes import noted
 from netspec.runtime.plots import draw_curves
 from netspec.runtime.prepare import Telling, prepare, used_fields
 from netspec.runtime.processes import ALONE, Processes, found_processes, joined
-from netspec.runtime.run_folder import common_folder, note_start
+from netspec.runtime.run_folder import common_folder, note_start, seen_by_all
 from netspec.runtime.signals import leaving
 from netspec.runtime.state import random_state, restore_random_state, seed_everything
 from netspec.runtime.together import own_random_state
@@ -113,9 +113,13 @@ def train(
         common_folder(processes, program, run_dir, resume, dry_run=dry_run, trust=trust) as (folder, resume),
         noted(program, folder=None if dry_run else folder) as known,
     ):
-        loaded = None
-        if resume is not None:
-            loaded = checkpoint.passed_on(processes, partial(found_checkpoint, folder, say))
+        loaded, home = None, None
+        if processes.count > 1 and recipe.sharded and not dry_run:
+            home = seen_by_all(processes, folder, told)
+        if resume is not None and home is not None:
+            loaded = parts.found_by_all(processes, partial(found_checkpoint, folder, say, checkpoint.checked))
+        elif resume is not None:
+            loaded = parts.passed_on(processes, partial(found_checkpoint, folder, say))
         # The weights are the first that is drawn, so that they are those of `program.module(seed)`.
         with weights_told() if loaded is None else without_weights(program):
             source = import_source(folder / directory.MODEL)
@@ -137,6 +141,7 @@ def train(
                 telling,
                 program.name,
                 processes,
+                home,
             )
             saved = loaded.state if loaded is not None else {}
             start = own_random_state(processes, recipe.seed, start, saved, device)
@@ -170,11 +175,13 @@ def preload() -> None:
     import torch._dynamo  # noqa: F401
 
 
-def found_checkpoint(folder: Path, say: Callable[[str], None]) -> Loaded | None:
+def found_checkpoint(
+    folder: Path, say: Callable[[str], None], read: Callable[[Path], Loaded] = checkpoint.load
+) -> Loaded | None:
     """The newest whole checkpoint of a run that is gone on with."""
     with directory.writing(folder):
         checkpoint.recover(folder / directory.CHECKPOINTS)
-    return checkpoint.newest(folder / directory.CHECKPOINTS, say)
+    return checkpoint.newest(folder / directory.CHECKPOINTS, say, read)
 
 
 def follow(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[str, Any]) -> Run:
@@ -183,7 +190,11 @@ def follow(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[str
     results: Mapping[str, Mapping[str, float]] = {}
     with stop.listening():
         restore_random_state(start, job.device)
-        fit(job)
+        try:
+            fit(job)
+        finally:
+            if not isinstance(sys.exception(), KeyboardInterrupt):  # the others need its part of what is being written
+                job.saver.failed()
         if finished(job):
             _, results, answers = judge(job, folder, splits)
             show(job, answers)
@@ -268,8 +279,8 @@ def rescue(job: Job, error: BaseException, folder: Path) -> None:
 
     of_data = isinstance(error, WorkerDied) or (isinstance(error, RunError) and error.code.startswith("NS92"))
     whole = job.progress.batch % job.recipe.accumulate == 0 or job.progress.batch >= job.train.batches_per_epoch
-    if not of_data or not whole or not job.progress.step:
-        return
+    if not of_data or not whole or not job.progress.step or job.processes.count > 1:
+        return  # several save when all of them do
     with suppress(Exception):  # what happened first is what counts
         if job.saved != mark(job.progress):
             save(job)

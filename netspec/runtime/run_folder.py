@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from netspec.diagnostics import SpecError
 from netspec.program import Program
@@ -18,6 +22,9 @@ from netspec.runtime.lock import LOCK, locked
 from netspec.runtime.processes import Processes
 from netspec.runtime.resolved import load_program, resolved_text
 from netspec.runtime.weights import Fit, digest
+
+PATIENCE: Final = 5.0
+"""Seconds after which a file that another machine has made is not there."""
 
 
 @contextmanager
@@ -80,6 +87,40 @@ def common_folder(
             for name, text in texts.items():
                 directory.write_text(folder / name, text)
         yield folder, resume
+
+
+def seen_by_all(processes: Processes, folder: Path, say: Callable[[str], None]) -> Path | None:
+    """The run's folder, which is `folder` in the first process, for all that see it; None where one of them does not.
+
+    It is on a file system of another machine then, and the first process says what that means.
+    """
+    mark = f".seen-{uuid.uuid4().hex}"
+
+    def leave() -> Path:
+        with directory.writing(folder):
+            (folder / mark).touch()
+        return folder.absolute() / mark
+
+    left = processes.first(leave)
+    seen = processes.all(_sees(left, patience=PATIENCE if processes.local_count < processes.count else 0))
+    if processes.writes:
+        left.unlink(missing_ok=True)
+        if not all(seen):
+            say(
+                f"process {seen.index(False)} does not see {folder}, so checkpoints are gathered in the first process, "
+                "which needs room for all of the weights and the optimizer's memory"
+            )
+    return left.parent if all(seen) else None
+
+
+def _sees(mark: Path, patience: float) -> bool:
+    """Whether a file is there, where this process may write too; a network's file system may take its time."""
+    until = time.monotonic() + patience
+    while not mark.exists():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return os.access(mark.parent, os.W_OK)
 
 
 def launched(name: str, run_dir: str | Path | None, launch: str | None) -> Path | None:

@@ -89,15 +89,19 @@ class Saver:
 
     def _write(self, taken: Snapshot) -> None:
         try:
-            self._restore_folder()
-            checkpoint.write(self.folder, taken, self.files.get(directory.RESOLVED, ""))
-            checkpoint.rotate(self.folder, keep=self.keep, mode=self.mode)
+            self._store(taken)
             self.failure = None
         except (OSError, SafetensorError) as error:
             self.failure = error
             self._keep(taken)
             told = f"the checkpoint step-{taken.step} could not be written: {reason(error)}; {self._left()}"
             self.say(f"{told}; training goes on, and the next checkpoint is the next try")
+
+    def _store(self, taken: Snapshot) -> None:
+        """Raises OSError or SafetensorError."""
+        self._restore_folder()
+        checkpoint.write(self.folder, taken, self.files.get(directory.RESOLVED, ""))
+        checkpoint.rotate(self.folder, keep=self.keep, mode=self.mode)
 
     def _restore_folder(self) -> None:
         run = self.folder.parent

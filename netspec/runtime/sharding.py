@@ -1,8 +1,9 @@
 """`distribute: fsdp`: each process keeps a part of every weight, by torch's `fully_shard`.
 
 A block's weights are put together when it runs and let go afterwards; so are its gradients, of which each process keeps
-its part, with its part of the optimizer's memory. A checkpoint holds whole tensors, as that of one process does: any
-number of processes, sharded or not, go on with it, and `eval`, `predict` and `export` read it as always.
+its part, with its part of the optimizer's memory. Each process writes its parts into a checkpoint. Any number of
+processes, sharded or not, go on with it, each reading no more than it needs, and `eval`, `predict` and `export` read it
+as always. Where the processes do not see one folder, the first gathers whole tensors and writes them as one does alone.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from netspec.runtime.checkpoint import Loaded
 from netspec.runtime.cut import cut_like, is_cut, let_go, whole
+from netspec.runtime.pieces import like, read_all
 from netspec.runtime.processes import Part, Processes
 from netspec.runtime.together import Outer
 
@@ -117,8 +120,25 @@ def gathered(tree: Any, *, keep: bool) -> Any:
     return tree
 
 
-def put(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Have a cut model hold these whole weights."""
-    with torch.no_grad():
-        for name, value in model.state_dict(keep_vars=True).items():
-            value.copy_(cut_like(weights[name].to(value.device), value))
+def placed(loaded: Loaded, model: nn.Module) -> Loaded:
+    """A checkpoint with its weights, averages and the optimizer's memory cut as a model is that has been cut.
+
+    Of tensors that are not read yet this process reads its parts.
+    """
+    own = model.state_dict()
+    state, memory = dict(loaded.state), loaded.state["optimizer"]
+    state["optimizer"] = {
+        "state": {
+            name: {key: like(value, own.get(name)) for key, value in of.items()} for name, of in memory["state"].items()
+        },
+        "groups": read_all(memory["groups"]),
+    }
+    if (average := state.get("average")) is not None:
+        state["average"] = {**average, "weights": placed_weights(average["weights"], model)}
+    return Loaded(stored=loaded.stored, model=placed_weights(loaded.model, model), state=state)
+
+
+def placed_weights(weights: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+    """Weights cut as those of a model that has been cut."""
+    own = model.state_dict()
+    return {name: like(value, own.get(name)) for name, value in weights.items()}

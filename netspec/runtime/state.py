@@ -14,13 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from netspec.runtime.pieces import Piece, own_piece
 
-def pack(tree: Any) -> tuple[Any, dict[str, Tensor]]:
-    """A JSON value and the tensors that it refers to, each under its path (`optimizer.state.fc.weight.exp_avg`)."""
-    tensors: dict[str, Tensor] = {}
+
+def pack(tree: Any) -> tuple[Any, dict[str, Any]]:
+    """A JSON value and the tensors that it refers to, each under its path (`optimizer.state.fc.weight.exp_avg`).
+
+    Pieces of tensors count as tensors.
+    """
+    tensors: dict[str, Any] = {}
 
     def visit(value: Any, path: str) -> Any:
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor | Piece):
             name = path
             while name in tensors:  # keys may hold dots
                 name += "'"
@@ -40,7 +45,7 @@ def pack(tree: Any) -> tuple[Any, dict[str, Tensor]]:
     return visit(tree, ""), tensors
 
 
-def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+def unpack(value: Any, tensors: Mapping[str, Any]) -> Any:
     """The tree that `pack` took apart. Raises KeyError where a tensor is missing."""
     if isinstance(value, list):
         return [unpack(item, tensors) for item in value]
@@ -56,7 +61,13 @@ def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def copied(tree: Any) -> Any:
-    """The tree with each tensor copied to the CPU: training goes on while the copy is written."""
+    """The tree with each tensor copied to the CPU: training goes on while the copy is written.
+
+    Of one that is cut over the processes it is the piece of this one.
+    """
+    if hasattr(tree, "full_tensor"):
+        own = own_piece(tree)
+        return own.copied() if isinstance(own, Piece) else copied(own)
     if isinstance(tree, Tensor):
         return tree.detach().clone() if tree.device.type == "cpu" else tree.detach().cpu()
     if isinstance(tree, Mapping):
