@@ -16,6 +16,7 @@ from netspec.program import Program
 from netspec.runtime.card import card
 from netspec.runtime.device import autocast, choose_device
 from netspec.runtime.evaluate import TrainedModel, load_run
+from netspec.runtime.generate import TOKENS, Drawing, write
 from netspec.runtime.notes import noted
 from netspec.runtime.predict import class_names, predictions
 
@@ -88,6 +89,24 @@ class Trained:
         transforms of the evaluation data first.
         """
         return list(predictions(self.run, self._samples(inputs), batch_size))
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        tokens: int = TOKENS,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        seed: int = 0,
+    ) -> str:
+        """What a run over texts writes after a prompt, as `netspec predict --text` does.
+
+        tokens: how many. temperature: what the scores are divided by; 0 takes the likeliest token each time. top_k: one
+        of so many likeliest is drawn. Raises RunError NS924 for a prompt that is empty or has characters that the run
+        does not know, NS932 where its model doesn't write, ValueError for numbers out of their range.
+        """
+        drawing = Drawing(tokens=tokens, temperature=temperature, top_k=top_k, seed=seed)
+        return str(next(write(self.run, [(prompt, prompt)], drawing))["prediction"])
 
     def _samples(self, inputs: Any) -> Any:
         from netspec.runtime.data import preprocess_files, preprocess_values

@@ -201,7 +201,9 @@ def _rows(path: Path, split: Split, state: Mapping[str, Any]) -> Iterator[tuple[
     kept = state["source"]
     if "columns" not in kept:
         raise RunError(
-            "NS924", f"a source of type {split.source.type} has no columns by name, so {path} can't be read as its rows"
+            "NS924",
+            f"a source of type {split.source.type} has no columns by name, so {path} can't be read as its rows",
+            help="`generate` goes on with a text" if split.source.type == "Text" else None,
         )
     arguments = {**_CSV_DEFAULTS, "delimiter": split.source.arguments.get("delimiter", ",")}
     reference = {"categories": {}, "classes": None, **kept}

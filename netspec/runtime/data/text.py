@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +15,8 @@ from netspec.recipe.data import Source
 from netspec.runtime.data.samples import Arrays, Samples
 from netspec.runtime.errors import RunError
 
-_NUMBERS: Final = (".npy", ".bin")
+NUMBERS: Final = (".npy", ".bin")
+"""How files of tokens end that something else has made."""
 
 
 def text(source: Source, reference: Mapping[str, Any] | None) -> Samples:
@@ -28,19 +29,19 @@ def text(source: Source, reference: Mapping[str, Any] | None) -> Samples:
     paths = [Path(path) for path in ([arguments["path"]] if isinstance(arguments["path"], str) else arguments["path"])]
     length, stride = arguments["length"], arguments["stride"] or arguments["length"]
     vocabulary: list[str] | None = None
-    if all(path.suffix in _NUMBERS for path in paths):
-        tokens = torch.cat([_numbers(path) for path in paths])
+    if all(path.suffix in NUMBERS for path in paths):
+        tokens = torch.cat([numbers(path) for path in paths])
         count = int(tokens.max()) + 1 if len(tokens) else 0
         count = max(count, (reference or {}).get("count", 0))
-    elif any(path.suffix in _NUMBERS for path in paths):
+    elif any(path.suffix in NUMBERS for path in paths):
         raise RunError("NS924", "`path` names files of text and files of numbers", help="give each a source of its own")
     elif arguments["tokens"] == "bytes":
-        tokens = torch.cat([torch.frombuffer(bytearray(_bytes(path)), dtype=torch.uint8) for path in paths])
+        tokens = torch.cat([torch.frombuffer(bytearray(content_of(path)), dtype=torch.uint8) for path in paths])
         count = 256
     else:
-        texts = [_decoded(path) for path in paths]
+        texts = [decoded(content_of(path), str(path)) for path in paths]
         vocabulary = list((reference or arguments)["vocabulary"] or sorted(set("".join(texts))))
-        tokens, count = _characters(paths, texts, vocabulary), len(vocabulary)
+        tokens, count = characters(list(map(str, paths)), texts, vocabulary), len(vocabulary)
     if len(tokens) < length + 1:
         raise RunError(
             "NS925",
@@ -61,7 +62,8 @@ def text(source: Source, reference: Mapping[str, Any] | None) -> Samples:
     )
 
 
-def _bytes(path: Path) -> bytes:
+def content_of(path: Path) -> bytes:
+    """A file's bytes. Raises RunError NS920 or NS921."""
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
@@ -70,18 +72,19 @@ def _bytes(path: Path) -> bytes:
         raise RunError("NS921", f"{path} can't be read: {error.strerror}") from error
 
 
-def _decoded(path: Path) -> str:
+def decoded(content: bytes, name: str) -> str:
+    """What a text file of that name holds. Raises RunError NS921 where it is not in UTF-8."""
     try:
-        return _bytes(path).decode("utf-8-sig").replace("\r\n", "\n")
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise RunError(
-            "NS921", f"{path} can't be read as text in UTF-8: {error}", help="`tokens: bytes` takes any file"
+            "NS921", f"{name} can't be read as text in UTF-8: {error}", help="`tokens: bytes` takes any file"
         ) from error
 
 
-def _numbers(path: Path) -> Tensor:
+def numbers(path: Path) -> Tensor:
     """The tokens of a file of numbers, [tokens]."""
-    data = _bytes(path)
+    data = content_of(path)
     if path.suffix == ".bin":
         if len(data) % 2:
             raise RunError("NS921", f"{path} can't be read as uint16: it has {len(data)} bytes, an odd number")
@@ -98,11 +101,20 @@ def _numbers(path: Path) -> Tensor:
     return torch.from_numpy(array.astype(np.int64))
 
 
-def _characters(paths: list[Path], texts: list[str], vocabulary: list[str]) -> Tensor:
+def characters(
+    names: Sequence[str],
+    texts: Sequence[str],
+    vocabulary: Sequence[str],
+    help: str = "`vocabulary` names all characters; `tokens: bytes` takes any text",
+) -> Tensor:
+    """The characters of the texts as their places in a vocabulary, int64 [characters].
+
+    Raises RunError NS924 for one that it does not have, by the name of its text and the line.
+    """
     index = {character: number for number, character in enumerate(vocabulary)}
     rows = []
-    for path, content in zip(paths, texts, strict=True):
-        points = np.frombuffer(content.encode("utf-32-le"), dtype="<u4")
+    for name, content in zip(names, texts, strict=True):
+        points = np.frombuffer(content.encode("utf-32-le", "surrogatepass"), dtype="<u4")
         found, places = np.unique(points, return_inverse=True)
         strange = [point for point in found.tolist() if chr(point) not in index]
         if strange:
@@ -110,9 +122,9 @@ def _characters(paths: list[Path], texts: list[str], vocabulary: list[str]) -> T
             line = content.count("\n", 0, at) + 1
             raise RunError(
                 "NS924",
-                f"line {line} of {path} has the character {chr(strange[0])!r}, which the vocabulary does not have",
-                help="`vocabulary` names all characters; `tokens: bytes` takes any text",
+                f"line {line} of {name} has the character {chr(strange[0])!r}, which the vocabulary does not have",
+                help=help,
             )
-        numbers = np.array([index[chr(point)] for point in found.tolist()], dtype=np.int64)
-        rows.append(torch.from_numpy(numbers[places] if len(numbers) else numbers))
+        known = np.array([index[chr(point)] for point in found.tolist()], dtype=np.int64)
+        rows.append(torch.from_numpy(known[places] if len(known) else known))
     return torch.cat(rows)
