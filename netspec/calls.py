@@ -11,6 +11,7 @@ from netspec.catalog.entry import Argument as CatalogArgument
 from netspec.catalog.entry import Entry, GivenModule, Inferred, TypeLike
 from netspec.catalog.kinds import accepts, describe
 from netspec.catalog.models import ModelEntry
+from netspec.catalog.versions import lacking
 from netspec.choices import refuse_text
 from netspec.diagnostics import Label
 from netspec.document import Scalar
@@ -38,6 +39,14 @@ class Caller(ArgumentCaller):
         self, entry: Entry, layer: Layer, preset: Mapping[str, Argument], env: Mapping[str, Any], refs: Refs, name: str
     ) -> tuple[Call, dict[str, TypeLike]]:
         mask = None
+        if here := lacking(entry.since, entry.target):
+            self.diagnostics.error(
+                "NS105",
+                f"{here} has no `{entry.name}`",
+                layer.span,
+                help=f"it came with {entry.since}: install a newer one",
+            )
+            raise Poisoned
         if entry.category == "loss":
             layer, refs, mask = self.loss(entry, layer, refs, env, name)
         else:
@@ -78,6 +87,15 @@ class Caller(ArgumentCaller):
                     f"`{entry.name}` has no argument `{name}`",
                     layer.argument_spans.get(name, value.span),
                     help=f"did you mean `{near}`?" if near else None,
+                )
+                failed = True
+                continue
+            if here := lacking(declared.since, entry.target):
+                self.diagnostics.error(
+                    "NS106",
+                    f"`{entry.name}` of {here} has no argument `{name}`",
+                    layer.argument_spans.get(name, value.span),
+                    help=f"it came with {declared.since}: install a newer one, or leave it out",
                 )
                 failed = True
                 continue

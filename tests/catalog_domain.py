@@ -37,6 +37,7 @@ from domain_base import (
 )
 
 from netspec.catalog import Argument, Entry, lookup
+from netspec.catalog.versions import lacking
 
 PARTS = (
     domain_layers,
@@ -59,6 +60,7 @@ __all__ = [
     "COUNTS",
     "CRASHES",
     "FLOATS",
+    "MENDED",
     "NEEDS_BATCH",
     "UNCOUNTED",
     "WHOLE",
@@ -114,6 +116,9 @@ COUNTS = {
 }
 """Entries whose result has sizes that no arithmetic on sizes gives: a number of tensors, a product with a float."""
 
+MENDED = dict.fromkeys(("Hardtanh", "hardtanh", "MaxUnpool2d", "group_norm"), "2.15")
+"""Entries with a fault of older torch: it refused what it takes now, or gave a tensor of a negative size."""
+
 UNCOUNTED = frozenset(("LSTM",))
 """Entries that run by kernels of which torch counts nothing."""
 
@@ -131,7 +136,7 @@ def arguments_of(random: Random, entry: Entry, inputs: Inputs) -> dict[str, Any]
     special = ARGUMENTS.get(entry.name, {})
     drawn: dict[str, Any] = TOGETHER[entry.name](random, inputs) if entry.name in TOGETHER else {}
     for argument in entry.arguments:
-        if argument.name in drawn:
+        if argument.name in drawn or lacking(argument.since, entry.target):
             continue
         if argument.inferred and (argument.name not in special or random.random() < 0.75):
             continue

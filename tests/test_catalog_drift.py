@@ -20,10 +20,12 @@ import torch
 import torchvision
 from torch import nn
 
+import netspec
 from netspec import catalog
 from netspec.catalog import REQUIRED, Argument, Entry
 from netspec.catalog.left_out import MODULES as LEFT_OUT
 from netspec.catalog.left_out import OPERATIONS
+from netspec.catalog.versions import Version, version
 
 ENTRIES = [e for e in map(catalog.lookup, catalog.names()) if e is not None]
 INITIALIZERS = [e for e in (catalog.lookup(n, "initializer") for n in catalog.names("initializer")) if e is not None]
@@ -31,7 +33,7 @@ OURS = [entry for entry in ENTRIES + INITIALIZERS if entry.category != "weight"]
 """A `Parameter` takes a shape here, where torch's takes a tensor: its words are ours."""
 MODULES = [entry for entry in ENTRIES if entry.target.rpartition(".")[2][0].isupper() and entry.category != "weight"]
 
-Version = tuple[int, ...]
+
 Signature = list[tuple[str, Any]]
 
 UNSTATED = {
@@ -84,9 +86,11 @@ SILENT = {"to", "einsum", "broadcast_to"}
 """Entries of whose arguments torch says `*args`, or that it takes by another name than its docs say."""
 
 
-def version(text: str) -> Version:
-    return tuple(int(part) for part in re.findall(r"\d+", text.partition("+")[0])[:2])
-
+OLDER = {
+    "expand": {"sizes": "size"},
+    **{name: {"out_dtype": ""} for name in ("mm", "addmm", "bmm", "baddbmm")},
+}
+"""What docs of older versions call otherwise, or tell of an overload that the newest do not tell of."""
 
 INSTALLED = {"torch": version(torch.__version__), "torchvision": version(torchvision.__version__)}
 
@@ -175,7 +179,9 @@ def differences(entry: Entry, theirs: Signature, installed: Mapping[str, Version
     ports = {port.name for port in entry.inputs} | set(entry.tensors) if entry.category == "function" else set()
     more = OVERLOADED.get(entry.name, set())
     new = {argument.name for argument in entry.arguments if too_new(argument, entry, installed)}
-    told = {n: d for n, d in theirs if n not in left_out | ports | new and not n.startswith("_")}
+    older = OLDER.get(entry.name, {})
+    theirs = [(older.get(n, n), d) for n, d in theirs]
+    told = {n: d for n, d in theirs if n and n not in left_out | ports | new and not n.startswith("_")}
     ours = {a.name: a.default for a in entry.arguments if not a.call and a.name not in new | more}
     here = f"{entry.name} ({entry.target})"
     found = [f"{here} has a new argument `{name}`" for name in told if name not in ours]
@@ -297,3 +303,18 @@ def test_newer_entries_are_told_from_the_oldest_version() -> None:
     assert not too_new(entry, entry)
     assert too_new(replace(entry, since="2.12"), entry, {"torch": (2, 11)})
     assert not too_new(replace(entry, since="2.12"), entry, {"torch": (2, 12)})
+
+
+def test_what_the_installed_library_lacks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netspec.catalog.versions.installed", {"torch": "2.11.0+cpu"}.get)
+    layers = {
+        "norm": {"type": "BatchNorm1d", "bias": False},
+        "loss": {"type": "LinearCrossEntropyLoss", "num_classes": 3, "from": ["norm", "label"]},
+    }
+    inputs = {"x": ["N", 8], "label": {"shape": ["N"], "dtype": "int64"}}
+    with pytest.raises(netspec.SpecError) as caught:
+        netspec.compile({"netspec": 1, "name": "old", "model": {"inputs": inputs, "layers": layers}})
+    assert [(d.code, d.message) for d in caught.value.diagnostics] == [
+        ("NS106", "`BatchNorm1d` of torch 2.11.0 has no argument `bias`"),
+        ("NS105", "torch 2.11.0 has no `LinearCrossEntropyLoss`"),
+    ]

@@ -26,6 +26,7 @@ from netspec.catalog import Entry, GivenClass, GivenModule, Inferred
 from netspec.catalog.entry import Part
 from netspec.catalog.given import leading
 from netspec.catalog.kinds import accepts
+from netspec.catalog.versions import lacking
 from netspec.shapes import Dim, ListType, Problem, TensorType, substitute, symbols
 
 NAMES = [name for name in catalog.names() if name not in catalog.names("weight")]
@@ -418,6 +419,10 @@ def run(name: str, count: int, thorough: int = 1) -> None:
     """`count` configurations of an entry, one in `thorough` of them checked thoroughly."""
     entry = catalog.lookup(name)
     assert entry is not None
+    if old := lacking(entry.since, entry.target):
+        pytest.skip(f"{old} is without it")
+    if old := lacking(domain.MENDED.get(name, ""), entry.target):
+        pytest.skip(f"{old} has a fault there")
     random = Random(f"oracle {name}")
     accepted = 0
     with warnings.catch_warnings():
