@@ -64,7 +64,12 @@ def test_a_table_of_another_width(houses: Path, capsys: pytest.CaptureFixture[st
 
 def test_accuracy_of_prices(houses: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = train(houses, "R2Score", "Accuracy", capsys)
-    assert "error[NS913]: Accuracy compares classes, and the target that it gets holds numbers" in said
+    assert (
+        "error[NS552]: Accuracy counts right classes, and MSELoss predicts numbers: `target` is float32 [N, 1]" in said
+    )
+    assert "--> houses.yaml:14:13" in said and "R2Score" in said
+    houses.write_text(HOUSES.replace("R2Score", "Accuracy"), encoding="utf-8")
+    assert main(["validate", str(houses)]) == 1  # without the data
 
 
 SEQUENCES = """\

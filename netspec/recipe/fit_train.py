@@ -14,6 +14,7 @@ from netspec.catalog.metrics import OF_CLASSES
 from netspec.diagnostics import Diagnostics, Label, Span
 from netspec.document import Mapping
 from netspec.expressions import tensors
+from netspec.recipe.fit_heads import OF_NUMBERS, check_figure, check_last_layer
 from netspec.recipe.read_layers import layer_type
 from netspec.recipe.train import Loss, Mask, Metric, Reference, Scheduler, TrainRecipe
 from netspec.shapes import Dim, Problem, Size, TensorType
@@ -23,39 +24,8 @@ if TYPE_CHECKING:
 
 OF_SCORES = ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss")
 """Losses that take one score a class and the class's number."""
-TWICE = {
-    "CrossEntropyLoss": {
-        "softmax": "CrossEntropyLoss applies log_softmax itself: leave the softmax out",
-        "log_softmax": "CrossEntropyLoss applies log_softmax itself: leave it out, or take NLLLoss",
-        "sigmoid": "CrossEntropyLoss wants scores of any size: leave the sigmoid out",
-    },
-    "BCEWithLogitsLoss": {
-        "sigmoid": "BCEWithLogitsLoss applies the sigmoid itself: leave it out, or take BCELoss",
-        "softmax": "BCEWithLogitsLoss wants scores of any size: leave the softmax out",
-    },
-    "NLLLoss": {
-        "softmax": "NLLLoss wants logarithms: LogSoftmax instead, or CrossEntropyLoss on the scores themselves"
-    },
-}
-"""Activations that a loss applies itself, or can't work with, and the mend."""
-OF_NUMBERS = ("MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss")
-"""Losses that measure how far a number is from another."""
 ALONE = ("CrossEntropyLoss", "MultiMarginLoss")
 """Losses that compare the scores of a sample with each other: of a single one they are always 0."""
-MISSING = {
-    "NLLLoss": "end with LogSoftmax, or take CrossEntropyLoss",
-    "BCELoss": "end with Sigmoid, or take BCEWithLogitsLoss",
-}
-"""Losses that want what a Linear or a convolution does not give."""
-LAYERS = {
-    "Softmax": "softmax",
-    "Softmax2d": "softmax",
-    "softmax": "softmax",
-    "LogSoftmax": "log_softmax",
-    "log_softmax": "log_softmax",
-    "Sigmoid": "sigmoid",
-    "sigmoid": "sigmoid",
-}
 
 
 def check_fit(
@@ -85,7 +55,7 @@ def check_fit(
             refused.add(loss.inputs)
         elif _check_classes(loss, types[0], span, diagnostics, model=model, data=data):
             _check_alone(loss, types[0], span, diagnostics, model)
-        _check_last_layer(loss, span, diagnostics, model, recipe)
+        check_last_layer(loss, span, diagnostics, model, recipe)
     for metric in recipe.metrics:
         if metric.inputs in refused:
             continue  # it has been told what these two are
@@ -94,6 +64,7 @@ def check_fit(
         if metric.mask is not None:
             mask = _type_of_mask(metric.mask, place, diagnostics, batch, model, data, recipe)
             prediction, target = _rows(metric, place, diagnostics, mask, [prediction, target])
+        check_figure(metric, target, place, diagnostics, model, data, recipe)
         known = prediction is not None and target is not None and "." not in metric.type
         if known and metric.type not in OF_CLASSES and prediction.shape != target.shape:  # type: ignore[union-attr]
             diagnostics.error(
@@ -364,35 +335,6 @@ def _check_alone(loss: Loss, scores: TensorType | None, span: Span, diagnostics:
         labels=[Label(stated, "one score")] if stated is not None else [],
         help="one score for each class; for a number to predict take MSELoss, for yes or no BCEWithLogitsLoss",
     )
-
-
-def _last_layer(reference: Reference, model: ModelInfo, recipe: TrainRecipe) -> tuple[str | None, Span | None]:
-    """The catalog's name of the layer that gives an output or that an objective names, and where it stands."""
-    if reference.kind == "output":
-        head = model.outputs[reference.name]
-        return head.layer, head.span
-    node = recipe.objective.by_name.get(reference.name) if recipe.objective is not None else None
-    entry = getattr(node.op, "entry", None) if node is not None else None
-    return (entry.name, node.layer.span) if entry is not None and node is not None else (None, None)
-
-
-def _check_last_layer(loss: Loss, span: Span, diagnostics: Diagnostics, model: ModelInfo, recipe: TrainRecipe) -> None:
-    layer, place = _last_layer(loss.inputs[0], model, recipe)
-    if layer is None:
-        return
-    labels = [Label(place, f"`{layer}` stands last")] if place is not None else []
-    mend = TWICE.get(loss.type, {}).get(LAYERS.get(layer, ""))
-    if mend is not None:
-        diagnostics.warning("NS553", f"{layer} right before {loss.type}", span, labels=labels, help=mend)
-    elif loss.type in MISSING and layer in ("Linear", "Conv1d", "Conv2d", "Conv3d"):
-        wanted = "logarithms of probabilities" if loss.type == "NLLLoss" else "probabilities"
-        diagnostics.warning(
-            "NS553",
-            f"{loss.type} takes {wanted}, and {layer} gives numbers of any size",
-            span,
-            labels=labels,
-            help=MISSING[loss.type],
-        )
 
 
 def _check_schedule(scheduler: Scheduler, recipe: TrainRecipe, span: Span, diagnostics: Diagnostics) -> None:

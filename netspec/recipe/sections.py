@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from netspec.diagnostics import Diagnostics, Span
 from netspec.document import Mapping, Node, Scalar, Sequence
 from netspec.recipe.data import DataRecipe
+from netspec.recipe.heads import head
 from netspec.recipe.read_data import read_data
 from netspec.recipe.read_layers import MODEL, Elaborate
 from netspec.recipe.read_train import read_train
 from netspec.recipe.sweep import SweepRecipe
 from netspec.recipe.train import TrainRecipe
-from netspec.recipe.train_values import DataInfo, Head, ModelInfo, Weight
+from netspec.recipe.train_values import DataInfo, ModelInfo, Weight
 from netspec.shapes import TensorType
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def model_info(model: Instance) -> ModelInfo:
     return ModelInfo(
         inputs={name: found if isinstance(found, TensorType) else None for name, found in model.inputs.items()},
         outputs={
-            name or output_name(ref): replace(_head(ref), when=ref.node.layer.when if ref.node is not None else "")
+            name or output_name(ref): replace(head(ref), when=ref.node.layer.when if ref.node is not None else "")
             for name, ref in model.outputs.items()
         },
         parameters=tuple(parameter_names(model)),
@@ -212,33 +213,6 @@ def _weights(model: Instance) -> dict[str, Weight]:
             frozen=f"{name}.".startswith(tuple(frozen)),
         )
     return found
-
-
-def _head(ref: Ref) -> Head:
-    """An output, followed into the block that gives it down to the catalog layer."""
-    from netspec.program import Apply, Call, Reuse
-
-    found: TensorType | None = ref.type if isinstance(ref.type, TensorType) else None
-    node = ref.node
-    span: Span | None = None
-    while node is not None:
-        span = node.layer.span
-        op = node.op.target.op if isinstance(node.op, Reuse) else node.op
-        if isinstance(op, Call):
-            width = next(
-                (
-                    value.span
-                    for name, value in node.layer.arguments.items()
-                    if name in ("out_features", "out_channels") and value.span is not None
-                ),
-                None,
-            )
-            return Head(type=found, layer=op.entry.name, span=span, width=width)
-        if not isinstance(op, Apply) or len(op.instance.outputs) != 1:
-            break
-        (inner,) = op.instance.outputs.values()
-        node = inner.node
-    return Head(type=found, span=span)
 
 
 def source_span(data: Node | None, split: str = "train") -> Span | None:

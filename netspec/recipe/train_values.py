@@ -18,12 +18,17 @@ from netspec.suggest import suggest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """An output of the model: its type, the catalog name of the layer that gives it, and where its width is written."""
+    """An output of the model: its type, the catalog name of the layer that gives it, and where its width is written.
+
+    `gives` is the layer whose values it holds, and `made` where that stands: behind it only shapes change.
+    """
 
     type: TensorType | None
     layer: str | None = None
     span: Span | None = None
     width: Span | None = None
+    gives: str | None = None
+    made: Span | None = None
     when: str = ""
     """The mode in which the model gives it, where it is one alone."""
 
