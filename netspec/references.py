@@ -248,6 +248,10 @@ class References(Values):
             known = ", ".join(f"`{p}`" for p in ports)
             help = f"did you mean `{base}.{near}`?" if near else f"it has {known}"
             help = help if len(ports) > 1 else f"it has one output only: write `{base}`"
+            if port in ("shape", "size"):
+                help = f"a size of a tensor is `$(shape({base})[1])`, counted from 0"
+            elif port in ("T", "mT"):
+                help = f"give it a layer of its own, `{{type: transpose, from: {base}, dim0: -2, dim1: -1}}`"
         self.diagnostics.error("NS302", f"`{base}` has no output `{port}`", span, help=help)
         raise Poisoned
 

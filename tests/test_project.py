@@ -82,6 +82,8 @@ UPWARD = {
     # What has no shape rule is run to find its shapes, and only `runtime` imports torch.
     ("plugin", "runtime"),
     ("model_calls", "runtime"),
+    # What to write in place of a call that expressions don't have is asked when the mistake is told.
+    ("expressions", "catalog"),
 }
 """Imports inside functions that point the other way, each with its reason."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+from contextlib import suppress
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
 from netspec.expressions.functions import FUNCTIONS, MAX_BITS
@@ -56,6 +58,23 @@ _COMPARE: dict[type[ast.cmpop], str] = {
     ast.Is: "is",
     ast.IsNot: "is not",
 }
+
+
+class _Spelled(ast.NodeTransformer):
+    """Puts what was written back where blanks stand for dotted names and for values."""
+
+    def __init__(self, converter: Converter) -> None:
+        self.converter = converter
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        reference = self.converter.references.get(self.converter.place(node)[0])
+        if reference is None:
+            return node
+        if reference.text is not None:
+            with suppress(SyntaxError):
+                return ast.parse(reference.text, mode="eval").body
+        start = self.converter.start
+        return ast.Name(self.converter.parser.text[start + reference.start : start + reference.end])
 
 
 class Converter:
@@ -132,7 +151,8 @@ class Converter:
                     return self.call(node, deeper)
                 case ast.ListComp():
                     return self.comprehension(node, deeper)
-        raise self.refuse(node, *refusal(node, compute=self.compute))
+        told = _Spelled(self).visit(deepcopy(node)) if isinstance(node, ast.Call) else node
+        raise self.refuse(node, *refusal(told, compute=self.compute))
 
     def constant(self, node: ast.Constant) -> Expr:
         value = node.value

@@ -8,6 +8,7 @@ from keyword import iskeyword
 
 from netspec.expressions.functions import FUNCTIONS
 from netspec.expressions.scanner import ScanError, identifier_end, string_end
+from netspec.expressions.tensor_calls import layer_of
 from netspec.suggest import suggest
 
 
@@ -173,11 +174,13 @@ def _value_refusal(node: ast.expr) -> Words:
 
 def _compute_refusal(node: ast.expr) -> Words:
     match node:
-        case ast.Call(func=ast.Name(id=name)) if set(name) != {"_"}:
-            help = f"give it a layer of its own, `{{type: {name}, from: …}}`, and name that layer here"
+        case ast.Call(func=ast.Name(id=name)):
+            help = layer_of(node) or "write a layer for it"
             if name in FUNCTIONS:
                 help = f"of values, write `$({name}(…))`; of tensors, {help}"
             return f"`compute` calls no functions, and `{name}(…)` is a call", help
+        case ast.Call(func=ast.Attribute(attr=name)):
+            return f"`compute` calls no methods, and `.{name}(…)` is a call", layer_of(node)
         case ast.Call():
             return "`compute` calls no functions", "give the call a layer of its own, and name that layer here"
         case ast.Attribute(attr=attr):
