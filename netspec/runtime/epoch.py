@@ -87,7 +87,8 @@ def close_epoch(job: Job, *, withheld: int) -> bool:
     if not settled(job):
         return False
     row: dict[str, float] = {"epoch": progress.epoch + 1, "step": progress.step}
-    row["train.loss"] = float(progress.summed()) / progress.samples if progress.samples else math.nan
+    total, counted = progress.look()
+    row["train.loss"] = total / counted if counted else math.nan
     if job.val is None:
         row |= {f"train.{name}": value for name, value in job.metrics.compute(job.processes).items()}
     else:
@@ -115,8 +116,7 @@ def close_epoch(job: Job, *, withheld: int) -> bool:
             job.watcher.epoch_ended(progress.epoch + 1, progress.step, batches, job.context)
 
     if complete:
-        progress.epoch, progress.batch, progress.samples = progress.epoch + 1, 0, 0
-        progress.loss.zero_()
+        progress.next_epoch()
         job.metrics.reset()
         job.schedule.after_epoch(row, progress.step)
 
@@ -193,7 +193,7 @@ def take(job: Job) -> Snapshot:
     monitor = job.recipe.checkpoint.monitor
     figure = row[monitor] if monitor is not None and row.get("step") == progress.step else None
     # What the processes tell each other comes first: one that writes nothing is done then.
-    loss, metrics = progress.summed(), job.metrics.state(job.processes)
+    (loss, _), metrics = progress.look(), job.metrics.state(job.processes)
     random = random_states(job.processes, job.device)
     memory: Any = optimizer_state(job.optimizer, job.objective.model)
     whole: Any = None
@@ -217,6 +217,7 @@ def take(job: Job) -> Snapshot:
                     "epoch": progress.epoch,
                     "batch": progress.batch,
                     "samples": progress.samples,
+                    "lost": progress.lost,
                     "withheld": progress.withheld,
                     "seconds": progress.seconds,
                     "history": progress.history,

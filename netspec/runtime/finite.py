@@ -79,9 +79,10 @@ class Guard:
                 # A fused optimizer leaves everything as it is where this is 1 (torch.amp.GradScaler relies on it).
                 optimizer.found_inf = self.found  # type: ignore[attr-defined]
                 optimizer.grad_scale = None  # type: ignore[attr-defined]
+            self.kept = torch.ones((), device=device)
+            """1 where the last update was made, and 0 where it was withheld."""
             self._count = torch.tensor(float(withheld), dtype=torch.float64, device=device)
-            self._step = torch.tensor(float(step), dtype=torch.float64, device=device)
-            self._last = torch.zeros((), dtype=torch.float64, device=device)
+            self._since = torch.tensor(float(step), dtype=torch.float64, device=device)
 
     def check(self, loss: Tensor, gradients: list[Tensor]) -> bool:
         """Whether the update may be made; on a GPU with a fused optimizer always, as that one looks for itself.
@@ -119,8 +120,8 @@ class Guard:
             self.agree(found)
         if self.deferred:
             self._count += found
-            self._step += 1
-            torch.maximum(self._last, found * self._step, out=self._last)
+            torch.sub(self.one, found, out=self.kept)
+            torch.addcmul(self.kept, self._since, self.kept, out=self._since)  # one more, or none
             return True
         if found.item():
             found.zero_()
@@ -132,5 +133,26 @@ class Guard:
     def read(self) -> int:
         """The number of updates withheld in this run so far: a synchronisation on a GPU."""
         if self.deferred:
-            self.withheld, self.last = int(self._count.item()), int(self._last.item())
+            self.withheld, self.last = int(self._count.item()), self.step - int(self._since.item())
         return self.withheld
+
+
+class Sums:
+    """The sums of an epoch where the guard's answer stays on the device: of the losses, and of the samples they are of.
+
+    A batch whose update was withheld adds to neither, and nothing waits to know whether it was.
+    """
+
+    def __init__(self, guard: Guard, loss: Tensor, counted: int) -> None:
+        self.guard = guard
+        self.both = torch.stack([loss, torch.full_like(loss, counted)])
+        self.loss, self.counted = self.both[0], self.both[1]
+        self.row = torch.ones(2, device=loss.device)
+
+    def add(self, loss: Tensor, size: int) -> None:
+        """Add a batch, or several that share an update: their mean loss, of shape [], and their number of samples."""
+        if self.row.dtype != loss.dtype:
+            self.row = torch.ones(2, dtype=loss.dtype, device=loss.device)
+        # What isn't finite is so after a multiplication with zero as well.
+        torch.nan_to_num(loss, nan=0.0, posinf=0.0, neginf=0.0, out=self.row[0])
+        self.both.addcmul_(self.row, self.guard.kept, value=size)

@@ -50,11 +50,15 @@ class Progress:
     """How far a run has come. `batch` batches of epoch `epoch` (counted from 0) and `step` updates have been done."""
 
     loss: Tensor
-    """The sum over the samples of this epoch, on the device."""
+    """The sum over the samples of this epoch whose update was made, on the device."""
     epoch: int = 0
     batch: int = 0
     step: int = 0
     samples: int = 0
+    lost: int = 0
+    """How many of the samples had their update withheld; where `counted` is given, as of the last `look`."""
+    counted: Tensor | None = None
+    """How many had it made, where the device alone knows."""
     withheld: int = 0
     """How many updates had been withheld when the epoch began."""
     seconds: float = 0.0
@@ -66,6 +70,19 @@ class Progress:
     def summed(self) -> Tensor:
         """`loss` over all processes. Each weighs its part so that this is their mean."""
         return self.loss if self.processes.count == 1 else self.processes.sum(self.loss) / self.processes.count
+
+    def look(self) -> tuple[float, int]:
+        """`summed`, and the number of samples that it is of: a synchronisation on a GPU."""
+        if self.counted is not None:
+            self.lost = self.samples - int(self.counted.item())
+        return float(self.summed()), self.samples - self.lost
+
+    def next_epoch(self) -> None:
+        """Begin an epoch."""
+        self.epoch, self.batch, self.samples, self.lost = self.epoch + 1, 0, 0, 0
+        self.loss.zero_()
+        if self.counted is not None:
+            self.counted.zero_()
 
 
 @dataclass(slots=True, kw_only=True)

@@ -88,12 +88,13 @@ class Journal:
 
     def log(self, progress: Progress, rate: float) -> None:
         """Note the mean loss since the last time. It reads the sum from the device."""
-        total, samples, epoch = float(progress.summed()), progress.samples, progress.epoch
-        before_total, before_samples, before_epoch = self._before
-        if epoch != before_epoch or samples <= before_samples:
-            before_total, before_samples = 0.0, 0
-        mean = (total - before_total) / (samples - before_samples)
-        self._before = (total, samples, epoch)
+        (total, counted), samples, epoch = progress.look(), progress.samples, progress.epoch
+        before_total, before_counted, before_epoch = self._before
+        if epoch != before_epoch or counted < before_counted:
+            before_total, before_counted = 0.0, 0
+        new = counted - before_counted
+        mean = (total - before_total) / new if new else math.nan  # all updates since were withheld
+        self._before = (total, counted, epoch)
         now = time.perf_counter()
         then, last = self._paced
         self._paced = (now, samples)

@@ -16,7 +16,7 @@ from torch import Tensor
 from netspec.runtime.clipping import clip
 from netspec.runtime.epoch import close_epoch, save
 from netspec.runtime.errors import RunError
-from netspec.runtime.finite import Buffers
+from netspec.runtime.finite import Buffers, Sums
 from netspec.runtime.job import Job, Pace, finished, mark, reached
 from netspec.runtime.not_finite import explain, locator
 from netspec.runtime.objective import Batch
@@ -45,8 +45,12 @@ def fit(job: Job) -> None:
     ema = job.average if recipe.ema is not None else None
     graphs, part = job.graphs, job.part
     train_metrics = job.metrics if job.metrics and job.val is None else None
-    buffers, limit, losses = Buffers(model, guard.read()), recipe.withheld_limit, progress.loss
-    at_once = not guard.deferred  # whether each update is known to be finite before the next
+    buffers, limit, held = Buffers(model, guard.read()), recipe.withheld_limit, 0
+    sums = Sums(guard, progress.loss, progress.samples - progress.lost) if guard.deferred else None
+    if sums is not None:
+        progress.loss, progress.counted = sums.loss, sums.counted
+    at_once = sums is None  # whether each update is known to be finite before the next
+    losses, held_losses = progress.loss, torch.zeros_like(progress.loss)
     save_every = recipe.checkpoint.every.steps if recipe.checkpoint.every else None
     # What a step asks for stands here: a small model's step takes as long as forty calls of an empty function.
     accumulate, log_every, clipping = recipe.accumulate, recipe.log_every, recipe.clip_grad
@@ -89,33 +93,41 @@ def fit(job: Job) -> None:
                 (scaled if scaler is None else scaler.scale(scaled)).backward()  # type: ignore[no-untyped-call]
 
             size, seen = len(batch[first_field]) if part is None else part.whole, loss.detach()
-            losses = seen if not done or scaler is None else losses + seen
-            progress.loss.add_(seen, alpha=size)
             progress.samples += size
             progress.batch += 1
             if train_metrics is not None:
                 train_metrics.update(outputs, batch)
-            if done + 1 < share:
-                continue
+            if share != 1:  # what shares an update is counted or withheld with it
+                if not done:
+                    held = 0
+                    held_losses.zero_()
+                held += size
+                held_losses.add_(seen, alpha=size)
+                if done + 1 < share:
+                    continue
+                seen, size = (held_losses / held).to(seen.dtype), held
 
+            made = True
             if scaler is not None:
                 step_scaled(job, parameters)
-                if not guard.note(losses, buffers.sound):
-                    buffers.restore()
-                    if guard.withheld >= limit:
-                        give_up(job)
+                made = guard.note(seen, buffers.sound)
             elif not updated:
                 if clipping is not None:
                     clip(parameters, clipping)
-                if guard.check(seen, [p.grad for p in parameters if p.grad is not None]):
-                    if lbfgs:
-                        update(Again(job, batch, loss))
-                    else:
-                        update()
-                else:
-                    buffers.restore()
-                    if guard.withheld >= limit:
-                        give_up(job)
+                made = guard.check(seen, [p.grad for p in parameters if p.grad is not None])
+                if made and lbfgs:
+                    update(Again(job, batch, loss))
+                elif made:
+                    update()
+            if sums is not None:
+                sums.add(seen, size)
+            elif made:
+                losses.add_(seen, alpha=size)
+            else:
+                progress.lost += size
+                buffers.restore()
+                if guard.withheld >= limit:
+                    give_up(job)
             if look:
                 assert watcher is not None
                 watcher.close(progress.step + 1, batch, job.scale_of_gradients)

@@ -184,10 +184,10 @@ def restore(job: Job, loaded: Loaded, settings: Mapping[str, str], say: Callable
     except RuntimeError as error:
         raise RunError("NS905", f"{loaded.stored.path.name} holds other weights than the model has: {error}") from error
     done = saved["progress"]
-    progress.loss.copy_(done["loss"])
+    progress.loss.fill_(done["loss"])
     progress.epoch, progress.batch, progress.step = done["epoch"], done["batch"], loaded.stored.step
     progress.samples, progress.seconds, progress.history = done["samples"], done["seconds"], list(done["history"])
-    progress.withheld = done["withheld"]
+    progress.withheld, progress.lost = done["withheld"], done.get("lost", 0)
     kept = saved.get("average")
     if job.average is not None and kept is not None and kept["kind"] == job.average.kind:
         job.average.restore(kept)
