@@ -65,6 +65,72 @@ def test_weights_are_scikit_learns(loss: str, labels: np.ndarray[Any, Any], tmp_
     assert torch.isfinite(torch.tensor(run.results["val"]["loss"]))
 
 
+def layered(loss: str) -> str:
+    """The same objective as layers."""
+    return f"""
+  layers:
+    scores: {{use: model}}
+    loss: {loss}"""
+
+
+@pytest.mark.parametrize(
+    "loss,mask",
+    [("CrossEntropyLoss", ""), ("CrossEntropyLoss", ", mask: label >= 0"), ("MultiMarginLoss", "")],
+)
+def test_in_an_objective_of_layers_they_are_the_same(
+    loss: str, mask: str, labels: np.ndarray[Any, Any], tmp_path: Path
+) -> None:
+    short = f"{{type: {loss}, weight: balanced{mask}}}"
+    one = train(compiled(tmp_path, short), run_dir=tmp_path / "short", progress="none")
+    text = layered(f"{{type: {loss}, weight: balanced, from: [scores, label]{mask}}}")
+    (tmp_path / "spec.yaml").write_text(TEXT.replace("  loss: LOSS", text.lstrip("\n")))
+    other = train(netspec.compile(tmp_path / "spec.yaml"), run_dir=tmp_path / "layers", progress="none")
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels[:60]).tolist()
+    kept = newest(tmp_path / "layers" / "checkpoints", print)
+    assert kept.state["data"]["class_weights"]["label"] == pytest.approx(expected)
+    same = newest(tmp_path / "short" / "checkpoints", print).model
+    assert all(torch.equal(kept.model[name], value) for name, value in same.items())
+    assert one.history[0]["val.loss"] == other.history[0]["val.loss"]
+    assert evaluate(tmp_path / "layers", "val")["loss"] == other.results["val"]["loss"]
+    # They are not the losses without weights.
+    (tmp_path / "spec.yaml").write_text(
+        TEXT.replace("  loss: LOSS", text.replace("weight: balanced, ", "").lstrip("\n"))
+    )
+    plain = train(netspec.compile(tmp_path / "spec.yaml"), run_dir=tmp_path / "plain", progress="none")
+    assert plain.history[0]["train.loss"] != other.history[0]["train.loss"]
+
+
+@pytest.mark.parametrize(
+    "objective,words",
+    [
+        ("loss: {type: CrossEntropyLoss, weight: balanced, target: 1}", "CrossEntropyLoss compares with one class"),
+        (
+            layered("{type: CrossEntropyLoss, weight: balanced, from: [scores, scores]}"),
+            "CrossEntropyLoss compares with the output `head`",
+        ),
+        (layered("{type: BCEWithLogitsLoss, weight: balanced, from: [scores, label]}"), "`weight`"),
+    ],
+)
+def test_what_no_field_counts_is_told(objective: str, words: str, labels: np.ndarray[Any, Any], tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(TEXT.replace("  loss: LOSS", "  " + objective.strip()))
+    with pytest.raises(netspec.SpecError) as caught:
+        netspec.compile(tmp_path / "spec.yaml")
+    (told,) = [d for d in caught.value.diagnostics if d.severity == "error"]
+    assert words in told.message and told.span.line > 12
+
+
+def test_a_model_has_no_data_to_balance_by(tmp_path: Path) -> None:
+    """Outside `train` the word means nothing."""
+    loss = "{type: CrossEntropyLoss, weight: balanced, from: [x, y]}"
+    inputs = "{x: [N, 3], y: {shape: [N], dtype: int64}}"
+    text = f"netspec: 1\nname: net\nmodel: {{inputs: {inputs}, layers: {{loss: {loss}}}}}\n"
+    (tmp_path / "spec.yaml").write_text(text)
+    with pytest.raises(netspec.SpecError) as caught:
+        netspec.compile(tmp_path / "spec.yaml")
+    (told,) = [d for d in caught.value.diagnostics if d.severity == "error"]
+    assert "`weight`" in told.message
+
+
 def test_other_losses_have_no_classes_to_balance(labels: np.ndarray[Any, Any], tmp_path: Path) -> None:
     with pytest.raises(netspec.SpecError) as caught:
         compiled(tmp_path, "{type: BCEWithLogitsLoss, weight: balanced}")

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from netspec.catalog import lookup
 from netspec.catalog.constant_targets import PORT
+from netspec.catalog.losses_classes import BALANCED, weighs_classes
 from netspec.diagnostics import Diagnostics
 from netspec.document import Mapping as MappingNode
 from netspec.document import Node as DocumentNode
@@ -15,7 +17,7 @@ from netspec.expressions import Literal, parse_compute, tensors
 from netspec.origins import untraced
 from netspec.program import Call, Instance, Ref, Reuse
 from netspec.recipe.train import Loss, Reference
-from netspec.recipe.train_values import ModelInfo, settled
+from netspec.recipe.train_values import ModelInfo, settled, without
 from netspec.shapes import UNKNOWN, Size, TensorType
 from netspec.spec import Dim, Input
 
@@ -107,6 +109,29 @@ def _texts(node: DocumentNode) -> Iterator[str]:
             yield from _texts(item)
 
 
+def without_balance(layers: DocumentNode) -> tuple[DocumentNode, frozenset[Span]]:
+    """The layers without `weight: balanced`, whose numbers no graph knows before the data are read; and the places of
+    the losses that said so."""
+    found: set[Span] = set()
+
+    def plain(node: DocumentNode, place: Span) -> DocumentNode:
+        if not isinstance(node, MappingNode):
+            return node
+        type_, weight = node.items.get("type"), node.items.get("weight")
+        if not isinstance(type_, Scalar) or not isinstance(weight, Scalar) or weight.value != BALANCED:
+            return node
+        entry = lookup(str(type_.value), "loss")
+        if entry is None or not weighs_classes(entry):
+            return node
+        found.add(place)
+        return without(node, "weight")
+
+    if isinstance(layers, MappingNode):
+        items = {name: plain(node, layers.key_spans[name]) for name, node in layers.items.items()}
+        layers = MappingNode(items, layers.key_spans, layers.span)
+    return layers, frozenset(found)
+
+
 def _dim(size: Size | None, span: Span) -> Dim:
     if isinstance(size, int):
         return Dim(kind="value", span=span, expr=Literal(int(size)))
@@ -114,8 +139,9 @@ def _dim(size: Size | None, span: Span) -> Dim:
     return Dim(kind="symbol", span=span, symbol=name) if name.isidentifier() else Dim(kind="any", span=span)
 
 
-def read_graph(instance: Instance, model: ModelInfo) -> Graph:
-    """What an elaborated objective says about the model's inputs and the losses in it."""
+def read_graph(instance: Instance, model: ModelInfo, balanced: frozenset[Span] = frozenset()) -> Graph:
+    """What an elaborated objective says about the model's inputs and the losses in it; those at `balanced` weigh their
+    classes by how often they occur."""
     inputs: dict[str, str] = {}
     for node in instance.order:
         if isinstance(node.op, Reuse) and node.op.target.key == MODEL:
@@ -125,21 +151,22 @@ def read_graph(instance: Instance, model: ModelInfo) -> Graph:
     return Graph(
         instance=instance,
         inputs=inputs,
-        losses=tuple(_losses(instance, model)),
+        losses=tuple(_losses(instance, model, balanced)),
         spans={node.name: node.layer.span for node in instance.order},
     )
 
 
-def _losses(instance: Instance, model: ModelInfo) -> Iterator[Loss]:
+def _losses(instance: Instance, model: ModelInfo, balanced: frozenset[Span]) -> Iterator[Loss]:
     for node in instance.order:
         if isinstance(node.op, Call) and node.op.entry.category == "loss":
             constant = PORT in node.layer.arguments
             refs = [r for port, r in node.op.inputs.items() if isinstance(r, Ref) and not (constant and port == PORT)]
+            arguments = settled({name: untraced(given.value) for name, given in node.op.arguments.items()})
             yield Loss(
                 name=node.name,
                 type=node.op.entry.name,
                 target=node.op.entry.target,
-                arguments=settled({name: untraced(given.value) for name, given in node.op.arguments.items()}),
+                arguments={**arguments, **({"weight": BALANCED} if node.layer.span in balanced else {})},
                 inputs=tuple(_reference(ref, model) for ref in refs),
                 constant=constant_of(node.op) if constant else None,
             )

@@ -27,7 +27,15 @@ from netspec.expressions import (
     report,
     tensors,
 )
-from netspec.recipe.read_layers import Elaborate, Graph, batch_fields, layer_type, named_tensors, read_graph
+from netspec.recipe.read_layers import (
+    Elaborate,
+    Graph,
+    batch_fields,
+    layer_type,
+    named_tensors,
+    read_graph,
+    without_balance,
+)
 from netspec.recipe.reading import WRONG, show
 from netspec.recipe.train import Loss, Mask, Metric, Reference
 from netspec.recipe.train_values import TrainReader, listed, settled, without
@@ -95,9 +103,12 @@ class ObjectiveReader(TrainReader):
             )
         place = self.data.span if self.data is not None and self.data.span is not None else span
         fields = batch_fields(self.model, self.fields, inputs, place, named_tensors(node))
-        instance = self.elaborate(node, fields, span)
+        plain, balanced = without_balance(node)
+        instance = self.elaborate(plain, fields, span)
         if instance is not None:
-            self.stated = read_graph(instance, self.model)
+            self.stated = read_graph(instance, self.model, balanced)
+            for loss in self.stated.losses:
+                self.has_counts(loss, self.stated.spans[loss.name])
         return self.stated
 
     def reference(self, name: object, span: Span) -> Reference | None:
@@ -230,7 +241,7 @@ class ObjectiveReader(TrainReader):
         refs = self.taken(entry, node, len(ports), default)
         if refs is None or constant is WRONG:
             return None
-        return Loss(
+        made = Loss(
             name=name,
             type=entry.name,
             target=entry.target,
@@ -240,6 +251,20 @@ class ObjectiveReader(TrainReader):
             mask=self.mask(node),
             constant=constant,
         )
+        return made if self.has_counts(made, node.span) else None
+
+    def has_counts(self, loss: Loss, span: Span) -> bool:
+        """Whether the weights of a loss are numbers, or the data can count what they are made of."""
+        if loss.arguments.get("weight") != BALANCED or (loss.constant is None and loss.inputs[-1].kind == "field"):
+            return True
+        target = "one class" if loss.constant is not None else f"the {loss.inputs[-1]}"
+        self.error(
+            "NS503",
+            f"`weight: {BALANCED}` counts the classes of a field of the data, and {loss.type} compares with {target}",
+            span,
+            help="`weight: [1.0, 2.5]` states a weight for each class",
+        )
+        return False
 
     def mask(self, node: Node) -> Mask | None:
         """What `mask` names, or compares."""

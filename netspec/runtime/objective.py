@@ -117,7 +117,7 @@ def _of_rows(loss: Callable[..., Tensor], inputs: list[Tensor], rows: Tensor) ->
 def make_objective(model: nn.Module, recipe: TrainRecipe, outputs: tuple[str, ...], device: torch.device) -> Objective:
     """The objective of a recipe. `outputs` are the model's outputs by name; a single one is a bare tensor."""
     if recipe.objective is not None:
-        return GraphObjective(model, recipe.objective, device)
+        return GraphObjective(model, recipe.objective, recipe.losses, device)
     terms = tuple(
         Term(
             loss.name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from netspec.program import Instance, Node, Reuse
 from netspec.recipe.read_layers import MODEL
+from netspec.recipe.train import Loss
 from netspec.runtime.graph import run
 from netspec.runtime.modules import register_parts
 
@@ -30,12 +31,17 @@ class Found:
 class GraphObjective:
     """The forward pass and the loss of a batch, layer by layer as `train.layers` says."""
 
-    def __init__(self, model: nn.Module, instance: Instance, device: torch.device) -> None:
+    def __init__(self, model: nn.Module, instance: Instance, losses: Iterable[Loss], device: torch.device) -> None:
         self.model = model
         self.fields = tuple(instance.inputs)
         self._instance = instance
         self._owner = nn.Module()
         register_parts(self._owner, instance)
+        for loss in losses:
+            module: Any = self._owner.get_submodule(loss.name)
+            weight = loss.arguments.get("weight")
+            if weight is not None and module.weight is None:  # balanced, from the data
+                module.weight = torch.tensor(weight, dtype=torch.float32)
         self._owner.to(device)
         self._owner.add_module(MODEL, model)
         self._several = [node for node in instance.order if len(node.types) > 1]

@@ -65,9 +65,18 @@ def takes(entry: Entry, beside: MappingType[str, Schema]) -> Schema:
     return record({**arguments, **beside}, [a.name for a in entry.arguments if a.required])
 
 
-def _of_loss(entry: Entry) -> dict[str, Schema]:
-    """What a loss takes beside its arguments, under `train`."""
-    return {"mask": MASK, **({PORT: TARGET} if takes_constant(entry) else {})}
+def _of_loss(entry: Entry, factor: list[Schema]) -> dict[str, Schema]:
+    """What a loss takes beside its arguments, under `train`; `factor` is what `weight` may be as well."""
+    found = {"mask": MASK, **({PORT: TARGET} if takes_constant(entry) else {})}
+    weight = entry.argument("weight")
+    if weight is not None and weighs_classes(entry):
+        found["weight"] = value(
+            {"anyOf": [*factor, json_schema(weight), {"enum": [BALANCED]}]},
+            f"{'a factor, ' if factor else ''}a list of one for each class, or `{BALANCED}`",
+            f"A factor for each class; under `train`, `{BALANCED}` takes it from how often each occurs in the training "
+            f"data.",
+        )
+    return found
 
 
 @cached
@@ -77,20 +86,12 @@ def entry_schema(kind: str, name: str) -> Schema:
         entry = lookup(name)
         assert entry is not None
         start = {"initialize": ref("initializer", "How it starts.")} if entry.category == "weight" else {}
-        return takes(entry, {**STEERING, **start, **(_of_loss(entry) if entry.category == "loss" else {})})
+        return takes(entry, {**STEERING, **start, **(_of_loss(entry, []) if entry.category == "loss" else {})})
     entry = lookup(name, CATEGORIES[kind])
     assert entry is not None
     beside = {"type": fixed(TEXT, "a name"), **BESIDE[kind]}
     if entry.category == "loss":
-        beside |= _of_loss(entry)
-        weight = entry.argument("weight")
-        if weight is not None and weighs_classes(entry):
-            factor = [NUMBER] if kind == "loss_term" else []
-            beside["weight"] = value(
-                {"anyOf": [*factor, json_schema(weight), {"enum": [BALANCED]}]},
-                f"{'a factor, ' if factor else ''}a list of one for each class, or `{BALANCED}`",
-                f"A factor for each class; `{BALANCED}` takes it from how often each occurs in the training data.",
-            )
+        beside |= _of_loss(entry, [NUMBER] if kind == "loss_term" else [])
     if kind == "optimizer":
         settings = {a.name: argument_schema(a) for a in entry.arguments}
         match = fixed(NAMES, "a pattern of parameter names, or a list of them", "Which parameters: `*.bias`, `head.*`.")
