@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from several_support import together
 from test_checkpoint import Killer
 from test_checkpoint_damage import pretend_whole
+from test_faults import mounted
 from torch import Tensor
 from torch.distributed.checkpoint import HuggingFaceStorageReader, load  # type: ignore[attr-defined]
 from torch.distributed.device_mesh import init_device_mesh
@@ -145,7 +146,7 @@ def test_torch_reads_the_parts(tmp_path: Path) -> None:
     """torch's own reader of distributed checkpoints in safetensors puts the same tensors together."""
     folder = tmp_path / "run" / "checkpoints"
     saved(3, folder, 4)
-    tensors = {name: value for name, value in whole(4).items() if value.numel()}
+    tensors = {name: value for name, value in whole(4).items() if value.numel()} | {"mean": torch.tensor(4.0)}
     found = {name: torch.zeros_like(value) for name, value in tensors.items()}
     with pytest.warns(UserWarning, match=r"torch\.distributed is disabled"):
         load(found, storage_reader=HuggingFaceStorageReader(str(folder / "step-4")), no_dist=True)
@@ -288,6 +289,58 @@ def test_a_full_disk_in_one_process_is_told_and_the_next_save_is_the_next_try(tm
     ]
     assert names(folder) == ["step-2", "step-3"]
     assert is_step(checkpoint.load(folder / "step-2"), 2)
+
+
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    """A real one; the two write to it side by side, and either may be the one that finds no room."""
+    disk, told = tmp_path / "disk", tmp_path / "said-checkpoints"
+    big = {"wide": torch.ones(300, 100)}
+
+    def work(processes: Processes, _: object) -> None:
+        def say(line: str) -> None:
+            told.write_text((told.read_text() if told.exists() else "") + line + "\n")
+
+        saver = TogetherSaver(disk / "run", {}, keep=2, mode="min", say=say, processes=processes)
+
+        def save(step: int) -> bool:
+            weights = {name: cut(value * step, processes) for name, value in big.items()}
+            saver.save(snapshot(step=step, epoch=1, model=torch.nn.Module(), weights=weights, state={}))
+            return not saver.failed()
+
+        assert save(1)
+        if processes.writes:
+            (disk / "filler").write_bytes(bytes(300_000))
+        processes.wait()
+        assert not save(2)
+        assert names(disk / "run") == ["step-1"]
+        processes.wait()
+        if processes.writes:
+            (disk / "filler").unlink()
+        processes.wait()
+        assert save(3)
+
+    with mounted(disk, "size=512k"):
+        assert in_all(2, work, tmp_path / "checkpoints") == [0, 0]
+        assert names(disk / "run") == ["step-1", "step-3"]
+        assert torch.equal(checkpoint.load(disk / "run" / "step-3").model["wide"], big["wide"] * 3)
+    line = told.read_text()
+    assert "the checkpoint step-2 could not be written: " in line and "No space left on device; step-1 is whole" in line
+
+
+def test_the_same_step_is_written_anew(tmp_path: Path) -> None:
+    """At the end of an epoch, with its figure, in another number of processes too."""
+    folder = tmp_path / "run"
+    saved(3, folder, 1)
+
+    def work(processes: Processes, make: Callable[[], TogetherSaver]) -> None:
+        saver = make()
+        saver.save(taken(1, processes, figure=0.5))
+        saver.wait()
+
+    assert in_all(2, work, folder) == [0, 0]
+    found = checkpoint.load(folder / "step-1")
+    assert is_step(found, 1) and found.stored.figure == 0.5 and names(folder) == ["step-1"]
+    assert "model-2.safetensors" not in names(folder / "step-1")
 
 
 def test_a_mistake_in_one_process_leaves_no_other_waiting(tmp_path: Path) -> None:

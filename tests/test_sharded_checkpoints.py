@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from several_support import BLOCKS, TRAIN, assert_close, together, trained, write_spec
+from test_checkpoint_damage import pretend_whole
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
@@ -203,3 +205,39 @@ def test_a_part_that_one_process_can_not_read_is_told_by_all(
         return 5
 
     assert together(2, work) == [5, 5]
+    monkeypatch.undo()
+
+    struck = tmp_path / "struck"
+
+    class Bomb:
+        def __reduce__(self) -> Any:
+            return os.mkdir, (str(struck),)
+
+    def refused() -> int:
+        with pytest.raises(RunError, match="NS903"):
+            train(spec, resume=folder, progress="none")
+        return 5
+
+    for stored in checkpoint.stored(folder / "checkpoints"):
+        torch.save([Bomb()], stored.path / "state-1.safetensors")
+        pretend_whole(stored.path)
+    assert together(2, refused) == [5, 5]
+    assert not struck.exists()
+
+
+def test_one_that_is_asked_to_stop_stops_all_and_both_save(spec: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+
+    def ask(processes: list[int]) -> None:
+        deadline = time.monotonic() + 60
+        while not list(folder.glob("checkpoints/step-*/manifest.json")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(processes[1], signal.SIGTERM)
+
+    def work() -> int:
+        return train(spec, run_dir=folder, set={"train.epochs": 100000}, progress="none").exit_code
+
+    assert together(2, work, meanwhile=ask) == [143, 143]
+    summary, last = json.loads((folder / "summary.json").read_text()), newest(folder)
+    assert (summary["status"], summary["steps"]) == ("interrupted", last.stored.step)
+    assert (last.stored.path / "index.json").exists()
