@@ -95,7 +95,9 @@ class Saver:
             self.failure = error
             self._keep(taken)
             told = f"the checkpoint step-{taken.step} could not be written: {reason(error)}; {self._left()}"
-            self.say(f"{told}; training goes on, and the next checkpoint is the next try")
+            if not isinstance(error, ConnectionError):  # without another process it does not
+                told += "; training goes on, and the next checkpoint is the next try"
+            self.say(told)
 
     def _store(self, taken: Snapshot) -> None:
         """Raises OSError or SafetensorError."""

@@ -97,4 +97,4 @@ class TogetherSaver(Saver):
         try:
             return talk()
         except RuntimeError as error:  # of torch's, where a connection is closed
-            raise OSError("another process of the run is gone") from error
+            raise ConnectionError("another process of the run is gone") from error
