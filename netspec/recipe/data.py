@@ -91,6 +91,8 @@ class Cut:
     sizes: Mapping[str, float | int | None] = field(default_factory=dict)
     seed: int = 0
     stratify: str | None = None
+    groups: str | None = None
+    """The column or field whose values are groups that stay whole; the sizes are met as nearly as that lets them."""
     shuffle: bool = True
     column: str | None = None
     values: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)

@@ -147,7 +147,8 @@ class _Reader(SplitReader):
         told = entry.fields(source.arguments)
         fields = None if told is None else dict(told)
         if self.headers:
-            fields = with_header(source, source_node, fields, self.aside(own, cut, fractional), self.diagnostics)
+            aside = [one for one in self.aside(own, cut, fractional) if one.name not in (fields or ())]
+            fields = with_header(source, source_node, fields, aside, self.diagnostics)
         flow = FieldFlow(diagnostics=self.diagnostics, split=name, fields=fields)
         flow.start(pil=entry.pil)
         for transform, written in transforms:
@@ -161,8 +162,9 @@ class _Reader(SplitReader):
         sampler = self.sampler(name, own, result)
         if cut is not None and fractional:
             self.check_cut(cut, entry, source, result)
-        aside = {column for column in (sampler.column, cut.column if cut and fractional else None) if column}
-        source = replace(source, aside=tuple(sorted(aside - set(result or ()))), skip=self.skips > 0)
+        by = (cut.column, cut.groups) if cut is not None and fractional else ()
+        columns = {column for column in (sampler.column, *by) if column}
+        source = replace(source, aside=tuple(sorted(columns - set(result or ()))), skip=self.skips > 0)
         return Split(
             name=name,
             source=source,
@@ -180,8 +182,9 @@ class _Reader(SplitReader):
         """The columns that are no features, as they stand in the section."""
         found = []
         split, sampler = self.node.items.get("split"), first("sampler", own, self.node)
-        if cut is not None and cut.column is not None and fractional and isinstance(split, Mapping):
-            found.append(Aside(cut.column, split.items["column"].span))
+        if cut is not None and fractional and isinstance(split, Mapping):
+            named = {"column": cut.column, "groups": cut.groups}
+            found += [Aside(name, split.items[key].span) for key, name in named.items() if name is not None]
         weights = sampler.items.get("weights") if isinstance(sampler, Mapping) else None
         if isinstance(weights, Scalar) and isinstance(weights.value, str) and "$" not in weights.value:
             found.append(Aside(weights.value, weights.span))

@@ -18,6 +18,8 @@ from netspec.recipe.reading import show
 from netspec.suggest import suggest
 
 TABLES = ("CSV", "Parquet")
+FILES = (*TABLES, "NumPy")
+"""Sources with columns that are no fields."""
 LISTED = 20
 """So many names a message lists."""
 
@@ -84,6 +86,9 @@ def _of_arrays(
     if stored is None:
         return None
     apart = {one.name for one in aside}
+    for one in aside:
+        if one.name not in stored and "" not in stored:
+            _report("array", one.name, one.span, _paths(arguments["path"]), tuple(stored), diagnostics)
     stated: MappingABC[str, str] | None = arguments["fields"]
     names = stated or {name or "features": name for name in stored if name not in apart}
     if list(stored) == [""]:  # one array of a file without names is whatever the spec calls it

@@ -12,6 +12,7 @@ from netspec.catalog.sources import SourceEntry
 from netspec.document import Mapping, Node, Sequence
 from netspec.recipe.data import SPLITS, Cut, Source
 from netspec.recipe.field_flow import Fields
+from netspec.recipe.read_header import FILES
 from netspec.recipe.read_sampler import SamplerReader
 from netspec.recipe.reading import WRONG, show
 
@@ -80,7 +81,14 @@ class SplitReader(SamplerReader):
         self.needs_train(node, sizes)
         seed = self.count(node, "seed", 0) or 0
         shuffle = self.flag("shuffle", True, node)
-        stratify = self.field_name(node, "stratify")
+        stratify, groups = self.field_name(node, "stratify"), self.field_name(node, "groups")
+        if stratify is not None and groups is not None:
+            self.diagnostics.error(
+                "NS508",
+                "`groups` stay whole, so that no split can have its share of each class: `stratify` goes without them",
+                node.key_spans["stratify"],
+                help="leave out one of them",
+            )
         for key in ("stratify", "seed"):
             if not shuffle and key in node.items:
                 self.diagnostics.error(
@@ -89,7 +97,7 @@ class SplitReader(SamplerReader):
                     node.key_spans[key],
                     help=f"leave out `{key}` or `shuffle`",
                 )
-        return Cut(sizes=sizes, seed=seed, stratify=stratify, shuffle=shuffle)
+        return Cut(sizes=sizes, seed=seed, stratify=stratify, groups=groups, shuffle=shuffle)
 
     def by_column(self, node: Mapping, given: dict[str, Any]) -> Cut | None:
         """Each split is the samples whose value in a column is one of some."""
@@ -120,7 +128,7 @@ class SplitReader(SamplerReader):
         return Cut(files=files)
 
     def no_drawing(self, node: Mapping, why: str) -> None:
-        for key in ("seed", "stratify", "shuffle"):
+        for key in ("seed", "stratify", "groups", "shuffle"):
             if key in node.items:
                 self.diagnostics.error("NS508", f"{why}: `{key}` has no effect", node.key_spans[key])
 
@@ -136,7 +144,7 @@ class SplitReader(SamplerReader):
         value = None if stated is None else self.value(stated)
         if stated is None or value is None or isinstance(value, str):
             return value
-        what = "column" if key == "column" else "field"
+        what = "field" if key == "stratify" else "column"
         self.reject(value, "NS505", f"`{key}` names a {what}, and got {show(value)}", stated.span)
         return None
 
@@ -145,6 +153,8 @@ class SplitReader(SamplerReader):
         node = cast(Mapping, self.node.items["split"])
         if cut.stratify is not None:
             self.needs_classes(cut.stratify, fields, node.items["stratify"].span, "stratify")
+        if cut.groups is not None and fields is not None and entry.name not in FILES and cut.groups not in fields:
+            self.no_field(cut.groups, fields, node.items["groups"].span)
         if entry.overlaps is not None and cut.sizes and cut.shuffle and entry.overlaps(source.arguments):
             self.diagnostics.error(
                 "NS504",

@@ -128,6 +128,12 @@ _DATA: Final[dict[str, Schema]] = {
             "shuffle": _flag("false: the parts follow each other in the order of the source."),
             "column": fixed(TEXT, "a column's name", "The column whose values say which part a sample is in.", "part"),
             "stratify": fixed(TEXT, "a field's name", "The field whose classes all parts share equally.", "label"),
+            "groups": fixed(
+                TEXT,
+                "a column's name",
+                "The column, or the field, whose values are groups of samples that no cut takes apart.",
+                "patient",
+            ),
         },
         example="{train: 0.8, val: 0.1, test: 0.1}",
     ),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from netspec.recipe.data import Cut
+from netspec.runtime.data.groups import cut_groups
 from netspec.runtime.data.samples import Samples, class_column, words_column
 from netspec.runtime.data.seeds import generator
 from netspec.runtime.errors import RunError
@@ -23,6 +24,8 @@ def cut_samples(samples: Samples, plan: Cut) -> dict[str, Tensor]:
         return _by_column(samples, plan)
     if plan.files:
         return _by_files(samples, plan)
+    if plan.groups is not None:
+        return cut_groups(samples, plan, _sizes(len(samples), plan))
     labels = None if plan.stratify is None else class_column(samples, plan.stratify, "stratify")
     if labels is not None:
         _check_classes(samples, plan, labels)
