@@ -15,10 +15,12 @@ from test_train_torch import BATCHES, STEPS, assert_equal, batches, compiled
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 from torch.optim.swa_utils import SWALR, AveragedModel, get_ema_multi_avg_fn, update_bn
+from torch.utils._python_dispatch import TorchDispatchMode
 from training_support import MLP, StubProgram, TensorStream, digits, recipe
 
-from netspec.recipe.train import Checkpoint, Duration, EarlyStopping, Optimizer, Scheduler, Swa
+from netspec.recipe.train import Checkpoint, Duration, EarlyStopping, Ema, Optimizer, Scheduler, Swa
 from netspec.runtime import checkpoint
+from netspec.runtime.averaging import EmaAverage
 from netspec.runtime.evaluate import evaluate, load_run
 from netspec.runtime.run import train
 
@@ -50,6 +52,27 @@ def test_the_average_is_torchs(use_buffers: bool, tmp_path: Path) -> None:
     assert not torch.equal(model.state_dict()["1.weight"], average.module.state_dict()["1.weight"])
     assert_equal(dict(load_run(tmp_path / "run").model.state_dict()), average.module.state_dict())
     assert evaluate(tmp_path / "run", "test") == dict(done.results["test"])
+
+
+@pytest.mark.parametrize("use_buffers", [False, True])
+def test_an_update_of_the_average_waits_for_no_device(use_buffers: bool) -> None:
+    """Nothing is copied from the CPU to the device of the model, here to `meta`, which is what torch's own does."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).to("meta")
+    average = EmaAverage(model, Ema(decay=0.9, use_buffers=use_buffers))
+    average.after_step()
+    seen: list[str] = []
+
+    class Watching(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with Watching():
+        average.after_step()
+    assert "aten._foreach_lerp_.Scalar" in seen and "aten._to_copy.default" not in seen
+    with Watching():
+        average.averaged.update_parameters(model)
+    assert "aten._to_copy.default" in seen
 
 
 def test_an_average_that_is_left_out_gives_the_trained_weights_back(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import random
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ from netspec.recipe.train import (
 )
 from netspec.runtime import graphs, prepare
 from netspec.runtime.finite import Guard
-from netspec.runtime.graphs import WARM, Graphs, detached
+from netspec.runtime.graphs import WARM, CudaRecorder, Graphs, detached
 from netspec.runtime.job import Job
 from netspec.runtime.objective_graph import Found
 from netspec.runtime.run import Run, train
@@ -231,6 +232,60 @@ def test_detached() -> None:
 
     assert not any(t.requires_grad for t in tensors([found.outputs, found.layers, found.loss]))
     assert detached(None) is None
+
+
+def test_a_recording_that_fails_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch leaves the stream of a recording that fails the current one, its generator in the recording, and its
+    memory as that of a recording that goes on."""
+    told: list[object] = []
+    current = ["main"]
+
+    @contextmanager
+    def stream(_: object) -> Iterator[None]:
+        before, current[0] = current[0], "side"
+        try:
+            yield
+        finally:
+            current[0] = before
+
+    class Graph:
+        """As torch's: where the recording can't be ended, the stream is not put back."""
+
+        def __init__(self, graph: object, *, pool: object, stream: object, capture_error_mode: str) -> None:
+            assert capture_error_mode == "thread_local"
+
+        def __enter__(self) -> None:
+            current[0] = "side"
+
+        def __exit__(self, *_: object) -> None:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    class Generator:
+        def clone_state(self) -> str:
+            return "a clone"
+
+        def graphsafe_set_state(self, state: object) -> None:
+            told.append(state)
+
+    side = SimpleNamespace(device=torch.device("cuda", 0), wait_stream=lambda other: None)
+    cuda = {
+        "Stream": lambda device: side,
+        "current_stream": lambda device: SimpleNamespace(wait_stream=lambda other: None),
+        "stream": stream,
+        "CUDAGraph": lambda: SimpleNamespace(replay=lambda: None),
+        "graph": Graph,
+        "graph_pool_handle": lambda: (0, 7),
+        "default_generators": (Generator(),),
+    }
+    for name, value in cuda.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(
+        torch._C, "_cuda_endAllocateToPool", lambda index, pool: told.append((index, pool)), raising=False
+    )
+    with pytest.raises(RuntimeError, match="previous error"):
+        CudaRecorder(torch.device("cuda")).record(lambda: None)
+    assert current == ["main"]
+    assert told == ["a clone", (0, (0, 7))]
 
 
 class OnDevice(TensorStream):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 from netspec.catalog.entry import Argument, Entry
@@ -250,6 +251,6 @@ ENTRIES: Final = (
         Argument(
             name="line_search_fn", kind="choice?", default=None, choices=("strong_wolfe",), doc="How far a step goes."
         ),
-        _MAXIMIZE,
+        replace(_MAXIMIZE, since="2.15"),
     ),
 )

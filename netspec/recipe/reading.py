@@ -13,6 +13,7 @@ from netspec.catalog.given import no_function
 from netspec.catalog.kinds import accepts
 from netspec.catalog.left_out import why_not
 from netspec.catalog.transforms import TransformEntry
+from netspec.catalog.versions import lacking
 from netspec.diagnostics import Diagnostics, Span
 from netspec.document import Mapping, Node, Scalar, Sequence
 from netspec.suggest import suggest
@@ -109,6 +110,13 @@ class SectionReader:
                 continue
             if argument is None:
                 self._no_argument(entry, key, mapping.key_spans[key])
+            elif here := lacking(argument.since, entry.target):
+                self.diagnostics.error(
+                    "NS502",
+                    f"{entry.name} of {here} has no argument `{key}`",
+                    mapping.key_spans[key],
+                    help=f"it came with {argument.since}: install a newer one, or leave it out",
+                )
             elif isinstance(entry, TransformEntry) and entry.nested and key == "transforms":
                 given[key] = item
                 if not isinstance(item, Sequence):

@@ -95,11 +95,33 @@ class EmaAverage(Average):
     kind = "ema"
 
     def __init__(self, model: nn.Module, rule: Ema) -> None:
-        function = get_ema_multi_avg_fn(rule.decay)  # type: ignore[no-untyped-call]
-        super().__init__(model, AveragedModel(model, multi_avg_fn=function, use_buffers=rule.use_buffers))
+        self.update = get_ema_multi_avg_fn(rule.decay)  # type: ignore[no-untyped-call]
+        super().__init__(model, AveragedModel(model, multi_avg_fn=self.update, use_buffers=rule.use_buffers))
 
     def after_step(self) -> None:
-        self.averaged.update_parameters(self.model)
+        """As `update_parameters`, which copies its count to a GPU each time, and waits for that, for a function that
+        does not look at it."""
+        averaged = self.averaged
+        if not self.started:
+            averaged.update_parameters(self.model)
+            return
+        model, held = self.model, averaged.module
+        pairs: list[tuple[Tensor, Tensor]] = list(zip(held.parameters(), model.parameters(), strict=True))
+        buffers = zip(held.buffers(), model.buffers(), strict=True)
+        if averaged.use_buffers:
+            pairs += buffers
+        groups: dict[tuple[torch.device, torch.dtype], tuple[list[Tensor], list[Tensor]]] = {}
+        for mean, value in pairs:
+            means, values = groups.setdefault((mean.device, mean.dtype), ([], []))
+            means.append(mean)
+            values.append(value)
+        with torch.no_grad():
+            for means, values in groups.values():
+                self.update(means, values, averaged.n_averaged)
+            if not averaged.use_buffers:
+                for mean, value in buffers:
+                    mean.copy_(value)
+            averaged.n_averaged += 1
 
 
 class SwaAverage(Average):

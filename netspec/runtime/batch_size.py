@@ -95,6 +95,7 @@ def chosen(program: Program, device: torch.device, auto: AutoBatch) -> tuple[int
         data, seed=recipe.seed, device=device, batch_size=1, fields=used_fields(recipe), splits=["train"]
     )
     stream = opened.splits["train"]
+    fits: Callable[[int], bool] | None = None
     try:
         samples = stream.size
         cap, reason = _power(samples), f"the largest power of two that the {samples:,} training samples fill"
@@ -107,6 +108,10 @@ def chosen(program: Program, device: torch.device, auto: AutoBatch) -> tuple[int
         size, failed = largest(fits, cap)
     finally:
         opened.close()
+        fits = None
+        if device.type == "cuda":
+            gc.collect()
+            torch.cuda.empty_cache()  # the run asks how much is free, and what torch keeps does not count as that
     if failed is None:
         return size, reason
     if not size:

@@ -53,6 +53,12 @@ def choose_device(name: str, processes: Processes = ALONE) -> torch.device:
     return device
 
 
+def at(device: torch.device) -> AbstractContextManager[Any]:
+    """While it is open, a GPU that is named by its number is the one that torch takes where nothing names one: pinned
+    memory, kernels of compilers, generators."""
+    return torch.cuda.device(device) if device.type == "cuda" and device.index is not None else nullcontext()
+
+
 def _device_of(name: str, processes: Processes) -> str:
     """The device of one of several processes: a GPU of its own, or the CPU."""
     if name == "auto":

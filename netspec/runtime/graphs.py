@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -59,9 +59,28 @@ class CudaRecorder:
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()  # knows the default generator: each replay moves it on as the work would
-        with torch.cuda.graph(graph, stream=self.stream):
-            work()
+        pool = torch.cuda.graph_pool_handle()
+        try:
+            # `beside` as well, since a recording that fails leaves its stream the current one. The thread that takes
+            # batches into pinned memory asks for some meanwhile, which only `thread_local` lets pass.
+            with (
+                self.beside(),
+                torch.cuda.graph(graph, pool=pool, stream=self.stream, capture_error_mode="thread_local"),
+            ):
+                work()
+        except BaseException:
+            self._end(pool)
+            raise
         return graph.replay
+
+    def _end(self, pool: Any) -> None:
+        """Take back what a recording that failed has left in torch: its generator would refuse to draw from then on,
+        and its memory would keep that of others from being given back."""
+        index = self.stream.device.index
+        generator = torch.cuda.default_generators[index]
+        generator.graphsafe_set_state(generator.clone_state())
+        with suppress(RuntimeError):  # where the recording has ended in order
+            torch._C._cuda_endAllocateToPool(index, pool)
 
 
 class Graphs:
@@ -130,7 +149,8 @@ class Graphs:
             self._run_beside()
         if not self.whole:
             self._hand_over(before)
-        return self.outputs, self.loss
+        # The loop adds up the losses of batches that share an update, and looks at their sum.
+        return self.outputs, self.loss if self.job.recipe.accumulate == 1 else self.loss.clone()
 
     def _run_beside(self) -> None:
         self.warmed += 1

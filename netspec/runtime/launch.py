@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 from netspec.runtime import checkpoint, directory
 from netspec.runtime.cores import lent_cores
@@ -63,6 +63,8 @@ def launch(rule: Launch, work: Callable[[Sequence[str]], int], argv: Sequence[st
         )
     name = rule.rdzv_id or (f"netspec-{uuid.uuid4().hex[:12]}" if most == 1 else "netspec")
     static = rule.node_rank is not None and most > 1
+    # Older versions of torch have a patience of their own, of 30 seconds.
+    patience: dict[str, Any] = {"shutdown_timeout": PATIENCE} if hasattr(LaunchConfig, "shutdown_timeout") else {}
     config = LaunchConfig(
         min_nodes=least,
         max_nodes=most,
@@ -73,7 +75,7 @@ def launch(rule: Launch, work: Callable[[Sequence[str]], int], argv: Sequence[st
         rdzv_configs={"rank": rule.node_rank} if static else {},
         max_restarts=rule.max_restarts,
         signals_to_handle="SIGHUP,SIGQUIT",
-        shutdown_timeout=PATIENCE,
+        **patience,
     )
     os.environ[LAUNCHED] = name
     # The store of the processes is theirs: in one that the agent keeps they would find those that were lost.

@@ -225,7 +225,8 @@ class Foreign(Metric):
             raise RunError("NS908", f"torchmetrics.{name} refuses its settings: {error}") from error
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        self.metric.update(prediction, target)
+        # Some keep what they get, and a recorded step, or kernels compiled with `reduce-overhead`, write there again.
+        self.metric.update(prediction.clone(), target)
 
     def compute(self) -> float:
         return float(self.metric.compute())

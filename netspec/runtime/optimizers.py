@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 
 import torch
@@ -104,9 +104,28 @@ def can_fuse(recipe: Optimizer, parameters: Iterable[nn.Parameter]) -> bool:
     ):
         return False  # a first update is not dampened, and here it would be
     module, _, name = recipe.target.rpartition(".")
-    if module != "torch.optim" or "fused" not in inspect.signature(getattr(torch.optim, name)).parameters:
+    found = getattr(torch.optim, name, None) if module == "torch.optim" else None
+    if found is None or "fused" not in inspect.signature(found).parameters:
         return False
-    return all(p.is_floating_point() and p.device.type in FUSED_DEVICES and not p.is_sparse for p in parameters)
+    parameters = list(parameters)
+    if not all(p.is_floating_point() and p.device.type in FUSED_DEVICES and not p.is_sparse for p in parameters):
+        return False
+    return all(_fuses(name, device) for device in {p.device for p in parameters})
+
+
+@cache
+def _fuses(name: str, device: torch.device) -> bool:
+    """Whether the installed torch has the kernel for a device. No signature tells: Adagrad's was long the CPU's alone,
+    and says so in its first step."""
+    if device.type == "cpu":
+        return True
+    parameter = nn.Parameter(torch.zeros(1, device=device))
+    parameter.grad = torch.zeros_like(parameter)
+    try:
+        getattr(torch.optim, name)([parameter], fused=True).step()
+    except RuntimeError:
+        return False
+    return True
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from netspec.recipe.train import TrainRecipe
 from netspec.runtime import checkpoint, directory, parts
 from netspec.runtime.batch_size import with_batch_size
 from netspec.runtime.checkpoint import Loaded
-from netspec.runtime.device import choose_device, set_precision, threads_kept
+from netspec.runtime.device import at, choose_device, set_precision, threads_kept
 from netspec.runtime.ending import count, judge, leave_report, report, show, summary
 from netspec.runtime.epoch import save
 from netspec.runtime.errors import RunError
@@ -108,6 +108,7 @@ def train(
     telling = Telling(say=say, lines=progress != "none", bar=bar, files=not dry_run and processes.writes)
     with (
         leaving(),
+        at(device),
         threads_kept(),
         joined(processes, device),
         common_folder(processes, program, run_dir, resume, dry_run=dry_run, trust=trust) as (folder, resume),

@@ -63,6 +63,10 @@ class Made:
     batch: Batch
     left_out: dict[str, str] = field(default_factory=dict)
 
+    def pin_memory(self) -> Made:
+        """Itself in memory from which a GPU copies by itself; a DataLoader asks what it can't look into for this."""
+        return Made({name: value.pin_memory() for name, value in self.batch.items()}, self.left_out)
+
 
 class BatchMaker:
     """Makes the batch for a key, here or in a worker: what a DataLoader calls a data set, with a batch for an item.

@@ -43,4 +43,5 @@ def reseed(seed: int, device: torch.device | None = None) -> None:
     """Seed the global generators for the transform that draws from them next. Only inside `preserved`."""
     torch.default_generator.manual_seed(seed)
     if device is not None and device.type == "cuda":
-        torch.cuda.manual_seed(seed)
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].manual_seed(seed)  # `cuda.manual_seed` is for the current device alone

@@ -153,6 +153,8 @@ def make_v2(transform: Transform, num_classes: int | None) -> Any:
             arguments[name] = torch.tensor(arguments[name], dtype=torch.float32)
     if isinstance(arguments.get("dtype"), str):
         arguments["dtype"] = getattr(torch, arguments["dtype"])
+    if isinstance(arguments.get("interpolation"), str):  # older versions take no strings
+        arguments["interpolation"] = v2.InterpolationMode(arguments["interpolation"])
     if "policy" in arguments:
         arguments["policy"] = v2.AutoAugmentPolicy(arguments["policy"])
     if transform.type in ("MixUp", "CutMix") and arguments.get("num_classes") is None:
