@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from data_support import epoch, opened, read, recipe
 
@@ -261,3 +262,42 @@ def test_every_source_has_a_loader_and_a_line_of_its_own() -> None:
         assert callable(getattr(import_module(module), function))
         assert entry.doc.endswith(".")
         assert set(entry.paths) <= {a.name for a in entry.arguments}
+
+
+IMAGES = "source: {type: NumPy, path: arrays.npz, fields: {image: clean, NAME: noisy}}\ntransforms: [STEPS]"
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "told"),
+    [
+        ("noisy", "{type: Resize, size: [8, 8]}", ["transforms work on `image` and `image2`: Resize leaves `noisy`"]),
+        ("image2", "{type: Resize, size: [8, 8]}", []),
+        (
+            "image2",
+            "{type: ToDtype, dtype: float32}",
+            ["ToDtype without `scale: true` leaves the values from 0 to 255"],
+        ),
+        ("image2", "{type: ToDtype, dtype: float32, scale: true}", []),
+        ("image2", "{type: ToDtype, dtype: float32}, {type: Normalize, mean: [127.5], std: [127.5]}", []),
+        ("image2", "{type: ToDtype, dtype: int64}", []),
+    ],
+)
+def test_what_a_transform_does_to_images_is_told(
+    name: str, steps: str, told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = np.zeros((4, 3, 16, 16), dtype="uint8")
+    np.savez("arrays.npz", clean=images, noisy=images)
+    found, said = read(IMAGES.replace("NAME", name).replace("STEPS", steps))
+    assert found is not None, said
+    assert [one.severity for one in said] == ["warning"] * len(told)
+    assert all(one.message.startswith(text) for one, text in zip(said, told, strict=True)), said
+
+
+def test_images_of_another_name_are_told_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("arrays.npz", photo=np.zeros((4, 3, 16, 16), dtype="uint8"))
+    found, said = read("source: {type: NumPy, path: arrays.npz}\ntransforms: [{type: Resize, size: [8, 8]}]")
+    assert found is None
+    assert [(one.code, one.severity) for one in said] == [("NS510", "error")]
+    assert "`fields: {image: photo, …}`" in (said[0].help or "")

@@ -9,7 +9,7 @@ from functools import reduce
 from netspec.catalog import registry
 from netspec.catalog.entry import REQUIRED
 from netspec.catalog.image_rules import ImageType
-from netspec.catalog.sources import IMAGES, MAPS, STILL, FieldInfo
+from netspec.catalog.sources import IMAGES, MAPS, PADDED, STILL, FieldInfo
 from netspec.catalog.transforms import TransformEntry
 from netspec.diagnostics import Diagnostics, Span
 from netspec.document import Mapping, Node
@@ -20,6 +20,8 @@ from netspec.shapes import Problem
 Fields = dict[str, FieldInfo]
 
 _SETS_DTYPE = ("ToDtype", "ConvertImageDtype", "ToTensor")
+_SMALL = 2
+"""A deviation above it is one of bytes, which lie from 0 to 255."""
 _UNKNOWN_IMAGE = ImageType(channels=None, height=None, width=None, dtype="any")
 
 
@@ -31,6 +33,8 @@ class FieldFlow:
     split: str
     fields: Fields | None
     image: ImageType | None = None
+    unscaled: tuple[Span, str] | None = None
+    """Where bytes became floats from 0 to 255, and of which dtype."""
 
     def start(self, *, pil: bool) -> None:
         if self.fields is None:
@@ -69,7 +73,10 @@ class FieldFlow:
         if self.image is None:
             assert self.fields is not None
             names = ", ".join(f"`{name}`" for name in self.fields)
-            self._wrong("NS510", f"{entry.name} works on images, and the source gives {names}", span)
+            other = next((name for name, info in self.fields.items() if _looks_like_image(info)), None)
+            mend = f"a field of images is called `image`: `fields: {{image: {other}, …}}` of the source names it so"
+            message = f"{entry.name} works on images, and the source gives {names}"
+            self._wrong("NS510", message, span, help=mend if other is not None else None)
             return
         if entry.batch_only and not batch:
             self._wrong(
@@ -79,6 +86,7 @@ class FieldFlow:
                 help="put it under `batch_transforms`",
             )
             return
+        self._warn_of_others(entry, span)
         if entry.nested:
             self._container(transform, node, batch)
             return
@@ -94,9 +102,31 @@ class FieldFlow:
             at = node.items.get(answer.argument or "", node).span if isinstance(node, Mapping) else span
             self._wrong("NS509", f"{entry.name}: {answer.message}", at, help=answer.help)
         else:
+            self._follow_values(entry, arguments, self.image, answer, span)
             self.image = answer
         if entry.batch_only:
             self._mix_labels(transform)
+
+    def _warn_of_others(self, entry: TransformEntry, span: Span) -> None:
+        """Other fields that hold images stay as they are: transforms know images by the names of their fields."""
+        others = [name for name, info in (self.fields or {}).items() if name not in IMAGES and _looks_like_image(info)]
+        if others and not entry.batch_only:
+            listed = ", ".join(f"`{name}`" for name in others)
+            self.diagnostics.warning(
+                "NS510",
+                f"transforms work on `image` and `image2`: {entry.name} leaves {listed} as it is",
+                span,
+                help=f"call a second image `image2`: `fields: {{image: …, image2: {others[0]}}}` of the source",
+            )
+
+    def _follow_values(
+        self, entry: TransformEntry, arguments: dict[str, object], before: ImageType, after: ImageType, span: Span
+    ) -> None:
+        """Bytes that became floats without a division; a `Normalize` of such values is one."""
+        if entry.name == "ToDtype" and before.dtype == "uint8" and after.dtype.startswith(("float", "bfloat")):
+            self.unscaled = None if arguments.get("scale") else (span, after.dtype)
+        elif entry.name == "Normalize" and max(arguments["std"], default=0) > _SMALL:  # type: ignore[call-overload]
+            self.unscaled = None
 
     def _can_follow(self, entry: TransformEntry, span: Span, batch: bool) -> bool:
         """Whether all that belongs to places in the image moves with it."""
@@ -140,6 +170,15 @@ class FieldFlow:
         return True
 
     def finish(self) -> Fields | None:
+        """The fields behind all transforms; warns of images whose values stay from 0 to 255."""
+        if self.unscaled is not None:
+            span, dtype = self.unscaled
+            self.diagnostics.warning(
+                "NS513",
+                f"ToDtype without `scale: true` leaves the values from 0 to 255, as {dtype}",
+                span,
+                help=f"`{{type: ToDtype, dtype: {dtype}, scale: true}}` gives values from 0 to 1",
+            )
         if self.fields is None or self.image is None:
             return self.fields
         image, fields = self.image, self.fields
@@ -185,6 +224,12 @@ def _common(left: ImageType, right: ImageType) -> ImageType:
         pil=left.pil and right.pil,
         leading=left.leading,
     )
+
+
+def _looks_like_image(info: FieldInfo) -> bool:
+    """Whether a field that is no known companion of an image has the shape of one, [channels, height, width]."""
+    known = info.name in (*MAPS, *STILL, *PADDED)
+    return not known and info.shape is not None and len(info.shape) == 3 and info.shape[0] in (1, 3, 4)
 
 
 def _sets_dtype(transform: Transform) -> bool:
