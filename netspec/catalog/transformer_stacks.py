@@ -253,7 +253,7 @@ ENTRIES: tuple[Entry, ...] = (
                 name="enable_nested_tensor",
                 kind="bool",
                 default=True,
-                doc="whether padding is left out in evaluation; torch warns where the layers don't allow it, and false says so",
+                doc="whether padding is left out in evaluation; torch warns where the layers do not allow that",
             ),
             Argument(
                 name="mask_check",
