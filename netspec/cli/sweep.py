@@ -1,7 +1,8 @@
 """Run the study of a spec's `sweep` section: many runs that differ in some values, judged by one figure.
 
 Each trial is an ordinary run in the sweep's folder, with its spec resolved. Ctrl-C saves before it stops; `--resume`
-goes on from there, a trial that was under way from its last checkpoint. Needs `pip install 'netspec[sweep]'`.
+goes on from there, a trial that was under way from its last checkpoint. `--jobs 4` trains four at a time.
+Needs `pip install 'netspec[sweep]'`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="default: a line a trial; bar and plain show each run as well",
     )
+    parser.add_argument(
+        "--jobs",
+        type=common.positive,
+        default=1,
+        metavar="N",
+        help="train so many at a time, each in a process of its own, on a GPU of its own where there are several",
+    )
     common.add_traceback(parser)
     common.add_set(parser)
     common.add_plugin(parser)
@@ -33,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
         common.wrong_usage(args, "a sweep that goes on has a spec of its own: leave out SPEC, and change it by --set")
     if args.sweep_dir and args.resume:
         common.wrong_usage(args, "a sweep goes on in its own folder: leave out --sweep-dir")
+    if args.jobs > 1 and args.progress in ("bar", "plain"):
+        common.wrong_usage(args, f"--progress {args.progress} shows one run at a time: leave it out with --jobs")
 
     def work() -> int:
         from netspec.runtime.sweep import open_sweep, sweep
@@ -40,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
         program = common.load(args, args.spec or open_sweep(args.resume))
         if program is None:
             return common.WRONG_SPEC
-        return sweep(program, sweep_dir=args.sweep_dir, resume=args.resume, progress=args.progress).exit_code
+        done = sweep(program, sweep_dir=args.sweep_dir, resume=args.resume, progress=args.progress, jobs=args.jobs)
+        return done.exit_code
 
     return common.run_guarded(work, show_traceback=args.traceback)

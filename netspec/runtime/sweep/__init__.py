@@ -6,45 +6,37 @@ row a trial, `best.yaml` the spec of the best, which `netspec train` takes, and 
 
 from __future__ import annotations
 
-import errno
-import gc
-import shutil
 import sys
+import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-import torch
-
-from netspec.compiler import override_texts
-from netspec.diagnostics import Diagnostics, SpecError
 from netspec.program import Program
 from netspec.recipe.sweep import SweepRecipe
-from netspec.runtime import checkpoint, directory
+from netspec.runtime import directory
 from netspec.runtime.errors import RunError
 from netspec.runtime.journal import figure
 from netspec.runtime.lock import locked
 from netspec.runtime.resolved import resolved_text
-from netspec.runtime.run import Run, Style, train
+from netspec.runtime.run import Style
 from netspec.runtime.signals import leaving
 from netspec.runtime.sweep.results import cell, table, write_results
-from netspec.runtime.sweep.study import Row, State, Study, short_names
-from netspec.variants import variant
+from netspec.runtime.sweep.study import Row, Study, short_names
+from netspec.runtime.sweep.trial import TRIALS, Ended, Prune, Trials
+
+if TYPE_CHECKING:
+    import optuna
+
+    from netspec.runtime.sweep.worker import Worker
 
 SWEEP: Final = "sweep.yaml"
-TRIALS: Final = "trials"
 BEST: Final = "best.yaml"
 IN_A_ROW: Final = 5
 """So many trials that fail one after the other end a session: what ails them is no matter of their values."""
-NO_PLACE: Final = ("NS901", "NS907", "NS918")
-"""What a trial fails with that can't be written down, or that another process works at: no fault of its values."""
-
-NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""The same from the operating system."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,16 +51,6 @@ class Sweep:
     best: Row | None
 
 
-@dataclass(slots=True, kw_only=True)
-class _Trial:
-    """How a trial of this session ended."""
-
-    state: State
-    value: float | None = None
-    message: str = ""
-    signal: int = 0
-
-
 def sweep(
     program: Program | str | Path | None,
     *,
@@ -78,13 +60,16 @@ def sweep(
     progress: Style = "auto",
     say: Callable[[str], None] = print,
     plugins: Sequence[str | Path] = (),
+    jobs: int = 1,
 ) -> Sweep:
-    """Run the study that a spec's `sweep` section states, one trial after the other.
+    """Run the study that a spec's `sweep` section states, one trial after the other or several at a time.
 
     program: a compiled spec, or the path of one; None with `resume`, for that of the sweep. `set` overrides values of a
     path by their dotted names, `{"sweep.trials": 40}`. sweep_dir: a new or empty folder (default: the next of
     `runs/<name>/`). resume: the folder of a sweep to go on with; a trial that was under way goes on from its last
     checkpoint. progress: `auto` is a line a trial, `plain` or `bar` those of each run as well, `none` is silence.
+    jobs: so many trials train at a time, each in a process of its own, with a GPU of its own where there are several
+    and its share of the CPU's cores; of their runs nothing is shown.
 
     Raises SpecError where the spec is wrong, RunError NS911 without Optuna, NS912 where the spec has no `sweep`, NS970
     where the folder is none of a sweep or its study is another, NS971 where trials fail one after the other, NS901 and
@@ -102,7 +87,7 @@ def sweep(
             study = Study(folder, recipe, program.name)
             directory.write_text(folder / SWEEP, resolved_text(program, sweep=True))
             directory.keep_plugins(folder, program.document)
-        session = _Session(program, recipe, study, folder, progress, say)
+        session = _Session(program, recipe, study, folder, progress, say, jobs)
         return session.run()
 
 
@@ -142,6 +127,7 @@ class _Session:
         folder: Path,
         progress: Style,
         say: Callable[[str], None],
+        jobs: int,
     ) -> None:
         self.program = program
         self.recipe = recipe
@@ -152,6 +138,13 @@ class _Session:
         self.began = time.monotonic()
         self.failed = 0
         """How many trials in a row."""
+        self.jobs = jobs
+        self.waiting: list[int] = []
+        """The numbers of those that have begun and wait to go on."""
+        self.stopped = False
+        """Whether the time was up."""
+        self.lock = threading.RLock()
+        """Of the study and all else that several trials at a time have in common."""
 
     def run(self) -> Sweep:
         recipe, study = self.recipe, self.study
@@ -162,24 +155,50 @@ class _Session:
         )
         if study.begun:
             self.say(f"going on after {study.begun - len(study.half_done())} of {recipe.trials} trials")
-        status: Literal["finished", "interrupted", "stopped"] = "finished"
-        signal = 0
+        status: Literal["finished", "interrupted", "stopped"]
         try:
-            waiting = study.half_done()
+            self.waiting = study.half_done()
             with directory.writing(self.folder):
-                while waiting or study.begun < recipe.trials:
-                    if self.late():
-                        status = "stopped"
-                        break
-                    done = self.trial(waiting.pop(0) if waiting else study.begun)
-                    if done.signal:
-                        status, signal = "interrupted", done.signal
-                        break
+                signal = self.several() if self.jobs > 1 else self.alone()
+            status = "interrupted" if signal else "stopped" if self.stopped else "finished"
         except KeyboardInterrupt:
             status, signal = "interrupted", 2
         finally:
             self.write(drawn=True)
         return self.report(status, signal)
+
+    def alone(self) -> int:
+        """The trials by this process; the signal that ended them, or 0."""
+        trials = Trials(self.program, self.recipe, self.folder, self.progress, self.say)
+        while (trial := self.next()) is not None:
+            done = self.trial(trial, trials.conduct)
+            if done.signal:
+                return done.signal
+        return 0
+
+    def several(self) -> int:
+        """The trials by processes, several at a time."""
+        from netspec.plugin.load import enabled
+        from netspec.runtime.sweep.parallel import side_by_side
+
+        def take() -> Callable[[Worker], Ended] | None:
+            trial = self.next()
+            return None if trial is None else lambda worker: self.trial(trial, worker.conduct)
+
+        assert self.program.recipe is not None
+        jobs = min(self.jobs, max(1, len(self.waiting) + self.recipe.trials - self.study.begun))
+        plugins = [str(plugin.file) for plugin in enabled() if plugin.file is not None]
+        return side_by_side(self.folder / SWEEP, plugins, self.program.recipe.train, jobs, take)
+
+    def next(self) -> optuna.Trial | None:
+        """A trial that waits to go on, or a new one, with its values drawn; None where none is left, or no time."""
+        with self.lock:
+            if not self.waiting and self.study.begun >= self.recipe.trials:
+                return None
+            if self.late():
+                self.stopped = True
+                return None
+            return self.study.begin(self.waiting.pop(0) if self.waiting else self.study.begun)
 
     def tell(self, line: str) -> None:
         """What is at work, on a terminal alone, in a line that the next one takes the place of."""
@@ -190,26 +209,30 @@ class _Session:
     def late(self) -> bool:
         return self.recipe.timeout is not None and time.monotonic() - self.began >= self.recipe.timeout
 
-    def trial(self, number: int) -> _Trial:
+    def trial(self, trial: optuna.Trial, conduct: Callable[[int, Mapping[str, Any], Prune], Ended]) -> Ended:
         """One trial from its values to its row."""
-        trial = self.study.begin(number)
-        values = self.study.values(trial)
-        began = time.monotonic()
+        number, began = trial.number, time.monotonic()
 
         def prune(row: Mapping[str, float]) -> bool:
             epoch, value = int(row["epoch"]), figure(row[self.recipe.metric])
-            self.tell(f"trial {number} of {self.recipe.trials}, epoch {epoch}, {self.recipe.metric} {value}")
-            return self.study.reached(trial, int(row["epoch"]), row[self.recipe.metric])
+            with self.lock:
+                self.tell(f"trial {number} of {self.recipe.trials}, epoch {epoch}, {self.recipe.metric} {value}")
+                return self.study.reached(trial, epoch, row[self.recipe.metric])
 
-        self.tell(f"trial {number} of {self.recipe.trials}")
-        done = self.conduct(number, values, prune)
-        self.tell("")
-        release()
-        if done.signal:
-            return done
-        self.study.end(trial, done.state, done.value, seconds=time.monotonic() - began, message=done.message)
-        rows = self.study.rows()
-        row = rows[number]
+        with self.lock:
+            values = self.study.values(trial)
+            self.tell(f"trial {number} of {self.recipe.trials}")
+        done = conduct(number, values, prune)
+        with self.lock:
+            self.tell("")
+            if not done.signal:
+                self.end(trial, done, time.monotonic() - began)
+        return done
+
+    def end(self, trial: optuna.Trial, done: Ended, seconds: float) -> None:
+        """Write down how a trial ended."""
+        self.study.end(trial, done.state, done.value, seconds=seconds, message=done.message)
+        row = self.study.rows()[trial.number]
         self.failed = self.failed + 1 if row.state == "failed" else 0
         self.say(self.line(row))
         self.write(drawn=False)
@@ -219,65 +242,6 @@ class _Session:
                 f"{self.failed} trials failed one after the other, the last with: {row.message}",
                 help=f"mend what ails them and go on with: netspec sweep --resume {self.folder}",
             )
-        return done
-
-    def conduct(self, number: int, values: Mapping[str, Any], prune: Callable[[Mapping[str, float]], bool]) -> _Trial:
-        """Train a trial, or go on with it, and say how it ended; what fails in it is caught here."""
-        folder = self.folder / TRIALS / str(number)
-        try:
-            program = self.compiled(values)
-            goes_on = self.checkpointed(folder)
-            if goes_on and directory.read_json(folder / directory.SUMMARY).get("status") == "pruned":
-                return _Trial(state="pruned")
-            if not goes_on and folder.exists():  # killed before its first checkpoint
-                shutil.rmtree(folder)
-            done = train(
-                program,
-                run_dir=None if goes_on else folder,
-                resume=folder if goes_on else None,
-                overrides=override_texts(values),
-                progress=self.progress if self.progress in ("bar", "plain") else "none",
-                say=self.say,
-                prune=lambda row: prune(row) and not is_last(row, program),
-            )
-        except SpecError as error:
-            return _Trial(state="failed", message=str(error))
-        except RunError as error:
-            if error.code in NO_PLACE:
-                raise
-            return _Trial(state="failed", message=f"{error.code} {error.message}")
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno in NO_ROOM:
-                raise
-            with suppress(OSError):
-                folder.mkdir(parents=True, exist_ok=True)
-                directory.write_text(folder / "traceback.txt", traceback.format_exc())
-            first = str(error).strip().partition("\n")[0]
-            return _Trial(state="failed", message=f"{type(error).__name__}: {first}")
-        if done.status == "interrupted":
-            return _Trial(state="running", signal=done.exit_code - 128)
-        return _Trial(state="pruned" if done.status == "pruned" else "complete", value=self.judged(done))
-
-    def compiled(self, values: Mapping[str, Any]) -> Program:
-        diagnostics = Diagnostics()
-        program = variant(self.program.document, self.program.file, values, diagnostics)
-        diagnostics.raise_if_errors()
-        assert program is not None
-        return program
-
-    def checkpointed(self, folder: Path) -> bool:
-        """Whether a trial has a state to go on from."""
-        checkpoints = folder / directory.CHECKPOINTS
-        if not (folder / directory.RESOLVED).is_file() or not checkpoints.is_dir():
-            return False
-        checkpoint.recover(checkpoints)
-        return bool(checkpoint.stored(checkpoints))
-
-    def judged(self, done: Run) -> float | None:
-        """The figure of the weights that a run ends with: of its best epoch where it monitors one, else the last."""
-        step = int(done.checkpoint.name.rpartition("-")[2]) if done.checkpoint is not None else None
-        rows = [row for row in done.history if row["step"] == step] or list(done.history[-1:])
-        return rows[-1].get(self.recipe.metric) if rows else None
 
     def write(self, *, drawn: bool) -> None:
         """The table, the spec of the best trial so far, and where `drawn` the picture. The study has all of it, so that
@@ -316,20 +280,6 @@ class _Session:
         self.say(f"results in {self.folder}: trials.csv, sweep.png, {BEST}")
         code = 128 + signal if signal else 3 if status == "finished" and best is None else 0
         return Sweep(directory=self.folder, status=status, exit_code=code, rows=rows, best=best)
-
-
-def release() -> None:
-    """Give the memory of a trial back before the next one asks for its own."""
-    gc.collect()
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.empty_cache()
-
-
-def is_last(row: Mapping[str, float], program: Program) -> bool:
-    """Whether nothing would be spared by ending a run here."""
-    length = program.recipe.train.length
-    reached: bool = row["epoch"] >= length.epochs if length.epochs is not None else row["step"] >= length.steps
-    return reached
 
 
 def _silent(_: str) -> None:
