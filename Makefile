@@ -9,13 +9,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.netspec-installed
 
-.PHONY: help setup demo test test-long lint picture clean
+.PHONY: help setup demo test test-long test-oldest lint picture clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       train LeNet on 1,797 handwritten digits (nothing to download but Python packages)"
 	@echo "make test       run the tests"
 	@echo "make test-long  run the tests that take minutes"
+	@echo "make test-oldest  run the tests with the oldest torch that netspec holds for, in an environment of its own"
 	@echo "make lint       ruff, mypy, and the drift check of generated/"
 	@echo "make picture    draw docs/images/digits.png again"
 	@echo "make clean      remove .venv and caches"
@@ -53,6 +54,19 @@ test-long: $(STAMP)
 	@echo "==> testing what takes minutes"
 	@$(BIN)/python -m pytest -m long
 
+# By name and version, beside the lower bounds of pyproject.toml; torchvision asks for this torch.
+OLDEST := .venv-oldest
+OLDEST_PYTHON ?= $(PYTHON)
+$(OLDEST)/.netspec-installed: pyproject.toml
+	@test -x $(OLDEST)/bin/python || $(OLDEST_PYTHON) -m venv $(OLDEST)
+	@$(OLDEST)/bin/python -m pip install -qq --disable-pip-version-check torch==2.11.0 torchvision==0.26.0 \
+		--editable '.[data,export,sweep,dev]'
+	@touch $@
+
+test-oldest: $(OLDEST)/.netspec-installed
+	@echo "==> testing with torch 2.11"
+	@$(OLDEST)/bin/python -m pytest -n $(JOBS)
+
 lint: $(STAMP)
 	@echo "==> ruff: the package, its tests and benchmarks"
 	@$(BIN)/python -m ruff check .
@@ -72,5 +86,5 @@ picture: $(STAMP)
 
 clean:
 	@echo "==> removing .venv and caches (runs/ stays)"
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	@rm -rf $(VENV) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,6 @@
-"""Everything that needs a GPU, checked and measured in one call.
+"""Everything that needs a GPU, checked and measured in one call of at most ten minutes.
 
-    python benchmarks/gpu.py [--quick]
+    python benchmarks/gpu.py [--quick] [--json gpu.json] [--limit 540]
 
 Checks: both doors give the same bits on the device; digits trains there to its accuracy, in fp32 and in bf16; a run
 that is cut and resumed ends with the weights of one that was not; between two points of the log no step waits for the
@@ -9,6 +9,21 @@ images a second of ResNet-50 in bf16 and `channels_last`, plain and compiled, an
 train` with its log and its look for numbers that are not finite against a loop by hand over torchvision's model or the
 same layers, without; samples a second of LeNet with `cuda_graphs` against without, whose ratio has to be 2.
 
+Each part stands alone: what fails is told, and the others go on. After `--limit` seconds none is begun, and those that
+remain are `left out`, which is no success. The end is a table of figure, bar and verdict, and the same as one line of
+JSON, which `--json` writes after each part as well.
+
+Nothing is downloaded. On a machine that has torch with what torch itself needs (Jinja2, networkx), torchvision,
+numpy and PyYAML, and no network, bring the rest in a folder, made elsewhere for its version of Python:
+
+    pip install --target carried --only-binary=:all: --python-version 3.12 --no-deps \\
+        absl-py attrs contourpy cycler fonttools grpcio jsonschema jsonschema-specifications kiwisolver markdown \\
+        markdown-it-py matplotlib mdurl packaging protobuf pygments pyparsing python-dateutil referencing rich \\
+        rpds-py safetensors six tensorboard werkzeug
+    PYTHONPATH=carried:. python benchmarks/gpu.py
+
+Without scikit-learn, and its digits, the checks that train take ten drawn patterns under noise instead.
+
 Without a GPU it says so and exits 0; `--device cpu` runs all but the graphs and the compiler on the CPU, where the
 ratios meet no bar. `--quick` takes small models and few steps, to see that it works.
 """
@@ -16,11 +31,15 @@ ratios meet no bar. `--quick` takes small models and few steps, to see that it w
 from __future__ import annotations
 
 import argparse
+import gc
+import json
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -45,18 +64,34 @@ def doors_agree(name: str, device: str) -> bool:
         return same(live(*inputs), written(*inputs))
 
 
+def digits_program(folder: Path, device: str, **settings: Any) -> netspec.Program:
+    """specs/digits.yaml for the device, on drawn patterns where there is no scikit-learn to bring its images."""
+    overrides = {"train.device": device, **{f"train.{key}": value for key, value in settings.items()}}
+    if find_spec("sklearn") is None:
+        overrides["data.source"] = {"type": "NumPy", "path": str(drawn_digits(folder.parent / "drawn.npz"))}
+    return netspec.compile(SPECS / "digits.yaml", set=overrides)
+
+
+def drawn_digits(path: Path) -> Path:
+    """As many images as scikit-learn's digits are, of ten patterns under noise."""
+    import numpy
+
+    if not path.exists():
+        draw = numpy.random.default_rng(0)
+        labels = numpy.arange(1797) % 10
+        images = draw.standard_normal((10, 1, 8, 8))[labels] + 0.5 * draw.standard_normal((1797, 1, 8, 8))
+        numpy.savez(path, image=images.astype("float32"), label=labels)
+    return path
+
+
 def digits(folder: Path, device: str, **settings: Any) -> Any:
     """A run of specs/digits.yaml on the device."""
-    overrides = {"train.device": device, **{f"train.{key}": value for key, value in settings.items()}}
-    program = netspec.compile(SPECS / "digits.yaml", set=overrides)
-    return netspec.train(program, run_dir=folder, progress="none")
+    return netspec.train(digits_program(folder, device, **settings), run_dir=folder, progress="none")
 
 
-def digits_learns(root: Path, device: str) -> bool:
-    run = digits(root / "learns", device)
-    accuracy = run.results["test"]["accuracy"]
-    print(f"  digits on the device: test accuracy {accuracy:.4f} in {run.seconds:.1f} s")
-    return bool(accuracy >= 0.985)
+def digits_learns(root: Path, device: str) -> float:
+    """The test accuracy."""
+    return float(digits(root / "learns", device).results["test"]["accuracy"])
 
 
 def bf16_learns(root: Path, device: str) -> bool:
@@ -73,14 +108,7 @@ def resuming_is_exact(root: Path, device: str) -> bool:
         whole = digits(root / "whole", device, epochs=6)
         # The schedule spans six epochs in both; the first run is cut after three.
         digits(root / "cut", device, epochs=3, scheduler=schedule)
-        program = netspec.compile(
-            SPECS / "digits.yaml",
-            set={
-                "train.device": device,
-                "train.epochs": 6,
-                "train.scheduler": schedule,
-            },
-        )
+        program = digits_program(root / "cut", device, epochs=6, scheduler=schedule)
         resumed = netspec.train(program, resume=root / "cut", progress="none")
     finally:
         torch.use_deterministic_algorithms(False)
@@ -124,7 +152,7 @@ def lenet_rate(root: Path, images: Path, name: str, said: list[str], **settings:
     return median(row["samples_per_second"] for row in run.history[1:])
 
 
-def lenet_graphs(root: Path, rounds: int) -> float:
+def lenet_graphs(root: Path, rounds: Iterable[int]) -> float:
     """How many times as fast LeNet trains with `cuda_graphs`; the rounds alternate."""
     import numpy
 
@@ -132,7 +160,7 @@ def lenet_graphs(root: Path, rounds: int) -> float:
     pixels = draw.standard_normal((25600, 1, 28, 28)).astype("float32")
     numpy.savez(images, image=pixels, label=draw.integers(0, 10, 25600))
     ratios = []
-    for turn in range(rounds):
+    for turn in rounds:
         eager = lenet_rate(root, images, f"eager{turn}", said)
         recorded = lenet_rate(root, images, f"recorded{turn}", said, cuda_graphs=True)
         ratios.append(recorded / eager)
@@ -281,14 +309,14 @@ class Contest:
             total += loss.detach()
         return self.batch * self.steps / stretch.seconds
 
-    def ratio(self, rounds: int, device: str) -> float:
+    def ratio(self, rounds: Iterable[int], device: str) -> float:
         """netspec's samples a second over those by hand."""
         import numpy
 
         arrays, ours, theirs = self.arrays(), list[float](), list[float]()
         with tempfile.TemporaryDirectory() as folder:
             numpy.savez(Path(folder) / "data.npz", **arrays)
-            for turn in range(rounds):
+            for turn in rounds:
                 for mine in (True, False) if turn % 2 else (False, True):
                     if mine:
                         ours.append(self.by_netspec(Path(folder), device))
@@ -344,51 +372,117 @@ def contests(device: str, quick: bool) -> list[tuple[Contest, float]]:
     return found
 
 
+@dataclass
+class Row:
+    """What a part came to."""
+
+    part: str
+    figure: float | None
+    bar: float | None
+    verdict: str
+    seconds: float
+    note: str = ""
+
+
+@dataclass
+class Table:
+    """Runs the parts one by one, each by itself, and keeps what they came to."""
+
+    limit: float
+    path: Path | None
+    machine: dict[str, str]
+    began: float = field(default_factory=time.monotonic)
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def spent(self) -> float:
+        return time.monotonic() - self.began
+
+    def rounds(self, count: int) -> Iterator[int]:
+        """0, 1, … as long as another round, as long as the longest so far, is over in time; one at least."""
+        longest = 0.0
+        for turn in range(count):
+            if turn and self.spent + longest > self.limit:
+                return
+            begin = time.monotonic()
+            yield turn
+            longest = max(longest, time.monotonic() - begin)
+
+    def part(self, name: str, work: Callable[[], float], bar: float | None = None, *, judged: bool = True) -> None:
+        """Run a part. Its figure has to reach the bar, or without one not to be 0; else it is `measured`."""
+        begin = time.monotonic()
+        if self.spent > self.limit:
+            self._add(Row(name, None, bar, "left out", 0.0, f"{self.limit:.0f} s were over"))
+            return
+        try:
+            figure = float(work())
+            good = figure > 0 and (bar is None or figure >= bar)
+            verdict = ("ok" if good else "FAILED") if judged else "measured"
+            self._add(Row(name, figure, bar, verdict, time.monotonic() - begin))
+        except Exception as error:  # one broken part must not hide the others
+            note = f"{type(error).__name__}: {error}"
+            self._add(Row(name, None, bar, "FAILED", time.monotonic() - begin, note))
+        gc.collect()  # what a run that failed has left on the device
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _add(self, row: Row) -> None:
+        self.rows.append(row)
+        print(f"{row.verdict:8} {row.part} ({row.seconds:.1f} s) {row.note}", flush=True)
+        if self.path is not None:
+            self.path.write_text(self.json() + "\n", encoding="utf-8")
+
+    def json(self) -> str:
+        rows = [{**asdict(row), "seconds": round(row.seconds, 1)} for row in self.rows]
+        return json.dumps({**self.machine, "seconds": round(self.spent, 1), "parts": rows})
+
+    def show(self) -> None:
+        width = max(len(row.part) for row in self.rows)
+        print(f"\n{'part':{width}}  {'figure':>9}  {'bar':>6}  verdict")
+        for row in self.rows:
+            figure, bar = ("-" if value is None else f"{value:.4g}" for value in (row.figure, row.bar))
+            print(f"{row.part:{width}}  {figure:>9}  {bar:>6}  {row.verdict}")
+        print(self.json(), flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--quick", action="store_true", help="small models and few steps")
+    parser.add_argument("--json", type=Path, help="a file for the figures, written after each part")
+    parser.add_argument("--limit", type=float, default=540, help="seconds after which no part is begun")
     args = parser.parse_args()
-    if args.device == "cuda" and not torch.cuda.is_available():
+    device: str = args.device
+    if device == "cuda" and not torch.cuda.is_available():
         print("no GPU here: nothing was checked")
         return 0
-    print(f"torch {torch.__version__}, {torch.cuda.get_device_name() if args.device == 'cuda' else 'the CPU'}")
-    failed = 0
+    name = torch.cuda.get_device_name() if device == "cuda" else "the CPU"
+    print(f"torch {torch.__version__}, {name}", flush=True)
+    table = Table(args.limit, args.json, {"torch": torch.__version__, "device": name})
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         checks: dict[str, Callable[[], bool]] = {
-            "both doors agree on digits": lambda: doors_agree("digits", args.device),
-            "both doors agree on imagenet/resnet18": lambda: doors_agree("imagenet/resnet18", args.device),
-            "digits reaches 0.985": lambda: digits_learns(root, args.device),
-            "bf16 trains": lambda: bf16_learns(root, args.device),
-            "resuming is exact": lambda: resuming_is_exact(root, args.device),
-            "no step waits for the device": lambda: keeps_going(root, args.device),
-            "a process group of one": lambda: a_group_of_one(root, args.device),
+            "both doors agree on digits": lambda: doors_agree("digits", device),
+            "both doors agree on imagenet/resnet18": lambda: doors_agree("imagenet/resnet18", device),
+            "bf16 trains": lambda: bf16_learns(root, device),
+            "resuming is exact": lambda: resuming_is_exact(root, device),
+            "no step waits for the device": lambda: keeps_going(root, device),
+            "a process group of one": lambda: a_group_of_one(root, device),
         }
+        table.part("digits: test accuracy", lambda: digits_learns(root, device), 0.985)
         for name, check in checks.items():
-            try:
-                good = check()
-            except Exception as error:  # one broken check must not hide the others
-                good = False
-                print(f"  {type(error).__name__}: {error}")
-            failed += not good
-            print(f"{'ok    ' if good else 'FAILED'} {name}")
-    for contest, bar in contests(args.device, args.quick):
-        try:
-            ratio = contest.ratio(1 if args.quick else args.rounds, args.device)
-        except Exception as error:
-            print(f"  {type(error).__name__}: {error}")
-            ratio = 0.0
-        good = ratio > 0 and (ratio >= bar or args.quick or args.device == "cpu")
-        failed += not good
-        print(f"{'ok    ' if good else 'FAILED'} {contest.name}: {ratio:.3f} x by hand ({bar:.2f} asked for)")
-    if args.device == "cuda":
+            table.part(name, check)
+    rounds, judged = 1 if args.quick else args.rounds, device == "cuda" and not args.quick
+    if device == "cuda":  # before the longest parts
         with tempfile.TemporaryDirectory() as folder:
-            ratio = lenet_graphs(Path(folder), args.rounds)
-        failed += ratio < 2
-        print(f"{'ok    ' if ratio >= 2 else 'FAILED'} LeNet with cuda_graphs: {ratio:.2f} times as fast (2 asked for)")
-    return 1 if failed else 0
+            work = partial(lenet_graphs, Path(folder), table.rounds(rounds))
+            table.part("LeNet with cuda_graphs, times as fast", work, 2)
+    for contest, bar in contests(device, args.quick):
+        work = partial(contest.ratio, table.rounds(rounds), device)
+        table.part(f"{contest.name}, times by hand", work, bar, judged=judged)
+    table.show()
+    return 0 if all(row.verdict in ("ok", "measured") for row in table.rows) else 1
 
 
 if __name__ == "__main__":
