@@ -309,7 +309,7 @@ def test_what_the_installed_library_lacks_is_told(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("netspec.catalog.versions.installed", {"torch": "2.11.0+cpu"}.get)
     layers = {
         "norm": {"type": "BatchNorm1d", "bias": False},
-        "loss": {"type": "LinearCrossEntropyLoss", "num_classes": 3, "from": ["norm", "label"]},
+        "loss": {"type": "LinearCrossEntropyLoss", "num_classes": 3, "from": ["x", "label"]},
     }
     inputs = {"x": ["N", 8], "label": {"shape": ["N"], "dtype": "int64"}}
     with pytest.raises(netspec.SpecError) as caught:
