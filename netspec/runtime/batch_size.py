@@ -8,9 +8,9 @@ that states the number.
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ from netspec.runtime.layout import ChannelsLast, to_channels_last, wants_channel
 from netspec.runtime.objective import make_objective
 from netspec.runtime.optimizers import make_optimizer
 from netspec.runtime.prepare import used_fields
+from netspec.runtime.processes import ALONE, Processes, shared
 from netspec.runtime.resolved import load_program
 
 FIRST: Final = 8
@@ -44,6 +45,7 @@ SHARE_OF_CPU: Final = 0.5
 def with_batch_size(
     program: Program,
     device: torch.device,
+    processes: Processes = ALONE,
     *,
     resume: str | Path | None = None,
     opened: Any = None,
@@ -52,10 +54,10 @@ def with_batch_size(
     """The program with a number where it says `batch_size: auto`, itself where it does not.
 
     resume: the run that is gone on with, whose number it is. opened: data that are used in place of the spec's. say is
-    told what was chosen, and why.
+    told what was chosen, and why. Several processes each look for the size of a part, with the whole model, and agree
+    on the least.
 
-    Raises RunError NS919 where not even one sample fits, where several processes train, or where what the
-    training takes on a CPU is not known.
+    Raises RunError NS919 where not even one sample fits, or where what the training takes on a CPU is not known.
     """
     data = program.recipe.data if program.recipe is not None else None
     if data is None or data.auto is None:
@@ -64,16 +66,30 @@ def with_batch_size(
     if opened is not None:
         return stated(program, opened.splits["train"].batch_size)
     if resume is not None:
-        return stated(program, load_program(Path(resume)).recipe.data.batch_size)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise RunError(
-            "NS919",
-            "`batch_size: auto` is found by one process, and several train here",
-            help="run it with one process first, and state the number that it finds",
-        )
-    size, why = chosen(program, device, data.auto)
-    say(f"`batch_size: auto` is {size}: {why}; rates stay as the spec has them")
+        before = Path(resume)
+        return stated(program, processes.first(lambda: int(load_program(before).recipe.data.batch_size)))
+    size, why = agreed(processes, partial(chosen, program, device, data.auto, processes))
+    per = " for each process" if processes.count > 1 else ""
+    say(f"`batch_size: auto` is {size}{per}: {why}; rates stay as the spec has them")
     return stated(program, size)
+
+
+def agreed(processes: Processes, choose: Callable[[], tuple[int, str]]) -> tuple[int, str]:
+    """The least size that the processes have chosen, and why it was; what one of them raises, all raise."""
+    found: tuple[int, str] = 0, ""
+    failure: tuple[str, str, str | None] | None = None
+    if processes.count == 1:
+        return choose()
+    try:
+        found = choose()
+    except RunError as error:
+        failure = error.code, error.message, error.help
+    sizes = processes.all((found, failure))
+    for _, failed in sizes:
+        if failed is not None:
+            code, message, help = failed
+            raise shared(RunError(code, message, help=help))
+    return min((one for one, _ in sizes), key=lambda one: one[0])
 
 
 def stated(program: Program, size: int) -> Program:
@@ -88,21 +104,30 @@ def stated(program: Program, size: int) -> Program:
     return replace(program, document=whole, recipe=recipe)
 
 
-def chosen(program: Program, device: torch.device, auto: AutoBatch) -> tuple[int, str]:
+def chosen(program: Program, device: torch.device, auto: AutoBatch, processes: Processes = ALONE) -> tuple[int, str]:
     """The size, and why it is that one."""
     recipe, data = program.recipe.train, program.recipe.data
-    opened = open_data(
-        data, seed=recipe.seed, device=device, batch_size=1, fields=used_fields(recipe), splits=["train"]
-    )
+    if processes.local_rank:
+        processes.wait()  # one process of a machine downloads what there is to download
+    try:
+        opened = open_data(
+            data, seed=recipe.seed, device=device, batch_size=1, fields=used_fields(recipe), splits=["train"]
+        )
+    finally:
+        if not processes.local_rank:
+            processes.wait()
     stream = opened.splits["train"]
     fits: Callable[[int], bool] | None = None
     try:
-        samples = stream.size
-        cap, reason = _power(samples), f"the largest power of two that the {samples:,} training samples fill"
-        if auto.max is not None and auto.max <= samples:
+        samples, part = stream.size, max(1, stream.size // processes.count)
+        filled = (
+            f"the {samples:,} training samples" if part == samples else f"a share of the {samples:,} training samples"
+        )
+        cap, reason = _power(part), f"the largest power of two that {filled} fill{'s' * (part != samples)}"
+        if auto.max is not None and auto.max <= part:
             cap, reason = auto.max, f"`max` is {auto.max}"
         if device.type == "cpu":
-            fits, told = _estimate(program), "worked out"
+            fits, told = _estimate(program, processes.local_count), "worked out"
         else:
             fits, told = Trial(program, device, stream.example(), samples), "found"
         size, failed = largest(fits, cap)
@@ -224,8 +249,8 @@ def tiled(example: dict[str, Tensor], size: int) -> dict[str, Tensor]:
     return {name: value[torch.arange(size, device=value.device) % len(value)] for name, value in example.items()}
 
 
-def _estimate(program: Program) -> Callable[[int], bool]:
-    room = SHARE_OF_CPU * free_bytes(torch.device("cpu"))
+def _estimate(program: Program, among: int = 1) -> Callable[[int], bool]:
+    room = SHARE_OF_CPU * free_bytes(torch.device("cpu")) / among
 
     def fits(size: int) -> bool:
         from netspec.costs import memory  # late: most runs say their batch size

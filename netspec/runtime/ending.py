@@ -53,7 +53,7 @@ def judge(
         if split in splits:
             looked = job.answers(board is not None and board.embeddings is not None)
             with averaged(job.average if chosen.step == job.progress.step else None):
-                stream = splits[split] if job.part is None else Shared(splits[split], job.part)
+                stream = splits[split] if job.part is None else Shared(splits[split], job.part, processes)
                 figures = measured(job, stream, looked)
                 if figures is not None and not job.sharded:
                     look_into(job, split, figures, stream)

@@ -163,7 +163,7 @@ def fit(job: Job) -> None:
         job.rate = pace.rate(progress)
         if stop.signal or not close_epoch(job, withheld=guard.withheld - progress.withheld):
             break
-        if job.prune is not None and job.prune(progress.history[-1]):
+        if job.processes.first(lambda: job.prune is not None and job.prune(progress.history[-1])):
             job.pruned = True
             break
     if stop.signal:  # before workers that got the same signal give up waiting for work
@@ -205,7 +205,7 @@ class Again:
     def __init__(self, job: Job, batch: Batch, loss: Tensor) -> None:
         self.job = job
         self.batch = batch
-        self.known: Tensor | None = loss
+        self.known: Tensor | None = self._of_all(loss)
 
     def __call__(self) -> Tensor:
         if self.known is not None:
@@ -215,7 +215,12 @@ class Again:
         with self.job.context():
             loss = self.job.objective.loss(self.job.objective.forward(self.batch), self.batch)
         loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+        return self._of_all(loss)
+
+    def _of_all(self, loss: Tensor) -> Tensor:
+        """The loss of the whole batch, by which each process asks as often as the others."""
+        processes = self.job.processes
+        return loss if processes.count == 1 else processes.sum(loss.detach()) / processes.count
 
 
 def give_up(job: Job) -> NoReturn:

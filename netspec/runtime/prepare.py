@@ -33,7 +33,7 @@ from netspec.runtime.optimizers import has_sparse_gradients, make_optimizer, res
 from netspec.runtime.parts import read_by_all
 from netspec.runtime.processes import ALONE, Part, Processes
 from netspec.runtime.progress import Bar
-from netspec.runtime.replicas import replicated
+from netspec.runtime.replicas import alone, replicated
 from netspec.runtime.saver import Idle, Saver
 from netspec.runtime.saver_together import TogetherSaver
 from netspec.runtime.schedulers import Schedule, in_steps
@@ -76,7 +76,7 @@ def prepare(
     stream, val = data.splits["train"], data.splits.get("val")
     if processes.count > 1:
         model = synchronised(model, recipe)
-        check_parts(model, stream, processes, recipe)
+        check_parts(model, stream, processes)
     outputs, loose = tuple(types), LooseBuffers(model)
     if channels_last := wants_channels_last(recipe.channels_last, model, device):
         to_channels_last(model)
@@ -110,6 +110,8 @@ def prepare(
     warn = bar.say if bar is not None else telling.say
     if processes.count == 1 and recipe.distribute is not None and recipe.distribute.type == "data_parallel":
         objective = replicated(objective, device, warn)
+    elif processes.count == 1 and recipe.distribute is not None and telling.lines:
+        warn(alone(recipe.distribute.type, device))
     part = Part() if processes.count > 1 else None
     sharded = part is not None and recipe.sharded
 
@@ -264,8 +266,8 @@ def join(job: Job, part: Part, faster: Callable[[Objective, Sequence[nn.Module]]
         arguments = {"find_unused_parameters": bool(job.recipe.unfreeze), **rule.arguments}
         together = Together(job.objective, job.processes, part, arguments)
     job.objective = together
-    job.train = Shared(job.train, part, accumulate=job.recipe.accumulate, meet=together.meet)
-    job.val = Shared(job.val, part) if job.val is not None else None
+    job.train = Shared(job.train, part, job.processes, accumulate=job.recipe.accumulate, meet=together.meet)
+    job.val = Shared(job.val, part, job.processes) if job.val is not None else None
     vote = Vote(job.processes, job.device, job.stop)
     job.stop.agree, job.guard.agree = vote.ask, vote.update
 

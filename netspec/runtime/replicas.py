@@ -1,4 +1,4 @@
-"""`distribute: data_parallel`: one process, and a copy of the model on each GPU for every batch."""
+"""`distribute` in one process: a copy of the model on each GPU for every batch, by `data_parallel`, or a line of it."""
 
 from __future__ import annotations
 
@@ -44,3 +44,10 @@ def replicated(objective: Objective, device: torch.device, say: Callable[[str], 
         return objective
     say(f"`data_parallel` copies the model to {there} GPUs for each batch; `--nproc {there}` with `ddp` does without")
     return Replicas(objective)
+
+
+def alone(way: str, device: torch.device) -> str:
+    """What is said where one process is to share its work with others, and there are none."""
+    there = torch.cuda.device_count() if device.type == "cuda" else 0
+    more = f"--nproc {there} trains on all {there} GPUs" if there > 1 else "--nproc starts more"
+    return f"`distribute: {way}` is for several processes, and this is one, which has the whole model; {more}"

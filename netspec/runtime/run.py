@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -103,7 +103,6 @@ def train(
     if not processes.writes:
         progress, say = "none", _unsaid
     told = say if progress != "none" else _unsaid
-    program = with_batch_size(program, device, resume=resume, opened=data, say=told)
     bar = not dry_run and (progress == "bar" or (progress == "auto" and sys.stdout.isatty()))
     telling = Telling(say=say, lines=progress != "none", bar=bar, files=not dry_run and processes.writes)
     with (
@@ -111,6 +110,8 @@ def train(
         at(device),
         threads_kept(),
         joined(processes, device),
+        # What is chosen here is chosen by all, and stands in the run's spec.
+        nullcontext(with_batch_size(program, device, processes, resume=resume, opened=data, say=told)) as program,
         common_folder(processes, program, run_dir, resume, dry_run=dry_run, trust=trust) as (folder, resume),
         noted(program, folder=None if dry_run else folder) as known,
     ):
@@ -193,15 +194,18 @@ def follow(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[str
         restore_random_state(start, job.device)
         try:
             fit(job)
+        except RunError as error:
+            rescue(job, error, folder)
+            raise
         finally:
             if not isinstance(sys.exception(), KeyboardInterrupt):  # the others need its part of what is being written
                 job.saver.failed()
-        if finished(job):
+        if finished(job) and not job.pruned:
             _, results, answers = judge(job, folder, splits)
             show(job, answers)
     return Run(
         directory=None,
-        status="interrupted" if stop.signal else "finished",
+        status="interrupted" if stop.signal else "pruned" if job.pruned else "finished",
         exit_code=128 + stop.signal if stop.signal else 0,
         epochs=progress.epoch,
         steps=progress.step,
@@ -274,14 +278,16 @@ def conduct(job: Job, folder: Path, data: Any, start: Mapping[str, Any], program
 def rescue(job: Job, error: BaseException, folder: Path) -> None:
     """Save what was trained since the last checkpoint where the data gave out: between two updates, with all in order.
 
-    An error of any other kind may have come in the middle of an update; then the last checkpoint is what there is.
+    An error of any other kind may have come in the middle of an update; then the last checkpoint is what there is,
+    as it is where one process alone has failed: all save together.
     """
     from netspec.runtime.data.workers import WorkerDied
 
     of_data = isinstance(error, WorkerDied) or (isinstance(error, RunError) and error.code.startswith("NS92"))
     whole = job.progress.batch % job.recipe.accumulate == 0 or job.progress.batch >= job.train.batches_per_epoch
-    if not of_data or not whole or not job.progress.step or job.processes.count > 1:
-        return  # several save when all of them do
+    together = job.processes.count == 1 or getattr(error, "shared", False)
+    if not of_data or not whole or not job.progress.step or not together:
+        return
     with suppress(Exception):  # what happened first is what counts
         if job.saved != mark(job.progress):
             save(job)

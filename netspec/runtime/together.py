@@ -18,7 +18,7 @@ from netspec.recipe.train import TrainRecipe
 from netspec.runtime.data.seeds import mix
 from netspec.runtime.errors import RunError
 from netspec.runtime.objective import Batch, Objective, Outputs
-from netspec.runtime.processes import Part, Processes
+from netspec.runtime.processes import Part, Processes, shared
 from netspec.runtime.signals import Stop
 from netspec.runtime.state import random_state, restore_random_state
 
@@ -96,10 +96,17 @@ class Shared:
     """A stream that keeps account of which part of each batch this process has, and tells who adds up when to do so."""
 
     def __init__(
-        self, stream: Any, part: Part, *, accumulate: int = 1, meet: Callable[[bool], None] | None = None
+        self,
+        stream: Any,
+        part: Part,
+        processes: Processes,
+        *,
+        accumulate: int = 1,
+        meet: Callable[[bool], None] | None = None,
     ) -> None:
         self.stream = stream
         self.part = part
+        self.processes = processes
         self.accumulate = accumulate
         self.meet = meet
 
@@ -128,10 +135,29 @@ class Shared:
     def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
         total = self.batches_per_epoch
         for number, batch in enumerate(self.stream.batches(epoch, start), start):
-            self.part.own, self.part.whole = self.stream.own(number)
+            self.part.own, self.part.whole = self._shares(number)
             if self.meet is not None:
                 self.meet((number + 1) % self.accumulate == 0 or number + 1 == total)
             yield batch
+
+    def _shares(self, number: int) -> tuple[int, int]:
+        """What this process has of a batch and all have, without samples that can't be read, which are counted by all.
+
+        Raises RunError NS926 in each process where they are too many.
+        """
+        own, whole = self.stream.own(number)
+        unreadable = self.stream.unreadable
+        if not unreadable.skips:
+            return own, whole
+        own -= min(self.stream.left_out, own)
+        told = self.processes.sum(torch.tensor([own, unreadable.fresh]))
+        if told[1]:
+            try:
+                unreadable.join(self.processes.all(unreadable.found))
+            except RunError as error:
+                raise shared(error) from None
+        # Where none of a batch can be read, each takes the next that can, as one process does.
+        return (own, int(told[0])) if told[0] else (1, self.processes.count)
 
     def locate(self, epoch: int, number: int, field: str, index: tuple[int, ...]) -> str:
         return str(self.stream.locate(epoch, number, field, index))
@@ -210,11 +236,8 @@ def own_random_state(
     return found
 
 
-def check_parts(model: nn.Module, stream: Stream, processes: Processes, recipe: TrainRecipe) -> None:
-    """A batch norm cannot be trained on one sample of one place, and LBFGS asks for losses as often as it likes, in
-    each process another time. Raises RunError NS952."""
-    if recipe.optimizer.type == "LBFGS":
-        raise RunError("NS952", f"LBFGS works in one process, and here are {processes.count}", help="leave out --nproc")
+def check_parts(model: nn.Module, stream: Stream, processes: Processes) -> None:
+    """A batch norm cannot be trained on one sample of one place. Raises RunError NS952."""
     smallest = stream.batch_size // processes.count
     flat = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm1d)]
     if smallest == 1 and flat:

@@ -101,6 +101,7 @@ def open_data(
         samples, learnt = _open_sources(recipe, wanted, state)
         for name in wanted:
             unreadable.add(getattr(samples[name], "dropped", {}))
+        unreadable.several, unreadable.joined = count > 1, len(unreadable.found)
         fitted = {name: Standardize.from_state(name, kept) for name, kept in learnt["standardize"].items()}
         streams: dict[str, Stream] = {}
         began = int(learnt.get("processes", 1)) if state is not None else count

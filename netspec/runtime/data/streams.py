@@ -68,6 +68,9 @@ class Stream:
         self.classes = next((info.classes for info in fields.values() if info.classes), None)
         self.batch_size = settings.batch_size
         self.share = settings.rank, settings.count
+        self.unreadable = settings.unreadable
+        self.left_out = 0
+        """How many samples of the last batch could not be read; of a batch that had no other, all."""
         self.epoch_size = epoch_size(settings.sampler, self.size)
         whole, rest = divmod(self.epoch_size, self.batch_size)
         self.batches_per_epoch = whole if settings.drop_last or not rest else whole + 1
@@ -228,6 +231,7 @@ class Stream:
 
     def _taken(self, made: Made) -> Batch:
         """The batch on the device; what was left out of it is counted."""
+        self.left_out = len(made.left_out)
         if made.left_out:
             self._settings.unreadable.add(made.left_out)
         return to_device(made.batch, self._settings.device)

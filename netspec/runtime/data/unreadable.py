@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from netspec.runtime.errors import RunError
@@ -20,6 +20,22 @@ class Unreadable:
     limit: int
     found: dict[str, str] = field(default_factory=dict)
     told: int = 0
+    several: bool = False
+    """Whether each of several processes finds some, which they tell each other before all are counted."""
+    joined: int = 0
+    """How many were found when they told each other last."""
+
+    @property
+    def fresh(self) -> int:
+        """How many this process has found since."""
+        return len(self.found) - self.joined
+
+    def join(self, parts: Iterable[Mapping[str, str]]) -> None:
+        """Count what each process has found. Raises RunError NS926 where that is more than the limit."""
+        self.several = False
+        for part in parts:
+            self.add(part)
+        self.several, self.joined = True, len(self.found)
 
     @property
     def skips(self) -> bool:
@@ -28,7 +44,7 @@ class Unreadable:
     def add(self, samples: Mapping[str, str]) -> None:
         """Count those that are new. Raises RunError NS926 where that makes more than the limit."""
         self.found.update({name: why for name, why in samples.items() if name not in self.found})
-        if len(self.found) > self.limit:
+        if len(self.found) > self.limit and not self.several:
             listed = [f"{name}: {why}" for name, why in list(self.found.items())[:LISTED]]
             more = [f"and {len(self.found) - LISTED} more"] if len(self.found) > LISTED else []
             raise RunError(
