@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from netspec.runtime import checkpoint
+from netspec.runtime.processes import found_processes, joined
 from netspec.runtime.run import train
 
 MODEL = """\
@@ -132,6 +133,12 @@ def together(
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     return list(codes.values())
+
+
+def one_group(work: Callable[[], int]) -> int:
+    """Work that makes several runs, one after the other: all of them talk through one group."""
+    with joined(found_processes(), torch.device("cpu")):
+        return work()
 
 
 def trained(count: int, spec: Path, folder: Path, *, resume: bool = False, **settings: Any) -> list[int]:
