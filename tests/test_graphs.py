@@ -169,6 +169,7 @@ def test_numbers_that_are_not_finite_are_withheld(tmp_path: Path, recorder: Repe
     done = train(StubProgram(MLP, settings), run_dir=tmp_path / "run", data=data, progress="none")
     assert [row["withheld"] for row in done.history] == [1, 1, 1]
     assert done.results["test"]["accuracy"] > 0.8 and recorder.replayed > 50
+    assert all(row["train.loss"] == row["train.loss"] for row in done.history)  # over the batches that were trained on
 
 
 def test_an_update_that_is_looked_at_is_not_recorded(tmp_path: Path, recorder: Repeating) -> None:
