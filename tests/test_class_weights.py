@@ -14,6 +14,7 @@ import netspec
 from netspec.runtime.checkpoint import newest
 from netspec.runtime.evaluate import evaluate
 from netspec.runtime.run import train
+from netspec.runtime.verify import verify
 
 TEXT = """\
 netspec: 1
@@ -135,3 +136,21 @@ def test_other_losses_have_no_classes_to_balance(labels: np.ndarray[Any, Any], t
     with pytest.raises(netspec.SpecError) as caught:
         compiled(tmp_path, "{type: BCEWithLogitsLoss, weight: balanced}")
     assert [d.code for d in caught.value.diagnostics if d.severity == "error"]
+
+
+def test_a_loss_in_a_model_takes_a_list(tmp_path: Path) -> None:
+    """Both doors give torch a tensor of it."""
+    document = {
+        "netspec": 1,
+        "name": "net",
+        "model": {
+            "inputs": {"x": ["N", 3], "label": {"shape": ["N"], "dtype": "int64"}},
+            "layers": {"loss": {"type": "CrossEntropyLoss", "from": ["x", "label"], "weight": [1, 2, 0.5]}},
+        },
+    }
+    program = netspec.compile(document)
+    assert verify(program) == []
+    x, label = torch.randn(6, 3), torch.tensor([0, 1, 2, 2, 1, 0])
+    expected = torch.nn.functional.cross_entropy(x, label, torch.tensor([1.0, 2.0, 0.5]))
+    assert torch.equal(program.module()(x, label), expected)
+    assert "torch.tensor([1.0, 2.0, 0.5])" in program.source()

@@ -141,7 +141,7 @@ class LayerCalls(Writer):
             plain = [i.value for i in resolved.items] if isinstance(resolved, ListExpr) and all(  # type: ignore[union-attr]
                 isinstance(i, Literal) for i in resolved.items
             ) else getattr(resolved, "value", None)  # fmt: skip
-            return for_argument(declared, plain)
+            return self.literal(declared, plain)
         if isinstance(resolved, ListExpr):
             return sequence([self.write(item) for item in resolved.items])
         return self.text(value.expr)
@@ -158,6 +158,11 @@ class LayerCalls(Writer):
             entry = function(value)
             assert entry is not None
             return self.classes.target(entry.target)
+        return self.literal(declared, value)
+
+    def literal(self, declared: CatalogArgument, value: Any) -> str:
+        if declared.kind.startswith("tensor") and value is not None:
+            self.classes.imports.add("import torch")
         return for_argument(declared, value)
 
     def inferred(self, declared: CatalogArgument, rows: Rows) -> str:

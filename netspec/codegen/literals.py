@@ -39,10 +39,19 @@ def sequence(items: list[str]) -> str:
 
 
 def for_argument(argument: Argument, value: Any) -> str:
-    """A literal argument of a catalog entry; dtypes are torch's."""
+    """A literal argument of a catalog entry; dtypes and tensors are torch's."""
     if argument.kind.startswith("dtype") and isinstance(value, str):
         return f"torch.{identifier(value)}"
+    if argument.kind.startswith("tensor") and isinstance(value, list | tuple):
+        return f"torch.tensor({_floats(value)})"
     return literal(value)
+
+
+def _floats(value: Any) -> str:
+    """Numbers in lists, as torch makes float32 of them."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_floats(item) for item in value)}]"
+    return literal(float(value))
 
 
 def docstring(text: str) -> str:

@@ -83,9 +83,11 @@ def python_value(entry: Entry, name: str, value: Any) -> Any:
 
 
 def _python(declared: Argument, value: Any) -> Any:
-    """A value as torch takes it: the dtype, the function or the class of that name."""
+    """A value as torch takes it: the dtype, the function or the class of that name, a tensor of numbers in lists."""
     if declared.kind.startswith("dtype") and isinstance(value, str):
         return getattr(torch, value)
+    if declared.kind.startswith("tensor") and isinstance(value, list | tuple):
+        return torch.tensor(value, dtype=torch.float32)
     if isinstance(value, GivenClass):
         return _class(value)
     if isinstance(value, str) and value not in declared.choices and declared.takes_function:
