@@ -87,8 +87,8 @@ def _entry(source: Source) -> SourceEntry:
 def _fields(source: Source, dataset: Any) -> dict[str, FieldInfo]:
     """The fields that the catalog tells, with the class names that the data set has found."""
     fields = dict((_entry(source).fields(source.arguments)) or {})
-    names = _class_names(source, dataset)
     label = next((name for name in ("label", "labels") if name in fields), None)
+    names = None if label is None else _class_names(source, dataset)  # Cityscapes', of a mask, are no names
     if names and label is not None:
         fields[label] = replace(fields[label], classes=names, num_classes=len(names))
     return fields
@@ -227,6 +227,8 @@ _FILES: Final[Mapping[str, Callable[[Any], Files]]] = {
 
 _AS_LISTED = frozenset(("SUN397", "Omniglot", "INaturalist"))
 """Sets whose files torchvision takes in the order in which a folder gives them."""
+_AS_LISTED_ONE_BY_ONE: Final = {"Kitti": "images", "Cityscapes": "images", "Sintel": "_image_list"}
+"""The same of sets that are read one by one: where each keeps its files."""
 
 
 def _image_files(source: Source, dataset: Any) -> ImageFiles:
@@ -261,8 +263,9 @@ class Items:
 
     def __post_init__(self) -> None:
         self.fields = _fields(self.source, self.dataset)
-        if self.source.type == "Kitti":  # as the folder lists them
-            self.order = sorted(range(len(self.dataset)), key=lambda i: str(self.dataset.images[i]))
+        if (kept := _AS_LISTED_ONE_BY_ONE.get(self.source.type)) is not None:
+            files = getattr(self.dataset, kept)
+            self.order = sorted(range(len(self.dataset)), key=lambda i: str(files[i]))
 
     def __len__(self) -> int:
         return len(self.dataset)
