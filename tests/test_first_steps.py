@@ -103,7 +103,7 @@ def test_an_open_length_is_that_of_the_data(steps: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('    last: {compute: "lstm.output[:, -1]"}\n', "", "error[NS552]: CrossEntropyLoss of scores [N, T, 2] takes"),
+        ('    last: {compute: "lstm.output[:, -1]"}\n', "", "error[NS552]: CrossEntropyLoss of scores [N, 5, 2] takes"),
         ("sequence: [N", "x: [N", "error[NS555]: the model's input `x` takes the data's field `x`, and the data have"),
         ("[N, T, 3]", "[N, T, 4]", "write `inputs: {sequence: [N, 5, 3]}`"),
         ("out_features: 2", "out_features: 3", "error[NS551]: the data have 2 classes"),

@@ -259,6 +259,19 @@ OBJECTIVE = """
   layers:
     scores: {use: model}
     loss: {type: CrossEntropyLoss, from: [scores, next]}"""
+
+
+def test_a_model_of_any_length_has_its_loss_in_the_short_form(tmp_path: Path) -> None:
+    """`[N, T]` is of the length that the data have, where a loss compares the scores with what comes next."""
+    short = RECURRENT.replace(OBJECTIVE, "\n  loss: {type: CrossEntropyLoss, from: [scores, next]}")
+    assert short != RECURRENT
+    run = trained(tmp_path, {"train.epochs": 1}, short)
+    assert len(netspec.load(run).generate("to be", tokens=3)) == 3
+    with pytest.raises(netspec.SpecError, match=r"NS552 .*scores \[N, 16, 17\]"):
+        netspec.compile(tmp_path / "spec.yaml", {"train.loss.from": ["fc", "next"]} | SCORES_LAST)
+
+
+SCORES_LAST = {"model.outputs": {"fc": "fc"}}
 MEAN = """\
     mean: {type: mean, from: rnn.output, dim: 2}
     fc: {type: Linear, from: mean, in_features: 16, out_features: 16}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping as MappingABC
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from netspec.arithmetic import Refused, type_of
@@ -17,9 +18,10 @@ from netspec.expressions import tensors
 from netspec.recipe.fit_heads import OF_NUMBERS, check_figure, check_last_layer
 from netspec.recipe.read_layers import layer_type
 from netspec.recipe.train import Loss, Mask, Metric, Reference, Scheduler, TrainRecipe
-from netspec.shapes import Dim, Problem, Size, TensorType
+from netspec.shapes import Dim, Problem, Size, TensorType, substitute
 
 if TYPE_CHECKING:
+    from netspec.catalog.sources import FieldInfo
     from netspec.recipe.train_values import DataInfo, ModelInfo
 
 OF_SCORES = ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss")
@@ -41,6 +43,7 @@ def check_fit(
 
     `spans` says where each loss and metric stands, by `loss.NAME` and `metric.NAME`.
     """
+    model = _at_sizes(model, recipe, data)
     batch = _batch_size(model)
     _check_inputs(recipe, diagnostics, model=model, data=data)
     _check_modes(recipe, spans, diagnostics, model)
@@ -75,6 +78,33 @@ def check_fit(
             )
     if recipe.scheduler is not None:
         _check_schedule(recipe.scheduler, recipe, node.items["scheduler"].span, diagnostics)
+
+
+def open_sizes(model: ModelInfo, inputs: MappingABC[str, str], fields: MappingABC[str, FieldInfo]) -> dict[str, Size]:
+    """What the sizes that the model leaves open are in these data, as far as its inputs name them."""
+    found: dict[str, Size] = {}
+    for port, field in inputs.items():
+        type_, info = model.inputs.get(port), fields.get(field)
+        if type_ is None or info is None or info.shape is None:
+            continue
+        for size, actual in zip(type_.shape[1:], info.shape, strict=False):
+            if isinstance(size, Dim) and actual is not None and str(size) in size.symbols:
+                found.setdefault(str(size), actual)
+    return found
+
+
+def _at_sizes(model: ModelInfo, recipe: TrainRecipe, data: DataInfo | None) -> ModelInfo:
+    """The model with outputs of the sizes that the data give its inputs."""
+    sizes = open_sizes(model, recipe.inputs, data.fields) if data is not None and data.fields is not None else {}
+    if not sizes:
+        return model
+    outputs = {
+        name: replace(head, type=TensorType(substitute(head.type.shape, sizes), head.type.dtype))
+        if head.type is not None
+        else head
+        for name, head in model.outputs.items()
+    }
+    return replace(model, outputs=outputs)
 
 
 def _batch_size(model: ModelInfo) -> Size:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from netspec.catalog.sources import FieldInfo
 from netspec.diagnostics import Diagnostics
 from netspec.document import Mapping
+from netspec.recipe.fit_train import open_sizes
 from netspec.recipe.read_train import read_train
 from netspec.recipe.sections import Recipe, document_scope, elaborating, model_info, source_span
-from netspec.recipe.train_values import DataInfo, Head, ModelInfo
-from netspec.shapes import Dim, Size, TensorType, substitute, symbols
+from netspec.recipe.train_values import DataInfo, Head
+from netspec.shapes import Size, TensorType, substitute, symbols
 
 if TYPE_CHECKING:
     from netspec.program import Instance
@@ -43,7 +44,7 @@ def check_found(
         return
     assert isinstance(node, Mapping)
     info = model_info(model)
-    sizes = _sizes(info, recipe.train.inputs, fields)
+    sizes = open_sizes(info, recipe.train.inputs, fields)
     source = source_span(document.items.get("data"), split)
     scope = document_scope(document, diagnostics)
     read_train(
@@ -55,19 +56,6 @@ def check_found(
         data=DataInfo(splits=tuple(recipe.data.splits), fields=fields, span=source),
         elaborate=elaborating(elaborate_objective, spec, model, diagnostics, scope) if elaborate_objective else None,
     )
-
-
-def _sizes(model: ModelInfo, inputs: MappingABC[str, str], fields: MappingABC[str, FieldInfo]) -> dict[str, Size]:
-    """What the sizes that the model leaves open are in these data, as far as its inputs name them."""
-    found: dict[str, Size] = {}
-    for port, field in inputs.items():
-        type_, info = model.inputs.get(port), fields.get(field)
-        if type_ is None or info is None or info.shape is None:
-            continue
-        for size, actual in zip(type_.shape[1:], info.shape, strict=False):
-            if isinstance(size, Dim) and actual is not None and str(size) in size.symbols:
-                found.setdefault(str(size), actual)
-    return found
 
 
 def _known(head: Head, sizes: MappingABC[str, Size]) -> Head:
