@@ -343,7 +343,7 @@ class TestNotFinite:
             step()
         assert torch.equal(weight, twin.param_groups[0]["params"][0])
         assert bare_step(made) != made.step
-        with torch.profiler.profile() as found:
+        with torch.profiler.profile(acc_events=True) as found:
             bare_step(made)()
         assert any(event.key == "Optimizer.step#SGD.step" for event in found.key_averages())
         seen: list[object] = []
