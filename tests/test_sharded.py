@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import os
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch._dynamo  # imported before processes are forked, which spares each of them the time
 import torch._functorch.aot_autograd
-from several_support import BLOCKS, SHARDED, assert_close, together, trained, weights, write_spec
+from several_support import BLOCKS, SHARDED, assert_close, one_group, together, trained, weights, write_spec
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from netspec.runtime.errors import RunError
 from netspec.runtime.run import train
 
 
@@ -134,3 +138,52 @@ def test_weights_and_gradients_are_seen_whole(tmp_path: Path) -> None:
     for tag in (tag for tag in one.Tags()["scalars"] if tag.startswith("parameters")):
         for a, b in zip(one.Scalars(tag), two.Scalars(tag), strict=True):
             assert b.value == pytest.approx(a.value, abs=1e-6)
+
+
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_where_a_number_is_not_finite_is_found_by_all(tmp_path: Path, way: str) -> None:
+    """One process alone has the sample that spoils it, and a loss whose count all ask each other for."""
+    weighed = "  withheld_limit: 1\n  loss: {type: CrossEntropyLoss, weight: [1.0, 5.0, 0.2]}\n"
+    text = SHARDED.replace("  loss: CrossEntropyLoss\n", weighed).replace("fsdp", way)
+    rooted = BLOCKS.replace("    one: Wide\n", "    rooted: sqrt\n    one: Wide\n")
+    cases = {
+        "large": (
+            BLOCKS,
+            1.0,
+            3e38,
+            r"batch \d of 10: the first layer whose output is not finite is `one.hidden` \(Linear\)",
+        ),
+        "root": (rooted, 1.0, -1.0, r"the first output that is not finite is that of `sqrt` \(model.py, line \d+\)"),
+        "nan": (
+            BLOCKS,
+            1.0,
+            float("nan"),
+            r"the field `image` of the batch itself holds .*: .*\b4[12]\b",
+        ),
+        "val": (BLOCKS, 1.0, 3e38, "from batch 1 of 3 on: the first layer whose output is not finite is `one.hidden`"),
+    }
+    specs = {name: write_spec(tmp_path / name, model=case[0], train=text) for name, case in cases.items()}
+    for name, (_, rest, bad, _) in cases.items():
+        file = tmp_path / name / ("val.npz" if name == "val" else "train.npz")
+        with np.load(file) as held:
+            arrays = dict(held)
+        if name != "val":
+            arrays["image"][:] = rest
+        arrays["image"][6 if name == "val" else 41] = bad
+        np.savez(file, **arrays)
+
+    def work() -> int:
+        for name, spec in specs.items():
+            said: list[str] = []
+            try:
+                train(spec, run_dir=tmp_path / name / "run", set={"train.epochs": 1}, progress="plain", say=said.append)
+            except RunError as error:
+                said.append(error.message)
+            first = os.environ["RANK"] == "0"
+            found = re.search(cases[name][3], "\n".join(said))
+            if not (found or (name == "val" and not first)):
+                print(name, said)
+                return 9
+        return 0
+
+    assert together(2, lambda: one_group(work)) == [0, 0]

@@ -113,8 +113,8 @@ class EmaAverage(Average):
         groups: dict[tuple[torch.device, torch.dtype], tuple[list[Tensor], list[Tensor]]] = {}
         for mean, value in pairs:
             means, values = groups.setdefault((mean.device, mean.dtype), ([], []))
-            means.append(mean)
-            values.append(value)
+            means.append(own_part(mean.detach()) if is_cut(mean) else mean)
+            values.append(own_part(value.detach()) if is_cut(value) else value)
         with torch.no_grad():
             for means, values in groups.values():
                 self.update(means, values, averaged.n_averaged)

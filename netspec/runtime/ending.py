@@ -55,7 +55,7 @@ def judge(
             with averaged(job.average if chosen.step == job.progress.step else None):
                 stream = splits[split] if job.part is None else Shared(splits[split], job.part, processes)
                 figures = measured(job, stream, looked)
-                if figures is not None and not job.sharded:
+                if figures is not None:
                     look_into(job, split, figures, stream)
             if figures is not None:
                 results[split] = figures

@@ -95,7 +95,7 @@ def close_epoch(job: Job, *, withheld: int) -> bool:
         answers = looks(job)
         with averaged(job.average):
             figures = measured(job, job.val, answers)
-            if figures is not None and not job.sharded:
+            if figures is not None:
                 look_into(job, "val", figures, job.val)
         if figures is None:
             return False

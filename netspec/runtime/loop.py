@@ -8,17 +8,17 @@ from __future__ import annotations
 import math
 import time
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import torch
 from torch import Tensor
 
 from netspec.runtime.clipping import clip
+from netspec.runtime.compiling import uncompiled
 from netspec.runtime.epoch import close_epoch, save
-from netspec.runtime.errors import RunError
 from netspec.runtime.finite import Buffers, Sums
 from netspec.runtime.job import Job, Pace, finished, mark, reached
-from netspec.runtime.not_finite import explain, locator
+from netspec.runtime.not_finite import culprit, explain, locator
 from netspec.runtime.objective import Batch
 from netspec.runtime.optimizers import bare_step
 from netspec.runtime.processes import shared
@@ -225,20 +225,21 @@ class Again:
 
 def give_up(job: Job) -> NoReturn:
     """Raise the error that names the last batch whose update was withheld, and the layer where it went wrong."""
-    progress, total = job.progress, job.train.batches_per_epoch
-    back = (job.guard.step - job.guard.last) * job.recipe.accumulate if job.guard.last else 0
+    progress, total, accumulate = job.progress, job.train.batches_per_epoch, job.recipe.accumulate
+    back = (job.guard.step - job.guard.last) * accumulate if job.guard.last else 0
     place = progress.epoch * total + max(progress.batch, 1) - 1 - back
-    epoch, index = divmod(max(place, 0), total)
-    batch = next(iter(job.train.batches(epoch, start=index)))
-    if job.sharded:  # a look at each layer would be a pass that not all processes make
-        withheld = f"{job.guard.withheld} updates were withheld: the loss or a gradient was not finite"
-        raise shared(RunError("NS902", withheld, help="one process, or `distribute: ddp`, names the layer"))
-    where = f"epoch {epoch + 1}, batch {index + 1} of {total}"
-    with job.context():
-        error = explain(apart(job.objective), batch, job.guard.withheld, where, locator(job.train, epoch, index))
-    if job.processes.count == 1:
-        raise error
-    # Each has looked at its own part: what one has found counts.
-    found = job.processes.all((error.message, error.help, error.path))
-    message, help, path = next((one for one in found if "the same batch is finite" not in one[0]), found[0])
-    raise shared(RunError(error.code, message, help=help, path=path))
+    epoch, last = divmod(max(place, 0), total)
+    objective: Any = job.objective
+    if job.sharded:
+        objective.meet(True)
+    else:
+        objective = uncompiled(apart(objective))
+    found, index = None, last
+    for index, batch in enumerate(job.train.batches(epoch, start=last - last % accumulate), last - last % accumulate):
+        with job.context():
+            locate = locator(job.train, epoch, index)
+            found = culprit(objective, batch, gradients=True, locate=locate, processes=job.processes)
+        if found is not None or index == last:
+            break
+    error = explain(found, job.guard.withheld, f"epoch {epoch + 1}, batch {index + 1} of {total}")
+    raise error if job.processes.count == 1 else shared(error)

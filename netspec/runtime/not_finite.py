@@ -22,9 +22,11 @@ from torch.overrides import TorchFunctionMode
 from netspec.program import Node
 from netspec.runtime import graph
 from netspec.runtime.compiling import uncompiled
+from netspec.runtime.cut import own_part
 from netspec.runtime.errors import RunError
 from netspec.runtime.load import SOURCE
 from netspec.runtime.objective import Batch, Objective
+from netspec.runtime.processes import ALONE, Processes
 from netspec.runtime.state import random_state, restore_random_state
 
 if TYPE_CHECKING:
@@ -57,13 +59,9 @@ class Culprit:
     """Of what is no module: its traceback tells the layer."""
 
 
-def explain(objective: Objective, batch: Batch, withheld: int, place: str, locate: Locate | None = None) -> RunError:
-    """The error that names the batch, and the first layer whose output or weight whose gradient is not finite.
-
-    The batch is run once more. What a dropout draws differs this time, so nothing may be found; then that is said.
-    locate(field, index) says which sample a number of the batch belongs to.
-    """
-    found = culprit(uncompiled(objective), batch, gradients=True, locate=locate)
+def explain(found: Culprit | None, withheld: int, place: str) -> RunError:
+    """The error that names the batch at a place, and the first layer whose output or weight whose gradient is not
+    finite, where the batch was run once more and one was found. What a dropout draws differs then."""
     where = f": {found.words}" if found else ", and with other random numbers the same batch is finite"
     error = RunError(
         "NS902",
@@ -89,16 +87,15 @@ def look_into(job: Job, split: str, figures: dict[str, float], stream: Stream) -
 
 
 def _look_into(job: Job, split: str, figures: dict[str, float], stream: Stream) -> None:
-    objective = uncompiled(job.objective)
+    objective, processes = uncompiled(job.objective), job.processes
     place = f"the loss of `{split}` after {job.progress.step} steps is {figures['loss']}"
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        job.journal.warn(place)  # a pass that not all processes make would wait for the others for good
-        return
     for number, batch in enumerate(stream.batches(0), 1):
         with torch.no_grad(), job.context():
             loss = objective.loss(objective.forward(batch), batch)
-        if not _finite(loss):
-            found = culprit(objective, batch, gradients=False, locate=locator(stream, 0, number - 1))
+        if processes.most(1 - loss.isfinite().float()):
+            locate = locator(stream, 0, number - 1)
+            with job.context():
+                found = culprit(objective, batch, gradients=False, locate=locate, processes=processes)
             words = found.words if found else "run once more it is finite"
             job.journal.warn(f"{place}, from batch {number} of {stream.batches_per_epoch} on: {words}")
             return
@@ -111,46 +108,79 @@ def locator(stream: Stream, epoch: int, number: int) -> Locate | None:
     return None if locate is None else partial(locate, epoch, number)
 
 
-def culprit(objective: Objective, batch: Batch, *, gradients: bool, locate: Locate | None = None) -> Culprit | None:
-    """What the first number is that is not finite, in the model's present mode; `gradients` are looked at as well."""
-    for name, value in batch.items():
-        if not _finite(value):
-            at = tuple(torch.nonzero(~torch.isfinite(value))[0].tolist())
-            where = f": {locate(name, at)}" if locate is not None and at else ""
-            return Culprit(f"the field `{name}` of the batch itself holds a number that is not finite{where}")
-    for name, value in objective.model.named_parameters():
-        if not _finite(value):
-            return Culprit(f"the weight `{name}` is not finite", name.rpartition(".")[0])
+def culprit(
+    objective: Objective,
+    batch: Batch,
+    *,
+    gradients: bool,
+    locate: Locate | None = None,
+    processes: Processes = ALONE,
+) -> Culprit | None:
+    """What the first number is that is not finite, in the model's present mode; `gradients` are looked at as well.
+
+    locate(field, index) says which sample a number of the batch belongs to. Several processes make the same pass to its
+    end, each on its part of the batch: what any has found first counts.
+    """
+    alone = processes.count == 1
+    found = processes.earliest(_before(objective, batch, locate))
+    if found is not None:
+        return found[1]
+    looking = _Looking(objective.model, raises=alone)
     try:
-        with _Looking(objective.model), torch.set_grad_enabled(gradients):
+        with looking, torch.set_grad_enabled(gradients):
             outputs = objective.forward(batch)
     except _Bad as error:
         return Culprit(error.words, error.path, error)
+    if (found := processes.earliest(looking.found)) is not None:
+        return found[1]
     with torch.set_grad_enabled(gradients):
         loss = objective.loss(outputs, batch)
-    if not _finite(loss):
-        return Culprit("the loss is not finite, while the model's output is")
+    wrong = None if _finite(loss) else (0, Culprit("the loss is not finite, while the model's output is"))
+    if (found := processes.earliest(wrong)) is not None:
+        return found[1]
     if not gradients:
         return None
     objective.model.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    wrong = [n for n, p in objective.model.named_parameters() if p.grad is not None and not _finite(p.grad)]
+    found = processes.earliest(_in_gradients(objective.model))
     objective.model.zero_grad()
-    # The backward pass reaches the last layer first.
-    if not wrong:
-        return None
-    words = f"the loss is finite; the first gradient that is not is that of `{wrong[-1]}`"
-    return Culprit(words, wrong[-1].rpartition(".")[0])
+    return found[1] if found is not None else None
+
+
+def _before(objective: Objective, batch: Batch, locate: Locate | None) -> tuple[int, Culprit] | None:
+    """What is wrong before the first layer, with its place in the order of such things."""
+    for name, value in batch.items():
+        if not _finite(value):
+            at = tuple(torch.nonzero(~torch.isfinite(value))[0].tolist())
+            where = f": {locate(name, at)}" if locate is not None and at else ""
+            return 0, Culprit(f"the field `{name}` of the batch itself holds a number that is not finite{where}")
+    for number, (name, value) in enumerate(objective.model.named_parameters(), 1):
+        if not _finite(own_part(value)):
+            return number, Culprit(f"the weight `{name}` is not finite", name.rpartition(".")[0])
+    return None
+
+
+def _in_gradients(model: nn.Module) -> tuple[int, Culprit] | None:
+    """The backward pass reaches the last layer first."""
+    for number, (name, parameter) in enumerate(reversed(list(model.named_parameters()))):
+        if parameter.grad is not None and not _finite(own_part(parameter.grad)):
+            words = f"the loss is finite; the first gradient that is not is that of `{name}`"
+            return number, Culprit(words, name.rpartition(".")[0])
+    return None
 
 
 class _Looking(TorchFunctionMode):
     """While it is open, the first module or function that gives a number that is not finite raises `_Bad`.
 
-    A module without children is one thing: what its `forward` calls is not looked at by itself.
+    A module without children is one thing: what its `forward` calls is not looked at by itself. Without `raises` the
+    pass goes on, and `found` has what gave the first one and when.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, raises: bool) -> None:
         super().__init__()
+        self.raises = raises
+        self.found: tuple[int, Culprit] | None = None
+        self.looks = 0
         self.modules = [(path, module) for path, module in model.named_modules() if not list(module.children())]
         self.hooks: list[Any] = []
         self.inside = 0
@@ -173,18 +203,27 @@ class _Looking(TorchFunctionMode):
     def _ended(self, path: str) -> Any:
         def hook(module: nn.Module, given: object, output: object) -> None:
             self.inside -= 1
-            if _arises(given, output):
-                kind = type(module).__name__
-                raise _Bad(f"the first layer whose output is not finite is `{path}` ({kind})", path)
+            self.looks += 1
+            if self.found is None and _arises(given, output):
+                kind = type(module).__name__.removeprefix("FSDP" if hasattr(module, "reshard") else "")
+                self._tell(f"the first layer whose output is not finite is `{path}` ({kind})", path)
 
         return hook
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
         name = getattr(function, "__name__", str(function)).strip("_")
-        if not self.inside and _arises([args, *(kwargs or {}).values()], result, name):
-            raise _Bad(f"the first output that is not finite is that of {_step() or f'`{name}`'}{_line()}")
+        if self.inside or self.found is not None or (not self.raises and _of_torch()):
+            return result
+        self.looks += 1
+        if _arises([args, *(kwargs or {}).values()], result, name):
+            self._tell(f"the first output that is not finite is that of {_step() or f'`{name}`'}{_line()}")
         return result
+
+    def _tell(self, words: str, path: str | None = None) -> None:
+        if self.raises:
+            raise _Bad(words, path)
+        self.found = self.looks, Culprit(words, path)
 
 
 def _arises(inputs: object, output: object, name: str = "") -> bool:
@@ -210,6 +249,17 @@ def _line() -> str:
     """The line of the emitted source that is being run."""
     found = next((f for f in _frames() if str(f.f_globals.get("__name__", "")).startswith(SOURCE)), None)
     return f" ({Path(found.f_code.co_filename).name}, line {found.f_lineno})" if found is not None else ""
+
+
+def _of_torch() -> bool:
+    """Whether torch itself is at work between the processes, whose memory may hold anything before it is filled."""
+    for frame in _frames():
+        home = str(frame.f_globals.get("__name__", ""))
+        if home.startswith(SOURCE):
+            return False
+        if home.startswith("torch.distributed"):
+            return True
+    return False
 
 
 def _frames() -> Iterator[FrameType]:

@@ -78,6 +78,10 @@ class Processes:
         _distributed().gather_object(value, found, dst=0, group=self.group)
         return found or []
 
+    def earliest(self, found: tuple[int, T] | None) -> tuple[int, T] | None:
+        """What comes first of what the processes have found, each with its place in an order; None for nothing."""
+        return min((one for one in self.all(found) if one is not None), key=lambda one: one[0], default=None)
+
     def first(self, work: Callable[[], T]) -> T:
         """What `work` gives in the first process, in all of them; the others do not do it.
 
