@@ -7,7 +7,6 @@ too.
 from __future__ import annotations
 
 import math
-from fnmatch import fnmatchcase
 
 import torch
 import torch.nn.functional as F
@@ -117,7 +116,7 @@ class Gpt(nn.Module):
         self.lm_head = nn.Linear(width, vocab_size, bias=False)
         self.lm_head.weight = self.transformer.wte.weight
         for name, module in self.named_modules():
-            if fnmatchcase(name, "*.c_proj"):
+            if name.endswith(".c_proj"):
                 nn.init.normal_(module.weight, std=0.02 / math.sqrt(2 * depth))
             elif (
                 isinstance(module, nn.Linear | nn.Embedding)

@@ -217,3 +217,31 @@ def test_freeze() -> None:
         before = module.backbone.bn.running_mean.clone()
         module(torch.randn(8, 4))
         assert torch.equal(module.backbone.bn.running_mean, before)
+
+
+@pytest.mark.parametrize(
+    "pattern,written,found",
+    [
+        ("*.fc", '.endswith(".fc")', {"body.fc"}),
+        ("body*", '.startswith("body")', {"body.fc", "body.fd"}),
+        ("b?dy.fc", 'fnmatchcase(name, "b?dy.fc")', {"body.fc"}),
+        ("*d*", 'fnmatchcase(name, "*d*")', {"body.fc", "body.fd", "head"}),
+        ("[hb]*", 'fnmatchcase(name, "[hb]*")', {"body.fc", "body.fd", "head"}),
+        ("*.f[cd]", 'fnmatchcase(name, "*.f[cd]")', {"body.fc", "body.fd"}),
+    ],
+)
+def test_a_pattern_of_paths_is_written_in_plain_words(pattern: str, written: str, found: set[str]) -> None:
+    program = compiled(f"""
+        model:
+          inputs: {{x: [N, 4]}}
+          layers:
+            body: {{layers: {{fc: {{type: Linear, out_features: 4}}, fd: {{type: Linear, out_features: 4}}}}}}
+            head: {{type: Linear, out_features: 2}}
+          initialize:
+            - {{match: Linear, weight: 0.5}}
+            - {{match: "{pattern}", weight: 3}}
+    """)
+    assert written in program.source()
+    for module in (program.module(0), emitted_module(program, 0)):
+        layers = {name: one for name, one in module.named_modules() if isinstance(one, nn.Linear)}
+        assert {name for name, one in layers.items() if set(one.weight.flatten().tolist()) == {3.0}} == found

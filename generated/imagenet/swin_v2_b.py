@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 
 import torch
 import torch.nn.functional as F
@@ -231,7 +230,7 @@ class SwinV2B(nn.Module):
         self.flatten = nn.Flatten(1)
         self.head = nn.Linear(C, num_classes)
         for name, module in self.named_modules():
-            if isinstance(module, nn.Linear) or fnmatchcase(name, "*.qkv"):
+            if isinstance(module, nn.Linear) or name.endswith(".qkv"):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if getattr(module, "bias", None) is not None:
                     nn.init.zeros_(module.bias)

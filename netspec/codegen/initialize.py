@@ -43,8 +43,6 @@ def block_rules(
     globs = any(not is_type(pattern) for rule in rules for pattern in rule.match)
     name, module = local(writer, "name"), local(writer, "module")
     header = f"for {name}, {module} in {owner}.named_modules():" if globs else f"for {module} in {owner}.modules():"
-    if globs:
-        writer.imports.add("fnmatchcase") if any("*" in p for r in rules for p in r.match) else None
     lines: list[Line] = []
     parameters = list(dict.fromkeys(name for rule in rules for name in _names(rule)))
     if _disjoint(rules):
@@ -159,11 +157,23 @@ def _test(writer: Constructor, rule: Rule) -> str:
         classes = [writer.classes.target(entry.target) for t in types if (entry := lookup(t)) is not None]
         tests.append(f"isinstance({local(writer, 'module')}, {' | '.join(classes)})")
     for pattern in globs:
-        if any(char in pattern for char in "*?["):
-            tests.append(f"fnmatchcase({local(writer, 'name')}, {string(pattern)})")
-        else:
-            tests.append(f"{local(writer, 'name')} == {string(pattern)}")
+        tests.append(_path_test(writer, pattern))
     return " or ".join(tests)
+
+
+def _path_test(writer: Constructor, pattern: str) -> str:
+    """Whether a path fits a pattern, in the plainest words that say it."""
+    name = local(writer, "name")
+    if not any(char in pattern for char in "*?["):
+        return f"{name} == {string(pattern)}"
+    inner = pattern.strip("*")
+    if inner and not any(char in inner for char in "*?["):
+        if pattern == f"*{inner}":
+            return f"{name}.endswith({string(inner)})"
+        if pattern == f"{inner}*":
+            return f"{name}.startswith({string(inner)})"
+    writer.imports.add("fnmatchcase")
+    return f"fnmatchcase({name}, {string(pattern)})"
 
 
 def _guarded(writer: Constructor, rule: Rule, name: str, instances: list[Instance]) -> list[Line]:
