@@ -82,8 +82,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def unseen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What data are like is looked at in their first samples, and told before the run; here nobody looks."""
-    monkeypatch.setattr("netspec.recipe.found.check_found", lambda *_: None)
+    """What data are like is looked at in headers and first samples, and told before the run; here nobody looks."""
+    monkeypatch.setattr("netspec.recipe.read_data.with_header", lambda source, node, fields, *_: fields)
+    monkeypatch.setattr("netspec.recipe.found.check_found", lambda *_, **__: None)
 
 
 def write_shapes(size: int, old: str = "", new: str = "") -> str:
@@ -241,7 +242,7 @@ def test_indices_beyond_an_embedding(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.usefixtures("unseen")
-def test_whole_numbers_where_weights_are_floats(capsys: pytest.CaptureFixture[str]) -> None:
+def test_whole_numbers_where_weights_are_floats(unseen: None, capsys: pytest.CaptureFixture[str]) -> None:
     text = write_table(np.arange(32).reshape(8, 4), np.array([0, 1, 2, 1] * 2))
     said = failing(capsys, "train", "spec.yaml", "--run-dir", "run")
     assert "error[NS602]: layer `body.0` (Linear) in epoch 1, batch 1 of 2" in said

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib import metadata
 
 Version = tuple[int, ...]
 
@@ -17,6 +16,8 @@ def version(text: str) -> Version:
 @cache
 def installed(library: str) -> str | None:
     """The version of an installed library, which is not imported for it; None where it is not there."""
+    from importlib import metadata  # few specs ask
+
     try:
         return metadata.version(library)
     except metadata.PackageNotFoundError:
