@@ -54,7 +54,7 @@ class Unet(nn.Module):
         for i in reversed(range(depth)):
             self.ups.append(Up(C, widths[i]))
             C = widths[i]
-        self.head = nn.Conv2d(64, num_classes, kernel_size=1)
+        self.head = nn.Conv2d(C, num_classes, kernel_size=1)
 
     def forward(self, image: Tensor) -> Tensor:
         x = image

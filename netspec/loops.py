@@ -369,8 +369,11 @@ def _after_loop(
 
 
 def _inside(names: frozenset[str], record: Loop, last: Mapping[str, Origin]) -> bool:
-    """Whether an expression speaks of sizes that only the loop's copies know."""
-    return bool(names & record.carried.keys() or names - {*record.env, *last})
+    """Whether an expression speaks of what only the loop's copies know: sizes, or a name whose last value nothing
+    says (`i` of `reversed(range(depth))`).
+    """
+    unsaid = any(isinstance(last.get(name), Opaque) for name in names)
+    return bool(unsaid or names & record.carried.keys() or names - {*record.env, *last})
 
 
 def _mentions(inputs: Any, names: set[str]) -> bool:
