@@ -61,6 +61,12 @@ def translate_type(type_: TypeLike, names: Mapping[str, Origin | Traced]) -> Typ
     )
 
 
+def arguments_of(call: Call) -> dict[str, Any]:
+    """All arguments of a call by name: those that are stated or inferred, and the defaults of the others."""
+    defaults = {a.name: a.default for a in call.entry.arguments if not a.required and not a.inferred}
+    return defaults | {name: argument.value for name, argument in call.arguments.items()}
+
+
 def weights(instance: Instance, prefix: str = "") -> list[tuple[str, Any]]:
     """The inferred arguments below an instance by path: what decides the shapes of its weights."""
     found: list[tuple[str, Any]] = []

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from netspec import catalog
+from netspec.call_parts import arguments_of
 from netspec.catalog.entry import Entry, GivenModule
 from netspec.origins import origin_of, untraced
 from netspec.program import Apply, Argument, Call, Instance, Node, walk
@@ -67,12 +68,6 @@ def _parts_of(entry: Entry, arguments: Mapping[str, Any], path: str) -> Iterator
         stated = {name: Argument(value=value, origin=origin_of(value)) for name, value in part.arguments.items()}
         yield place, Call(part.entry, stated, {})
         yield from _parts_of(part.entry, part.arguments, place)
-
-
-def arguments_of(op: Call) -> dict[str, Any]:
-    """All arguments of a call: those that are stated or inferred, and the defaults of the others."""
-    defaults = {a.name: a.default for a in op.entry.arguments if not a.required and not a.inferred}
-    return {**defaults, **{name: argument.value for name, argument in op.arguments.items()}}
 
 
 def own_parameters(instance: Instance) -> dict[str, tuple[int, ...]]:

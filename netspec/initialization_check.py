@@ -9,7 +9,7 @@ from math import prod
 from typing import Any
 
 from netspec import catalog
-from netspec.calls import facts
+from netspec.call_parts import arguments_of
 from netspec.catalog.entry import Entry
 from netspec.catalog.kinds import accepts
 from netspec.diagnostics import Diagnostics, Span
@@ -290,7 +290,7 @@ def _evaluated(value: Value, scope: Mapping[str, Any], diagnostics: Diagnostics)
 
 
 def _arguments(op: Call) -> dict[str, Any]:
-    return {**facts(op.entry).defaults, **{name: untraced(argument.value) for name, argument in op.arguments.items()}}
+    return {name: untraced(value) for name, value in arguments_of(op).items()}
 
 
 def _parameters(op: Call) -> dict[str, tuple[int, ...]]:

@@ -11,6 +11,7 @@ from html import escape
 from math import prod
 from typing import Any
 
+from netspec.call_parts import arguments_of
 from netspec.catalog.entry import GivenModule, TypeLike
 from netspec.program import Apply, Arithmetic, Call, Gather, Instance, Node, Program, Ref, Reuse, Skip
 from netspec.shapes import Dim, ListType, Size, TensorType
@@ -191,12 +192,6 @@ def _products(op: Arithmetic, node: Node, sizes: Sizes) -> int | None:
         assert isinstance(result, TensorType)
         counts.append(_known(entry.flops({}, inputs, Inferred(outputs={"output": result})), sizes))
     return _total(iter(counts))
-
-
-def arguments_of(call: Call) -> dict[str, Any]:
-    """All arguments by name, defaults filled in."""
-    defaults = {a.name: a.default for a in call.entry.arguments if not a.required and not a.inferred}
-    return defaults | {name: argument.value for name, argument in call.arguments.items()}
 
 
 def _types(ref: Ref | tuple[Ref, ...]) -> TypeLike | tuple[TypeLike, ...]:

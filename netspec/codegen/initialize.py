@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from netspec.call_parts import arguments_of
 from netspec.catalog import lookup
 from netspec.codegen.literals import for_argument, string
 from netspec.codegen.scope import is_constant
 from netspec.codegen.source_map import Mark, marked
 from netspec.expressions import Literal, Name, evaluate, fold, free_names, substitute, to_python
-from netspec.initialization import arguments_of, initializer, is_type, leaves, matcher, own_parameters
+from netspec.initialization import initializer, is_type, leaves, matcher, own_parameters
 from netspec.program import Apply, Call, Instance, Node, walk
 from netspec.spec import Layer, Rule, Value
 

@@ -12,12 +12,13 @@ from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
 
+from netspec.call_parts import arguments_of
 from netspec.costs.optimizer import ASSUMED, state_size
 from netspec.costs.tensors import WIDTH, size_of
 from netspec.costs.walk import Setting, Trace
 from netspec.program import Apply, Call, Instance, Program, walk
 from netspec.shapes import Size, TensorType
-from netspec.table import arguments_of, batch_symbol, size_text
+from netspec.table import batch_symbol, size_text
 
 HALF = {"bf16": "bfloat16", "fp16": "float16"}
 

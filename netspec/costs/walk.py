@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from netspec.arithmetic import type_of
 from netspec.broadcast import broadcast
+from netspec.call_parts import arguments_of
 from netspec.catalog.entry import TypeLike
 from netspec.costs.inner import run_inside, runs_inside
 from netspec.costs.keep import factors, rule_of
@@ -16,7 +17,6 @@ from netspec.costs.work import Work
 from netspec.expressions import Binary, Compare, Expr, Subscript, Tensor, TupleExpr, Unary, evaluate, tensors
 from netspec.program import Apply, Arithmetic, Call, Gather, Instance, Node, Program, Ref, Reuse, Skip
 from netspec.shapes import ListType, Size, TensorType, substitute
-from netspec.table import arguments_of
 
 Many = Held | tuple[Held, ...]
 

@@ -76,6 +76,7 @@ def _arrays(name: str, path: Path) -> dict[str, Stored] | None:
                 with archive.open(member) as file:
                     found[member.removesuffix(".npy")] = _header(file)
             return found
+    # NotImplementedError is zipfile's, for a member that it can't unpack: what is no header is told when it is read.
     except (OSError, ValueError, SyntaxError, KeyError, TypeError, EOFError, BadZipFile, NotImplementedError):
         return None
 

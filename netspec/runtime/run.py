@@ -186,9 +186,25 @@ def found_checkpoint(
     return checkpoint.newest(folder / directory.CHECKPOINTS, say, read)
 
 
+def ended(job: Job, folder: Path | None, results: Mapping[str, Mapping[str, float]], chosen: Path | None = None) -> Run:
+    """What a job that has come to its end left, in its folder where this process writes one."""
+    progress, signal = job.progress, job.stop.signal
+    return Run(
+        directory=folder,
+        status="interrupted" if signal else "pruned" if job.pruned else "finished",
+        exit_code=128 + signal if signal else 0,
+        epochs=progress.epoch,
+        steps=progress.step,
+        seconds=progress.seconds,
+        history=tuple(progress.history),
+        results=results,
+        checkpoint=chosen,
+    )
+
+
 def follow(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[str, Any]) -> Run:
     """What a process does that writes nothing: it trains and measures with the first, which writes it all down."""
-    progress, stop = job.progress, job.stop
+    stop = job.stop
     results: Mapping[str, Mapping[str, float]] = {}
     with stop.listening():
         restore_random_state(start, job.device)
@@ -203,16 +219,7 @@ def follow(job: Job, folder: Path, splits: Mapping[str, Any], start: Mapping[str
         if finished(job) and not job.pruned:
             _, results, answers = judge(job, folder, splits)
             show(job, answers)
-    return Run(
-        directory=None,
-        status="interrupted" if stop.signal else "pruned" if job.pruned else "finished",
-        exit_code=128 + stop.signal if stop.signal else 0,
-        epochs=progress.epoch,
-        steps=progress.step,
-        seconds=progress.seconds,
-        history=tuple(progress.history),
-        results=results,
-    )
+    return ended(job, None, results)
 
 
 def conduct(job: Job, folder: Path, data: Any, start: Mapping[str, Any], program: Program) -> Run:
@@ -251,17 +258,7 @@ def conduct(job: Job, folder: Path, data: Any, start: Mapping[str, Any], program
         if job.watcher is not None:
             job.watcher.events.close()
     draw_curves(progress.history, folder / directory.CURVES, program.name)
-    done = Run(
-        directory=folder,
-        status="interrupted" if stop.signal else "pruned" if job.pruned else "finished",
-        exit_code=128 + stop.signal if stop.signal else 0,
-        epochs=progress.epoch,
-        steps=progress.step,
-        seconds=progress.seconds,
-        history=tuple(progress.history),
-        results=results,
-        checkpoint=chosen,
-    )
+    done = ended(job, folder, results, chosen)
     left_out = getattr(data, "left_out", {})
     told = {"unreadable": left_out} if left_out else {}
     directory.write_json(path, directory.read_json(path) | summary(done) | told)
